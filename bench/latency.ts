@@ -1,0 +1,123 @@
+/**
+ * Latency: from an INSERT's commit to the client, with the relay idle otherwise, against a bare client that LISTENs and
+ * selects the row by id. Both stand on the same table and triggers and take turns in one run, so their ratio holds on a
+ * noisy machine too.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import http from 'node:http';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+
+export interface LatencyResult {
+  readonly rounds: number;
+  /** Milliseconds. */
+  readonly bare: Percentiles;
+  readonly relay: Percentiles;
+}
+
+export interface Percentiles {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** How many events a party gets in its turn. */
+const TURN = 50;
+const WARM_UP = 200;
+
+export async function measureLatency(databaseUrl: string, rounds: number): Promise<LatencyResult> {
+  const writer = new pg.Client({ connectionString: databaseUrl });
+  await writer.connect();
+  const bare = await openBare(databaseUrl);
+  const relay = await openRelay(databaseUrl);
+  const times = { bare: [] as number[], relay: [] as number[] };
+
+  async function insert(party: Party): Promise<number> {
+    const data = JSON.stringify({ order: 1, status: 'packed', note: 'x'.repeat(250) });
+    const started = performance.now();
+    const arrived = party.next();
+    await writer.query({
+      name: 'insert',
+      text: 'INSERT INTO outbox (channel, data) VALUES ($1, $2)',
+      values: ['orders', data],
+    });
+    return (await arrived) - started;
+  }
+
+  for (const party of [bare, relay]) for (let n = 0; n < WARM_UP; n += 1) await insert(party);
+  for (let round = 0; round < rounds; round += 1) {
+    for (let n = 0; n < TURN; n += 1) times.bare.push(await insert(bare));
+    for (let n = 0; n < TURN; n += 1) times.relay.push(await insert(relay));
+  }
+  await Promise.all([bare.close(), relay.close(), writer.end()]);
+  return { rounds: rounds * TURN, bare: percentiles(times.bare), relay: percentiles(times.relay) };
+}
+
+/** Who waits for events. */
+interface Party {
+  /** Resolves with the time at which the next event arrives. */
+  next(): Promise<number>;
+  close(): Promise<void>;
+}
+
+async function openBare(url: string): Promise<Party> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  await client.query('LISTEN outbox');
+  let arrived: ((time: number) => void) | undefined;
+  // One after the other: in the relay's turns nobody waits for this party.
+  let previous: Promise<unknown> = Promise.resolve();
+  client.on('notification', (message) => {
+    const row = {
+      name: 'by_id',
+      text: 'SELECT id, channel, event, data FROM outbox WHERE id = $1',
+      values: [message.payload],
+    };
+    previous = previous.then(() => client.query(row)).then(() => arrived?.(performance.now()));
+  });
+  return { next: () => new Promise((resolve) => (arrived = resolve)), close: () => client.end() };
+}
+
+async function openRelay(url: string): Promise<Party> {
+  const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
+  const child = spawn(process.execPath, [main], {
+    env: { ...process.env, DATABASE_URL: url, PUBLIC_CHANNELS: '*', PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const address = await listening(child);
+  const request = http.get(`${address}/events?channel=orders`);
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  let arrived: ((time: number) => void) | undefined;
+  response.on('data', (chunk: Buffer) => {
+    if (chunk.includes('data: {"note"') || chunk.includes('"order"')) arrived?.(performance.now());
+  });
+  response.on('error', () => undefined);
+  return {
+    next: () => new Promise((resolve) => (arrived = resolve)),
+    async close() {
+      request.destroy();
+      child.kill();
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** Reads the log until the line that names the address. */
+async function listening(child: ChildProcess): Promise<string> {
+  let output = '';
+  for await (const chunk of child.stdout ?? []) {
+    output += String(chunk);
+    const address = /"url":"(http:[^"]+)"/.exec(output)?.[1];
+    if (address) {
+      child.stdout?.resume();
+      return address;
+    }
+  }
+  throw new Error(`the relay did not start:\n${output}`);
+}
+
+function percentiles(times: number[]): Percentiles {
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? Number.NaN;
+  return { p50: at(0.5), p99: at(0.99) };
+}

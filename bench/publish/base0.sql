@@ -1,0 +1,1 @@
+-- base0: a plain INSERT, no trigger.

@@ -1,0 +1,40 @@
+/**
+ * The budget: how large a page may be, whether it comes from the window or from history.
+ *
+ * A page that its client does not take waits on the socket, and there may be thousands that don't. Each page is a share of
+ * what is left: a lone reader gets large pages and runs fast, a crowd of stalled ones gets small ones, and together they
+ * stay near the limit (promise R5).
+ */
+
+/** No page is smaller: below this the cost of a read outweighs that of its events. */
+const SMALLEST_PAGE = 8 * 1024;
+const LARGEST_PAGE = 512 * 1024;
+/** A page takes this part of what is left. */
+const SHARE = 16;
+
+export interface Budget {
+  /** Size of the next page, in bytes. */
+  pageBytes(): number;
+  /** Counts a page that waits on a socket, until the function that is returned is called. */
+  hold(bytes: number): () => void;
+  /** Bytes that wait now. */
+  readonly heldBytes: number;
+}
+
+export function createBudget(limitBytes: number): Budget {
+  let held = 0;
+  return {
+    pageBytes: () => Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / SHARE))),
+    hold(bytes) {
+      held += bytes;
+      let released = false;
+      return () => {
+        if (!released) held -= bytes;
+        released = true;
+      };
+    },
+    get heldBytes() {
+      return held;
+    },
+  };
+}

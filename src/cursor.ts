@@ -1,0 +1,94 @@
+/**
+ * The cursor that a request brings: where it may stand, which one counts, and what it comes to.
+ */
+import type { Cursor, Log } from './log.js';
+import type { Source } from './outbox.js';
+
+/** What a client asked to start at. */
+export type CursorRequest =
+  | { readonly kind: 'now' | 'earliest' }
+  | { readonly kind: 'id'; readonly id: string }
+  | { readonly kind: 'since'; readonly time: Date };
+
+/** Where the stream starts, and the reset that the client must be told of. */
+export interface Resolved extends Cursor {
+  readonly reset?: { readonly reason: 'expired' | 'unknown'; readonly lastEventId: string };
+}
+
+/** `since=` is neither an ISO 8601 time nor epoch milliseconds. */
+export class SinceError extends Error {
+  override readonly name = 'SinceError';
+}
+
+/** The names under which clients and polyfills send the cursor where they cannot set the header. */
+const QUERY_NAMES = new Set(['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-ID']);
+
+/** How much of a cursor that we don't know is sent back with the reset. */
+const ECHO_LENGTH = 200;
+
+/**
+ * The header counts before the query, and of several names in the query the last that is not empty, since clients append
+ * theirs to whatever the page's address had. `since` is looked at only where there is no cursor: a client that comes back
+ * has one, and must not be refused for what its address says.
+ *
+ * @throws SinceError
+ */
+export function requestedCursor(header: string | undefined, query: URLSearchParams): CursorRequest {
+  let cursor = header;
+  if (!cursor) for (const [name, value] of query) if (QUERY_NAMES.has(name) && value !== '') cursor = value;
+  if (cursor) return cursor === 'now' || cursor === 'earliest' ? { kind: cursor } : { kind: 'id', id: cursor };
+  const since = query.get('since');
+  return since ? { kind: 'since', time: parseTime(since) } : { kind: 'now' };
+}
+
+/**
+ * Turns a request into a place in commit order. A cursor in the window costs no read.
+ *
+ * @throws what the database throws.
+ */
+export async function resolve(request: CursorRequest, log: Log, source: Source): Promise<Resolved> {
+  switch (request.kind) {
+    case 'now':
+      return log.head;
+    case 'earliest':
+      return source.earliest();
+    case 'since':
+      return (await source.since(request.time)) ?? log.head;
+    case 'id': {
+      const { id } = request;
+      const position = log.positionOf(id);
+      if (position !== undefined) return { position, id };
+      const place = await source.placeOf(id);
+      if (typeof place === 'object') return { position: place.position, id };
+      const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
+      return { ...log.head, reset: { reason: place, lastEventId } };
+    }
+  }
+}
+
+const ISO_TIME = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
+
+/** A time without an offset is UTC. In a query an unescaped `+` reads as a space, which before an offset can only be one. */
+function parseTime(text: string): Date {
+  let time = new Date(Number.NaN);
+  if (/^\d{1,16}$/.test(text)) time = new Date(Number(text));
+  else {
+    const iso = text.replace(/ (\d\d:?(?:\d\d)?)$/, (match, offset: string) =>
+      /T/i.test(text) ? `+${offset}` : match,
+    );
+    if (ISO_TIME.test(iso)) {
+      const [date = '', clock] = iso.toUpperCase().split(/[T ]/);
+      const zoned = clock === undefined || /Z$|[+-]\d\d(:?\d\d)?$/.test(clock) ? clock : `${clock}Z`;
+      const padded = zoned
+        ?.replace(',', '.')
+        .replace(/([+-]\d\d):?(\d\d)?$/, (_, h: string, m?: string) => `${h}:${m ?? '00'}`);
+      time = new Date(padded === undefined ? date : `${date}T${padded}`);
+    }
+  }
+  if (Number.isNaN(time.getTime())) {
+    throw new SinceError(
+      `since=${text.slice(0, 50)} is no time. Give ISO 8601, as in 2026-01-31T12:00:00Z, or milliseconds since 1970, as in 1769860800000.`,
+    );
+  }
+  return time;
+}

@@ -1,0 +1,108 @@
+/**
+ * Connections to PostgreSQL for reading: bounded pools behind kysely.
+ *
+ * Statements are prepared by name, so that the few that this relay has are parsed and planned once per connection. A
+ * pooler in transaction mode may hand the next statement to another session, where the name does not exist; the first
+ * such error turns names off for that pool, and the statement is sent again without one.
+ */
+import { createHash } from 'node:crypto';
+import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely';
+import pg from 'pg';
+import type { Logger } from 'pino';
+
+/** The tables as PostgreSQL returns them to us: `bigint` as decimal text. */
+export interface Tables {
+  outbox: {
+    id: string;
+    channel: string;
+    event: string;
+    data: unknown;
+    created_at: Date;
+    position: string | null;
+  };
+  outbox_floor: { id: string; position: string };
+}
+
+export interface Database {
+  readonly db: Kysely<Tables>;
+  /** Closes all connections, once the queries that are running have ended. */
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly url: string;
+  /** Shown in pg_stat_activity. */
+  readonly applicationName: string;
+  /** Most connections at a time; further reads wait their turn, first come, first served. */
+  readonly connections: number;
+  /** A query that has had no answer for so long fails, and its connection is dropped. */
+  readonly timeoutSeconds: number;
+  readonly log: Logger;
+}
+
+/** `invalid_sql_statement_name` and `duplicate_prepared_statement` (PostgreSQL manual, appendix A). */
+const PREPARED_STATEMENT_ERRORS = new Set(['26000', '42P05']);
+
+/** Opens nothing yet: the first query connects. */
+export function openDatabase(options: DatabaseOptions): Database {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    application_name: options.applicationName,
+    max: options.connections,
+    connectionTimeoutMillis: options.timeoutSeconds * 1000,
+    query_timeout: options.timeoutSeconds * 1000,
+    // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in node-postgres).
+    keepAlive: true,
+  });
+  // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
+  pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
+
+  let named = true;
+
+  function prepared(client: pg.PoolClient): PostgresPoolClient {
+    let broken = false;
+    const run = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
+      const config = { text, values: [...values] };
+      return client.query(named ? { ...config, name: statementName(text) } : config);
+    };
+    const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
+      try {
+        return await run(text, values);
+      } catch (error) {
+        const code = error instanceof pg.DatabaseError ? error.code : undefined;
+        if (named && code && PREPARED_STATEMENT_ERRORS.has(code)) {
+          named = false;
+          options.log.info('prepared statements do not pass the pooler; going on without them');
+          return run(text, values);
+        }
+        // No error of the server's own: the connection is dead, or its answer may still come and would be taken for the
+        // next query's.
+        if (code === undefined) broken = true;
+        throw error;
+      }
+    };
+    return {
+      // Kysely's other form, with a cursor, is for its `stream`, which this relay does not use.
+      query: query as unknown as PostgresPoolClient['query'],
+      release: () => client.release(broken),
+    };
+  }
+
+  const db = new Kysely<Tables>({
+    dialect: new PostgresDialect({
+      pool: { connect: async () => prepared(await pool.connect()), end: () => pool.end() },
+    }),
+  });
+  return { db, close: () => db.destroy() };
+}
+
+const names = new Map<string, string>();
+
+function statementName(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `outbox_${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+    names.set(text, name);
+  }
+  return name;
+}

@@ -1,0 +1,188 @@
+#!/usr/bin/env node
+/**
+ * The command: `outbox-relay` runs the relay, `outbox-relay migrate` prepares a database. Owns the process: arguments,
+ * signals, exit codes and what is printed. Everything else is in the parts.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import pg from 'pg';
+import { pino, type Logger } from 'pino';
+import { interestIn } from './channels.js';
+import { ConfigError, readConfig, type Config } from './config.js';
+import { createDemo } from './demo.js';
+import { migrate, migrationStatus } from './migrate.js';
+import { startRelay, type Relay } from './relay.js';
+
+const USAGE = `Usage:
+  outbox-relay                   run the relay (with DATABASE_URL; without it, a demo on a PostgreSQL of its own)
+  outbox-relay migrate [up]      create or update the outbox in DATABASE_URL
+  outbox-relay migrate down      remove all that migrate made, events included
+  outbox-relay migrate status    show what is applied and what is missing
+  outbox-relay --help | --version
+
+Settings come from the environment: see .env.example.`;
+
+/** A failure that is the user's to mend: printed as it is, without a stack. */
+class UserError extends Error {
+  override readonly name = 'UserError';
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const [command, ...rest] = args;
+  if (command === '--help' || command === '-h' || command === 'help') console.log(USAGE);
+  else if (command === '--version' || command === '-v') console.log(version());
+  else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
+  else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
+  else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
+}
+
+async function runMigrate(action: string): Promise<void> {
+  const { databaseUrl } = readConfig(process.env);
+  if (!databaseUrl) {
+    throw new UserError(
+      'DATABASE_URL is not set. Run: DATABASE_URL=postgres://user:password@host:5432/database npx outbox-relay migrate',
+    );
+  }
+  if (action === 'up' || action === 'down') {
+    const names = await migrate(databaseUrl, action);
+    const done = action === 'up' ? 'applied' : 'removed';
+    console.log(
+      names.length === 0
+        ? 'Nothing to do: the database is as it should be.'
+        : names.map((name) => `${done} ${name}`).join('\n'),
+    );
+  } else if (action === 'status') {
+    const { applied, pending, unknown } = await migrationStatus(databaseUrl);
+    for (const name of applied)
+      console.log(`applied  ${name}${unknown.includes(name) ? '  (not known to this version)' : ''}`);
+    for (const name of pending) console.log(`missing  ${name}`);
+    if (pending.length > 0) process.exitCode = 1;
+  } else {
+    throw new UserError(`migrate knows up, down and status, not "${action}".`);
+  }
+}
+
+async function run(): Promise<void> {
+  const config = readConfig(process.env);
+  const logger = pino({ level: config.logLevel });
+  // Heard from the first moment: a signal during start-up must not leave a database server behind.
+  const stopped = stopSignal(logger);
+  const stops: (() => Promise<void>)[] = [];
+  try {
+    const relay = config.databaseUrl ? await runOn(config, logger) : await runDemo(config, logger, stops);
+    stops.push(relay.stop);
+    const signal = await stopped;
+    logger.info({ signal, streams: relay.streams }, 'stopping');
+  } finally {
+    const deadline = setTimeout(() => process.exit(1), (config.shutdownSeconds + 5) * 1000);
+    deadline.unref();
+    for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
+  }
+  logger.info('stopped');
+}
+
+async function runOn(config: Config, logger: Logger): Promise<Relay> {
+  if (config.publicChannels.key === interestIn([]).key) {
+    logger.warn(
+      'PUBLIC_CHANNELS is not set, so nobody may subscribe to anything; set it, as in PUBLIC_CHANNELS=news,status:*',
+    );
+  }
+  await requireMigrated(config.databaseUrl ?? '');
+  return startRelay({ config, logger });
+}
+
+async function requireMigrated(databaseUrl: string): Promise<void> {
+  const { applied, pending, unknown } = await migrationStatus(databaseUrl);
+  if (pending.length > 0) {
+    const what = applied.length === 0 ? 'has no outbox yet' : `lacks ${pending.join(', ')}`;
+    throw new UserError(`The database ${what}. As its owner, run: npx outbox-relay migrate`);
+  }
+  if (unknown.length > 0) {
+    throw new UserError(
+      `The database is newer than this relay (${unknown.join(', ')}). Install the newest outbox-relay.`,
+    );
+  }
+}
+
+async function runDemo(config: Config, logger: Logger, stops: (() => Promise<void>)[]): Promise<Relay> {
+  if (!isLoopback(config.host)) {
+    throw new UserError(
+      `The demo is open to all who reach it, so it stays on loopback; HOST=${config.host} needs DATABASE_URL.`,
+    );
+  }
+  const { startEmbedded } = await import('./embedded.js');
+  console.log('Starting a PostgreSQL of its own, with its data in .data/ …');
+  const server = await startEmbedded({ dataDirectory: path.resolve('.data') });
+  stops.push(() => server.stop());
+  await migrate(server.url, 'up');
+  const demo = createDemo({ databaseUrl: server.url, version: version() });
+  stops.push(demo.stop);
+  const relay = await startRelay({
+    config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: interestIn(['*']) },
+    logger,
+    extend: demo.extend,
+  });
+  console.log(`
+  outbox-relay ${version()}, demo: all channels are open, on loopback only.
+
+    Page      ${relay.url}/
+    Stream    curl -N '${relay.url}/events?channel=orders'
+    Publish   psql '${server.url}' \\
+                -c "INSERT INTO outbox (channel, data) VALUES ('orders', '{\\"order\\": 1}')"
+
+  For your own database set DATABASE_URL. Ctrl-C stops it.
+`);
+  return relay;
+}
+
+/** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */
+function stopSignal(logger: Logger): Promise<string> {
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (asked) {
+          logger.warn('asked twice: stopping without waiting');
+          process.exit(1);
+        }
+        asked = true;
+        resolve(signal);
+      });
+    }
+  });
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.');
+}
+
+function version(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
+/** One line for what the user can mend; a stack only for what nobody foresaw. */
+function explain(error: unknown): string {
+  if (error instanceof UserError || error instanceof ConfigError) return error.message;
+  if (error instanceof pg.DatabaseError)
+    return `PostgreSQL refused: ${error.message}${error.detail ? ` (${error.detail})` : ''}`;
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  const message = error instanceof Error ? error.message : String(error);
+  if (code === 'EADDRINUSE') return `Port taken: ${message}. Stop the other process, or set PORT.`;
+  if (code === 'EACCES' || code === 'EADDRNOTAVAIL') return `Cannot listen there: ${message}. Check HOST and PORT.`;
+  if (
+    code &&
+    ['ECONNREFUSED', 'ENOTFOUND', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ECONNRESET'].includes(code)
+  ) {
+    return `The database is not reachable: ${message || code}. Check DATABASE_URL and that PostgreSQL runs.`;
+  }
+  if (/timeout/i.test(message)) return `The database does not answer: ${message}. Check DATABASE_URL.`;
+  return error instanceof Error ? (error.stack ?? message) : message;
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  console.error(explain(error));
+  process.exitCode = 1;
+}

@@ -1,0 +1,98 @@
+/**
+ * Migrations: what is in `migrations/`, what a database has of it, and how it gets the rest.
+ *
+ * The bookkeeping table has a name of its own, so that it collides neither with Django's nor with that of another user of
+ * node-pg-migrate in the same database.
+ */
+import { readdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { runner } from 'node-pg-migrate';
+import pg from 'pg';
+
+const TABLE = 'outbox_migrations';
+/** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
+const LOCK = 7_237_117_401_130_031;
+/** From `dist/src/` as from an installed package. */
+const DIRECTORY = fileURLToPath(new URL('../../migrations', import.meta.url));
+
+export interface MigrationStatus {
+  /** Names of migrations, oldest first. */
+  readonly applied: string[];
+  readonly pending: string[];
+  /** Applied to the database, but not known to this relay: the database is newer. */
+  readonly unknown: string[];
+}
+
+/**
+ * `up` applies what is missing; `down` removes all that was made, events included. Both in one transaction, and harmless
+ * to repeat.
+ *
+ * @returns the names of the migrations that were run.
+ * @throws what PostgreSQL throws; nothing has changed then.
+ */
+export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
+  return withClient(url, async (client) => {
+    // `down` on a database that has nothing must not leave a bookkeeping table behind.
+    if (direction === 'down' && !(await hasBookkeeping(client))) return [];
+    const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema');
+    const schema = rows[0]?.schema;
+    if (!schema) throw new Error('No schema of search_path exists: create one, or set search_path in DATABASE_URL.');
+    const run = await runner({
+      dbClient: client,
+      dir: DIRECTORY,
+      direction,
+      count: Number.POSITIVE_INFINITY,
+      migrationsTable: TABLE,
+      migrationsSchema: schema,
+      lockValue: LOCK,
+      checkOrder: true,
+      log: () => undefined,
+    });
+    if (direction === 'down') await client.query(`DROP TABLE ${TABLE}`);
+    // A relay whose role has SELECT on outbox alone must be able to see whether the schema fits it.
+    else await client.query(`GRANT SELECT ON ${TABLE} TO PUBLIC`);
+    return run.map((migration) => migration.name);
+  });
+}
+
+/** @throws what PostgreSQL throws. */
+export async function migrationStatus(url: string): Promise<MigrationStatus> {
+  return withClient(url, async (client) => {
+    const known = await knownMigrations();
+    const applied = (await hasBookkeeping(client))
+      ? (await client.query<{ name: string }>(`SELECT name FROM ${TABLE} ORDER BY id`)).rows.map((row) => row.name)
+      : [];
+    return {
+      applied,
+      pending: known.filter((name) => !applied.includes(name)),
+      unknown: applied.filter((name) => !known.includes(name)),
+    };
+  });
+}
+
+async function knownMigrations(): Promise<string[]> {
+  const files = await readdir(DIRECTORY);
+  return files
+    .filter((file) => file.endsWith('.sql'))
+    .map((file) => file.slice(0, -'.sql'.length))
+    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
+}
+
+async function hasBookkeeping(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query<{ found: boolean }>(`SELECT to_regclass('${TABLE}') IS NOT NULL AS found`);
+  return rows[0]?.found ?? false;
+}
+
+async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: 'outbox-relay migrate',
+    connectionTimeoutMillis: 10_000,
+  });
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * The outbox table as the relay reads it: the one place that has SQL about events, and the narrow interface behind which
+ * the log has its source. It only ever selects (promise R7).
+ *
+ * `position` orders everything; `id` only names an event (see migrations/). A row without a position is not committed as
+ * far as the relay is concerned.
+ */
+import { sql, type Kysely, type RawBuilder } from 'kysely';
+import type { Interest } from './channels.js';
+import type { Tables } from './database.js';
+import type { Cursor, LogEvent } from './log.js';
+import { encodeEvent } from './sse.js';
+
+/** Where a cursor that a client brings stands: at a position, gone with the rows before it, or never handed out here. */
+export type Place = { readonly position: bigint } | 'expired' | 'unknown';
+
+export interface HistoryPage {
+  /** The matching frames, in order; undefined where there are none. */
+  readonly frames: Buffer | undefined;
+  readonly events: number;
+  /** Position up to which everything that matches is in `frames`. */
+  readonly position: bigint;
+}
+
+/** What the log is fed from and history is read from. */
+export interface Source {
+  /** The newest committed event; where all were pruned, the last that was. */
+  head(): Promise<Cursor>;
+  /** A cursor about `events` events, but no more than `bytes` of payload, before the head. */
+  nearHead(limit: { events: number; bytes: number }): Promise<Cursor>;
+  /** The events that follow `after`, ascending: at most `PAGE_EVENTS`, or fewer that have about `PAGE_BYTES`. */
+  eventsAfter(after: bigint): Promise<{ events: LogEvent[]; more: boolean }>;
+  /**
+   * Matching events that follow `after`, about `bytes` of them. `head` is a position known to be committed: where nothing
+   * else matches below it, the page ends there. Every page moves on, as long as `after < head`.
+   */
+  page(interest: Interest, after: bigint, head: bigint, bytes: number): Promise<HistoryPage>;
+  /** Resolves an event id. */
+  placeOf(id: string): Promise<Place>;
+  /** The cursor before the oldest event retained. */
+  earliest(): Promise<Cursor>;
+  /** The cursor before the first event, in commit order, that was created at `time` or later; undefined if none was. */
+  since(time: Date): Promise<Cursor | undefined>;
+}
+
+/** Bounds of one read by the tail. What is larger takes more reads. */
+const PAGE_EVENTS = 1000;
+const PAGE_BYTES = 1024 * 1024;
+
+/** Bytes that a row is taken to cost beside its payload: the frame's fields. */
+const ROW_BYTES = 100;
+
+/** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
+const SLICE = 20_000n;
+
+const LARGEST_ID = 2n ** 63n - 1n;
+
+interface Row {
+  id: string;
+  position: string;
+  channel: string;
+  event: string;
+  data: string;
+  /** Bytes of the rows before and up to this one. */
+  through: string;
+}
+
+/** @param tail connection for the live path; @param history connections for everything else, so that a crowd of
+ * replays never delays live events. */
+export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Source {
+  async function head(): Promise<Cursor> {
+    const { rows } = await sql<{ id: string; position: string }>`
+      (SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
+      UNION ALL SELECT id, position FROM outbox_floor
+      ORDER BY position DESC LIMIT 1`.execute(tail);
+    return cursorOf(rows[0]);
+  }
+
+  return {
+    head,
+
+    async nearHead({ events, bytes }) {
+      const { rows } = await sql<{ id: string; position: string }>`
+        SELECT id, position FROM (
+          SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
+          FROM (SELECT id, position, data FROM outbox WHERE position IS NOT NULL
+                ORDER BY position DESC LIMIT ${events}) newest
+        ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(tail);
+      return rows[0] ? cursorOf(rows[0]) : head();
+    },
+
+    async eventsAfter(after) {
+      const rows = await sized(
+        tail,
+        sql`SELECT id, position, channel, event, data FROM outbox
+            WHERE position > ${after} ORDER BY position LIMIT ${PAGE_EVENTS}`,
+        PAGE_BYTES,
+      );
+      const events = rows.map((row) => ({ ...cursorOf(row), channel: row.channel, frame: encodeEvent(row) }));
+      return { events, more: isFull(rows, PAGE_EVENTS, PAGE_BYTES) };
+    },
+
+    async page(interest, after, head, bytes) {
+      const limit = Math.max(16, Math.min(2000, Math.ceil(bytes / ROW_BYTES)));
+      const walked = interest.prefixes.length > 0;
+      const rows = await sized(
+        history,
+        walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
+        bytes,
+      );
+      const last = BigInt(rows.at(-1)?.position ?? after);
+      const looked = walked && after + SLICE < head ? after + SLICE : head;
+      return {
+        frames: rows.length === 0 ? undefined : Buffer.concat(rows.map(encodeEvent)),
+        events: rows.length,
+        position: isFull(rows, limit, bytes) ? last : max(last, looked),
+      };
+    },
+
+    async placeOf(id) {
+      if (!/^(0|[1-9]\d{0,18})$/.test(id) || BigInt(id) > LARGEST_ID) return 'unknown';
+      const { rows } = await sql<{ row: string | null; floorId: string; floor: string; newest: string | null }>`
+        SELECT floor.id AS "floorId", floor.position AS floor,
+               (SELECT position FROM outbox WHERE id = ${id}) AS row,
+               (SELECT max(id) FROM outbox) AS newest
+        FROM outbox_floor floor`.execute(history);
+      const found = rows[0];
+      if (found === undefined) return 'unknown';
+      if (found.row !== null) return { position: BigInt(found.row) };
+      if (found.floorId === id) return { position: BigInt(found.floor) };
+      // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
+      return BigInt(id) <= max(BigInt(found.floorId), BigInt(found.newest ?? 0)) ? 'expired' : 'unknown';
+    },
+
+    async earliest() {
+      const { rows } = await sql<{ id: string; position: string; first: string | null }>`
+        SELECT id, position, (SELECT min(position) FROM outbox WHERE position IS NOT NULL) AS first
+        FROM outbox_floor`.execute(history);
+      const row = rows[0];
+      const floor = cursorOf(row);
+      // A single row deleted from the middle leaves a floor above what is retained; then only the very beginning is
+      // before everything.
+      return row?.first && BigInt(row.first) < floor.position ? { id: '0', position: 0n } : floor;
+    },
+
+    async since(time) {
+      const { rows } = await sql<{ id: string; position: string }>`
+        WITH first AS (
+          SELECT position FROM outbox WHERE created_at >= ${time} AND position IS NOT NULL ORDER BY position LIMIT 1
+        )
+        (SELECT o.id, o.position FROM outbox o, first WHERE o.position < first.position
+         ORDER BY o.position DESC LIMIT 1)
+        UNION ALL SELECT f.id, f.position FROM outbox_floor f, first WHERE f.position < first.position
+        UNION ALL SELECT 0, 0 FROM first
+        ORDER BY position DESC LIMIT 1`.execute(history);
+      return rows[0] && cursorOf(rows[0]);
+    },
+  };
+}
+
+/** Each channel's next events by the (channel, position) index, then the first of them all: no plan can go wrong. */
+function channelsAfter(channels: readonly string[], after: bigint, limit: number): RawBuilder<unknown> {
+  return sql`
+    SELECT o.id, o.position, o.channel, o.event, o.data
+    FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
+      SELECT id, position, channel, event, data FROM outbox
+      WHERE outbox.channel = wanted.channel AND position > ${after} ORDER BY position LIMIT ${limit}
+    ) o ORDER BY o.position LIMIT ${limit}`;
+}
+
+/** A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. */
+function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unknown> {
+  // Column and patterns compare by code point (collation "C"), so starts_with needs no locale.
+  return sql`
+    SELECT id, position, channel, event, data FROM outbox
+    WHERE position > ${after} AND position <= ${after + SLICE}
+      AND (channel = ANY (${interest.channels}::text[]) OR EXISTS (
+        SELECT FROM unnest(${interest.prefixes}::text[]) AS wanted(prefix) WHERE starts_with(channel, prefix)))
+    ORDER BY position LIMIT ${limit}`;
+}
+
+/**
+ * Runs a query for rows in position order and keeps those that begin within `bytes`. The sizes are those stored, so rows
+ * that are cut off are never decompressed or sent.
+ */
+async function sized(db: Kysely<Tables>, rows: RawBuilder<unknown>, bytes: number): Promise<Row[]> {
+  const result = await sql<Row>`
+    SELECT id, position, channel, event, coalesce(data #>> '{}', 'null') AS data, through
+    FROM (
+      SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))
+        OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through
+      FROM (${rows}) candidates
+    ) sized
+    WHERE through - (${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0)) < ${bytes}
+    ORDER BY position`.execute(db);
+  return result.rows;
+}
+
+/** Whether a read was cut by one of its bounds, so that more may follow. */
+function isFull(rows: readonly Row[], limit: number, bytes: number): boolean {
+  return rows.length >= limit || Number(rows.at(-1)?.through ?? 0) >= bytes;
+}
+
+function cursorOf(row: { id: string; position: string } | undefined): Cursor {
+  return { id: row?.id ?? '0', position: BigInt(row?.position ?? 0) };
+}
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}

@@ -1,0 +1,168 @@
+/**
+ * The composition root: makes the parts, hands each what it needs, and starts and stops them in order.
+ *
+ *     INSERT ─▶ trigger ─▶ NOTIFY ⇢ listener ⇢ tail ─▶ outbox (SQL) ─▶ log ⇢ subscription ─▶ stream ─▶ http
+ *
+ * Solid arrows carry events, dashed ones only say "look".
+ */
+import type Router from 'koa-router';
+import type { Logger } from 'pino';
+import { createBudget } from './budget.js';
+import type { Config } from './config.js';
+import { openDatabase } from './database.js';
+import { startHeartbeat } from './heartbeat.js';
+import { createHistory } from './history.js';
+import { startHttp } from './http.js';
+import { startListener } from './listener.js';
+import { createLog, type Log } from './log.js';
+import { createOutbox } from './outbox.js';
+import { createStreams } from './stream.js';
+import { startTail } from './tail.js';
+
+export interface Relay {
+  /** Where it is served, without a path. */
+  readonly url: string;
+  /** Why it can't deliver now, in words; empty when it can. */
+  notReady(): string[];
+  readonly log: Log;
+  /** Streams that are open. */
+  readonly streams: number;
+  /** Stops accepting, ends the streams, closes the database. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+export interface RelayOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  /** Adds routes, as the demo does. */
+  readonly extend?: (router: Router) => void;
+}
+
+/** The window starts with so many of the newest events, so that clients which a restart cut off resume from memory. */
+const PRELOAD_EVENTS = 10_000;
+
+/**
+ * Starts a relay on a migrated database.
+ *
+ * @throws the database's or the server's error: a first start fails fast; from then on it reconnects for ever.
+ */
+export async function startRelay({ config, logger, extend }: RelayOptions): Promise<Relay> {
+  const { databaseUrl, listenDatabaseUrl } = config;
+  if (databaseUrl === undefined || listenDatabaseUrl === undefined) throw new TypeError('a relay needs a database');
+
+  const stops: (() => Promise<void> | void)[] = [];
+  const stopAll = async () => {
+    for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
+  };
+
+  try {
+    const shared = { timeoutSeconds: config.queryTimeoutSeconds, log: logger };
+    const live = openDatabase({
+      ...shared,
+      url: listenDatabaseUrl,
+      applicationName: 'outbox-relay tail',
+      connections: 1,
+      timeoutSeconds: config.listenTimeoutSeconds,
+    });
+    stops.push(live.close);
+    const replays = openDatabase({
+      ...shared,
+      url: databaseUrl,
+      applicationName: 'outbox-relay history',
+      connections: config.historyConnections,
+    });
+    stops.push(replays.close);
+
+    const source = createOutbox(live.db, replays.db);
+    const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: config.windowBytes / 4 });
+    const log = createLog(start, { bytes: config.windowBytes });
+    const tail = startTail({ source, log, sweepSeconds: config.sweepSeconds, logger });
+    stops.push(tail.stop);
+
+    let listenedBefore = false;
+    const listener = await startListener({
+      url: listenDatabaseUrl,
+      applicationName: 'outbox-relay listener',
+      timeoutSeconds: config.listenTimeoutSeconds,
+      logger,
+      onListening() {
+        // While nobody listened, a row may have been redacted or deleted without our hearing of it.
+        if (listenedBefore) tail.forget(log.head.position);
+        listenedBefore = true;
+        tail.ring();
+      },
+      onNotification(payload) {
+        const forgotten = /^forget:(\d{1,19})$/.exec(payload)?.[1];
+        if (forgotten !== undefined) tail.forget(BigInt(forgotten));
+        tail.ring();
+      },
+    });
+    stops.push(listener.stop);
+
+    // Clients are let in once the window is up to date, so that "now" means now.
+    const head = await source.head();
+    await new Promise<void>((reached, failed) => {
+      const timer = setTimeout(
+        () => failed(new Error('timeout while reading the newest events')),
+        config.queryTimeoutSeconds * 1000,
+      );
+      log.whenReached(head.position, () => {
+        clearTimeout(timer);
+        reached();
+      });
+    });
+
+    const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
+    stops.push(heartbeat.stop);
+    const budget = createBudget(config.replayBytes);
+    const streams = createStreams({
+      source,
+      log,
+      history: createHistory(source, budget, { connections: config.historyConnections }),
+      budget,
+      heartbeat,
+      retrySeconds: config.retrySeconds,
+      onReadError: (error) => logger.debug({ err: error }, 'a read for one client failed; it is tried again'),
+    });
+
+    const notReady = () => [
+      ...(listener.trouble ? [`not listening since ${when(listener.trouble)}`] : []),
+      ...(tail.trouble ? [`cannot read the outbox since ${when(tail.trouble)}`] : []),
+    ];
+    const server = await startHttp({
+      ...config,
+      streams,
+      logger,
+      notReady,
+      ...(extend ? { extend } : {}),
+    });
+    stops.push(async () => {
+      const started = Date.now();
+      const closed = server.close();
+      await streams.close(config.shutdownSeconds * 800);
+      await Promise.race([
+        closed,
+        new Promise((done) => setTimeout(done, config.shutdownSeconds * 900 - (Date.now() - started)).unref()),
+      ]);
+    });
+    logger.info({ url: server.url, head: log.head.id }, 'listening');
+
+    let stopping: Promise<void> | undefined;
+    return {
+      url: server.url,
+      notReady,
+      log,
+      get streams() {
+        return streams.count;
+      },
+      stop: () => (stopping ??= stopAll()),
+    };
+  } catch (error) {
+    await stopAll().catch(() => undefined);
+    throw error;
+  }
+}
+
+function when({ error, since }: { error: unknown; since: Date }): string {
+  return `${since.toISOString()}: ${error instanceof Error ? error.message : String(error)}`;
+}

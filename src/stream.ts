@@ -1,0 +1,155 @@
+/**
+ * A stream: one client's connection once its headers are out.
+ *
+ * It writes frames straight to the socket. The response is delimited by the end of the connection and not chunked, so the
+ * buffer that was made for an event is the one that goes out to every reader of it, with nothing around it.
+ */
+import type { Socket } from 'node:net';
+import type { Budget } from './budget.js';
+import type { Interest } from './channels.js';
+import { resolve, type CursorRequest } from './cursor.js';
+import type { Beating, Heartbeat } from './heartbeat.js';
+import type { History } from './history.js';
+import type { Log } from './log.js';
+import type { Source } from './outbox.js';
+import { COMMENT, encodeControl, encodeCursor, encodeRetry, encodeStart } from './sse.js';
+import { subscribe, type Subscription } from './subscription.js';
+
+/** All streams of a relay. */
+export interface Streams {
+  readonly count: number;
+  /** Takes over a socket on which the response's headers have been sent. */
+  open(socket: Socket, interest: Interest, request: CursorRequest): void;
+  /** Whether the socket is a stream: whatever else arrives on it must not be answered. */
+  has(socket: Socket): boolean;
+  /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+export interface StreamsOptions {
+  readonly source: Source;
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly heartbeat: Heartbeat;
+  readonly retrySeconds: number;
+  /** A read for one client failed and will be tried again. */
+  readonly onReadError: (error: unknown) => void;
+}
+
+/** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
+const LOOKUP_PAUSE = 500;
+
+/** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
+const SHUTDOWN_SPREAD = 3;
+
+export function createStreams(options: StreamsOptions): Streams {
+  const { source, log, history, budget, heartbeat } = options;
+  const retry = options.retrySeconds * 1000;
+  const streams = new Map<Socket, Stream>();
+  let allGone: (() => void) | undefined;
+  let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
+
+  /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
+  function headFrame(): Buffer {
+    if (cursorFrame.id !== log.head.id) cursorFrame = { id: log.head.id, frame: encodeCursor(log.head.id) };
+    return cursorFrame.frame;
+  }
+
+  class Stream implements Beating {
+    wroteAt = 0;
+    subscription: Subscription | undefined;
+    readonly socket: Socket;
+
+    constructor(socket: Socket) {
+      this.socket = socket;
+    }
+
+    write(frames: Buffer): boolean {
+      this.wroteAt = heartbeat.now;
+      return this.socket.write(frames);
+    }
+
+    beat(): void {
+      // A client that has not taken the last frames needs no proof of life, and its cursor is not the head.
+      if (this.socket.writableNeedDrain) return;
+      // A client still looking for its place, or reading history, must not be told that it has passed the head.
+      this.write(this.subscription?.parked ? headFrame() : COMMENT);
+    }
+  }
+
+  async function start(stream: Stream, interest: Interest, request: CursorRequest): Promise<void> {
+    const cursor = await retried(stream, () => resolve(request, log, source));
+    if (cursor === undefined) return;
+    const frames = [
+      encodeStart(retry, cursor.id),
+      encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, cursor.id),
+    ];
+    if (cursor.reset) frames.push(encodeControl('stream-reset', { ...cursor.reset }, cursor.id));
+    stream.write(Buffer.concat(frames));
+    stream.subscription = subscribe({
+      log,
+      history,
+      budget,
+      interest,
+      after: cursor.position,
+      sink: stream,
+      onReadError: options.onReadError,
+    });
+  }
+
+  /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
+  async function retried<T>(stream: Stream, attempt: () => Promise<T>): Promise<T | undefined> {
+    while (streams.has(stream.socket)) {
+      try {
+        const result = await attempt();
+        return streams.has(stream.socket) ? result : undefined;
+      } catch (error) {
+        options.onReadError(error);
+        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
+      }
+    }
+    return undefined;
+  }
+
+  function remove(stream: Stream): void {
+    if (!streams.delete(stream.socket)) return;
+    heartbeat.remove(stream);
+    stream.subscription?.close();
+    if (streams.size === 0) allGone?.();
+  }
+
+  return {
+    get count() {
+      return streams.size;
+    },
+    has: (socket) => streams.has(socket),
+
+    open(socket, interest, request) {
+      const stream = new Stream(socket);
+      streams.set(socket, stream);
+      heartbeat.add(stream);
+      socket.setTimeout(0);
+      socket.on('drain', () => stream.subscription?.drained());
+      socket.on('close', () => remove(stream));
+      // 'close' follows: a client that resets its connection has left, and that is no error.
+      socket.on('error', () => undefined);
+      void start(stream, interest, request);
+    },
+
+    async close(deadlineMs) {
+      if (streams.size === 0) return;
+      const gone = new Promise<void>((done) => (allGone = done));
+      for (const stream of [...streams.values()]) {
+        stream.subscription?.close();
+        stream.subscription = undefined;
+        stream.socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
+      }
+      const deadline = setTimeout(() => {
+        for (const socket of [...streams.keys()]) socket.destroy();
+      }, deadlineMs);
+      await gone;
+      clearTimeout(deadline);
+    },
+  };
+}

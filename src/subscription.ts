@@ -1,0 +1,148 @@
+/**
+ * A subscription: one client's cursor, and what moves it.
+ *
+ * | state    | the client has passed     | leaves when                                                       |
+ * |----------|---------------------------|-------------------------------------------------------------------|
+ * | reading  | `position`                | caught up with the head (parked), or the socket is full (blocked) |
+ * | waiting  | `position`                | the page it asked history for arrives, or the log reaches it      |
+ * | blocked  | `position`                | the socket has drained (reading)                                  |
+ * | parked   | the log's head, always    | an append fills the socket (blocked)                              |
+ * | closed   | -                         | never                                                             |
+ *
+ * Live delivery, resuming and a slow client are the same path: read after the cursor, from history while it is older than
+ * the window, from the window after that, then park. There is no queue of its own to overflow: what a client costs is one
+ * page and its socket buffer, and it takes nothing more until both have gone out.
+ */
+import type { Budget } from './budget.js';
+import type { Interest } from './channels.js';
+import type { History } from './history.js';
+import type { Log, Reader } from './log.js';
+
+/** Where frames go. */
+export interface Sink {
+  /** Takes a buffer of whole frames. False when it wants no more until `drained` is called on the subscription. */
+  write(frames: Buffer): boolean;
+}
+
+export interface Subscription {
+  /** Whether the client has passed everything up to the log's head. */
+  readonly parked: boolean;
+  /** To be called when the sink, having refused more, has room again. */
+  drained(): void;
+  close(): void;
+}
+
+export interface SubscriptionOptions {
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly interest: Interest;
+  /** Position up to which the client has everything. */
+  readonly after: bigint;
+  readonly sink: Sink;
+  /** A history read failed; it is tried again after a pause. Once per failure. */
+  readonly onReadError: (error: unknown) => void;
+}
+
+/** Pause before a failed history read is tried again, in milliseconds: doubled each time from the first to the last. */
+const RETRY_FIRST = 200;
+const RETRY_LAST = 5000;
+
+export function subscribe(options: SubscriptionOptions): Subscription {
+  const { log, history, budget, interest, after, sink, onReadError } = options;
+  let position = after;
+  let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
+  let release: (() => void) | undefined;
+  let cancel: (() => void) | undefined;
+  let pause = RETRY_FIRST;
+
+  const reader: Reader = {
+    interest,
+    deliver(frames) {
+      if (sink.write(frames)) return;
+      log.unpark(reader);
+      position = log.head.position;
+      state = 'blocked';
+    },
+  };
+
+  /** Reads on until parked, blocked or waiting. */
+  function read(): void {
+    while (state === 'reading') {
+      if (position < log.floor) return readHistory();
+      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
+      if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
+      const page = log.read(interest, position, budget.pageBytes());
+      position = page.position;
+      if (page.frames && !sink.write(page.frames)) block(page.frames);
+      else if (position === log.head.position) {
+        state = 'parked';
+        log.park(reader);
+      }
+    }
+  }
+
+  /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
+  function waitFor(start: (done: () => void) => () => void): void {
+    state = 'waiting';
+    cancel = start(() => {
+      cancel = undefined;
+      if (state !== 'waiting') return;
+      state = 'reading';
+      read();
+    });
+  }
+
+  /** The page stays in memory until the client takes it. */
+  function block(frames: Buffer): void {
+    state = 'blocked';
+    release = budget.hold(frames.length);
+  }
+
+  function readHistory(): void {
+    state = 'waiting';
+    const isWanted = () => state === 'waiting';
+    history.read(interest, position, log.head.position, isWanted).then(
+      (page) => {
+        if (state !== 'waiting') return;
+        pause = RETRY_FIRST;
+        position = page.position;
+        state = 'reading';
+        if (page.frames && !sink.write(page.frames)) block(page.frames);
+        else read();
+      },
+      (error: unknown) => {
+        if (state !== 'waiting') return;
+        onReadError(error);
+        const delay = pause * (0.5 + Math.random() / 2);
+        pause = Math.min(pause * 2, RETRY_LAST);
+        waitFor((retry) => {
+          const timer = setTimeout(retry, delay);
+          return () => clearTimeout(timer);
+        });
+      },
+    );
+  }
+
+  read();
+
+  return {
+    get parked() {
+      return state === 'parked';
+    },
+    drained() {
+      if (state !== 'blocked') return;
+      release?.();
+      release = undefined;
+      state = 'reading';
+      read();
+    },
+    close() {
+      if (state === 'closed') return;
+      log.unpark(reader);
+      state = 'closed';
+      release?.();
+      cancel?.();
+    },
+  };
+}

@@ -1,0 +1,215 @@
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import { interestIn } from '../src/channels.js';
+import { ConfigError, readConfig, VARIABLES } from '../src/config.js';
+
+const MEBIBYTE = 1024 * 1024;
+const DATABASE_URL = 'postgres://relay:s3cret@db.example:5432/app';
+
+const fileAt = (path: string) => new URL(`../../${path}`, import.meta.url);
+
+function problems(env: Record<string, string>): string[] {
+  try {
+    readConfig(env);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const [title, ...lines] = error.message.split('\n');
+    if (title !== 'The configuration is not valid:') throw error;
+    return lines;
+  }
+}
+
+test('an empty environment is a valid one, with the defaults that are documented', (t) => {
+  t.deepEqual(readConfig({}), {
+    databaseUrl: undefined,
+    listenDatabaseUrl: undefined,
+    host: '127.0.0.1',
+    port: 8001,
+    allowedOrigins: [],
+    publicChannels: interestIn([]),
+    logLevel: 'warn',
+    heartbeatSeconds: 15,
+    retrySeconds: 2,
+    sweepSeconds: 5,
+    listenTimeoutSeconds: 10,
+    queryTimeoutSeconds: 30,
+    requestTimeoutSeconds: 15,
+    shutdownSeconds: 10,
+    windowBytes: 64 * MEBIBYTE,
+    replayBytes: 16 * MEBIBYTE,
+    historyConnections: 4,
+    maxChannels: 100,
+  });
+});
+
+test('every variable reaches the configuration', (t) => {
+  const env = {
+    DATABASE_URL,
+    LISTEN_DATABASE_URL: 'postgresql://direct.example/app',
+    HOST: '::',
+    PORT: '0',
+    ALLOWED_ORIGINS: 'https://a.example, http://localhost:8000 ,',
+    PUBLIC_CHANNELS: 'news, status:*',
+    LOG_LEVEL: 'trace',
+    HEARTBEAT_SECONDS: '0.5',
+    RETRY_SECONDS: '0',
+    SWEEP_SECONDS: '1',
+    LISTEN_TIMEOUT_SECONDS: '2',
+    QUERY_TIMEOUT_SECONDS: '3',
+    REQUEST_TIMEOUT_SECONDS: '4',
+    SHUTDOWN_SECONDS: '5',
+    WINDOW_MEGABYTES: '0.5',
+    REPLAY_MEGABYTES: '2',
+    HISTORY_CONNECTIONS: '8',
+    MAX_CHANNELS: '9',
+  };
+  t.deepEqual(Object.keys(env).sort(), [...VARIABLES].sort());
+  t.deepEqual(readConfig(env), {
+    databaseUrl: DATABASE_URL,
+    listenDatabaseUrl: 'postgresql://direct.example/app',
+    host: '::',
+    port: 0,
+    allowedOrigins: ['https://a.example', 'http://localhost:8000'],
+    publicChannels: interestIn(['news', 'status:*']),
+    logLevel: 'trace',
+    heartbeatSeconds: 0.5,
+    retrySeconds: 0,
+    sweepSeconds: 1,
+    listenTimeoutSeconds: 2,
+    queryTimeoutSeconds: 3,
+    requestTimeoutSeconds: 4,
+    shutdownSeconds: 5,
+    windowBytes: MEBIBYTE / 2,
+    replayBytes: 2 * MEBIBYTE,
+    historyConnections: 8,
+    maxChannels: 9,
+  });
+});
+
+test('LISTEN goes to DATABASE_URL where it has no address of its own', (t) => {
+  t.is(readConfig({ DATABASE_URL }).listenDatabaseUrl, DATABASE_URL);
+});
+
+test('with a database the log says what happens; the demo only warns', (t) => {
+  t.is(readConfig({ DATABASE_URL }).logLevel, 'info');
+  t.is(readConfig({}).logLevel, 'warn');
+});
+
+test('R8: with a database nothing is public unless PUBLIC_CHANNELS says so', (t) => {
+  t.deepEqual(readConfig({ DATABASE_URL }).publicChannels, interestIn([]));
+});
+
+test('a variable that is set but empty counts as not set', (t) => {
+  t.deepEqual(readConfig(Object.fromEntries(VARIABLES.map((name) => [name, '']))), readConfig({}));
+});
+
+test('what is no variable of ours is left alone', (t) => {
+  t.deepEqual(readConfig({ PATH: '/bin', HEARTBEAT: 'x' }), readConfig({}));
+});
+
+const INVALID: Readonly<Record<string, { values: readonly string[]; expected: RegExp }>> = {
+  DATABASE_URL: {
+    values: ['db.example', 'mysql://u:p@h/d', 'postgres://', 'postgres://h:port/d'],
+    expected: /a URL, as in postgres:\/\//,
+  },
+  LISTEN_DATABASE_URL: { values: ['db.example'], expected: /a URL, as in postgres:\/\// },
+  PORT: {
+    values: ['65536', '-1', '80.5', 'http', '0x50', '1e3', ' 80', 'Infinity'],
+    expected: /number from 0 to 65535/,
+  },
+  ALLOWED_ORIGINS: {
+    values: ['app.example', 'https://app.example/', 'https://app.example/path', '*,https://a.example', 'null'],
+    expected: /origins separated by commas.*or \* alone/,
+  },
+  PUBLIC_CHANNELS: {
+    values: ['news,a*', 'x'.repeat(300), 'a\u0001b'],
+    expected: /channels separated by commas, as in news,status:\*/,
+  },
+  LOG_LEVEL: { values: ['verbose', 'INFO'], expected: /one of fatal, error, warn, info, debug, trace, silent/ },
+  HEARTBEAT_SECONDS: { values: ['0', '3601', '15s', 'NaN'], expected: /a number from 0\.1 to 3600/ },
+  RETRY_SECONDS: { values: ['-1', '3601'], expected: /a number from 0 to 3600/ },
+  SWEEP_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.05 to 3600/ },
+  LISTEN_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },
+  QUERY_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },
+  REQUEST_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.1 to 3600/ },
+  SHUTDOWN_SECONDS: { values: ['-1', '3601'], expected: /a number from 0 to 3600/ },
+  WINDOW_MEGABYTES: { values: ['-1', '65537', '64MB'], expected: /a number from 0 to 65536/ },
+  REPLAY_MEGABYTES: { values: ['0', '65537'], expected: /a number from 1 to 65536/ },
+  HISTORY_CONNECTIONS: { values: ['0', '1001', '2.5'], expected: /number from 1 to 1000/ },
+  MAX_CHANNELS: { values: ['0', '100001', '2.5'], expected: /number from 1 to 100000/ },
+};
+
+const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL']);
+
+test('what is invalid is reported with the variable, its value and what is expected', (t) => {
+  for (const [name, { values, expected }] of Object.entries(INVALID)) {
+    for (const value of values) {
+      const lines = problems({ [name]: value });
+      t.is(lines.length, 1, `${name}=${value}`);
+      t.true(lines[0]?.startsWith(`  ${name}=${SECRET.has(name) ? '(not shown)' : JSON.stringify(value)}: expected `));
+      t.regex(lines[0] ?? '', expected);
+    }
+  }
+});
+
+test('every variable that can be invalid is tested to be', (t) => {
+  t.deepEqual([...Object.keys(INVALID), 'HOST'].sort(), [...VARIABLES].sort());
+});
+
+test('all that is invalid is reported at once', (t) => {
+  const env = Object.fromEntries(Object.entries(INVALID).map(([name, { values }]) => [name, values[0] ?? '']));
+  const names = problems(env).map((line) => line.trim().split('=')[0]);
+  t.deepEqual(names.sort(), Object.keys(INVALID).sort());
+});
+
+test('a password is never shown', (t) => {
+  for (const name of SECRET) {
+    const lines = problems({ [name]: 'postgres//relay:s3cret@db.example/app', PORT: 'x' }).join('\n');
+    t.true(lines.includes(name));
+    t.notRegex(lines, /s3cret/);
+  }
+});
+
+/** The assignments of .env.example, which are all commented out. */
+function example(): { name: string; value: string; comment: string }[] {
+  const found: { name: string; value: string; comment: string }[] = [];
+  let comment = '';
+  for (const line of readFileSync(fileAt('.env.example'), 'utf8').split('\n')) {
+    const [, name, value] = /^# ?([A-Z][A-Z_]*)=(.*)$/.exec(line) ?? [];
+    if (name !== undefined && value !== undefined) found.push({ name, value, comment });
+    comment = line;
+  }
+  return found;
+}
+
+test('.env.example has every variable once, explained, and sets none', (t) => {
+  t.deepEqual(
+    example()
+      .map(({ name }) => name)
+      .sort(),
+    [...VARIABLES].sort(),
+  );
+  for (const { name, comment } of example()) t.regex(comment, /^# .{10,}\.$/, name);
+  const lines = readFileSync(fileAt('.env.example'), 'utf8').split('\n');
+  t.deepEqual(
+    lines.filter((line) => line !== '' && !line.startsWith('#')),
+    [],
+  );
+});
+
+test('.env.example names the defaults', (t) => {
+  const env = Object.fromEntries(example().map(({ name, value }) => [name, value]));
+  const { DATABASE_URL: url, LISTEN_DATABASE_URL: listen, ...others } = env;
+  t.true(url !== undefined && URL.canParse(url));
+  t.is(listen, '');
+  t.deepEqual(readConfig({ ...others, DATABASE_URL }), readConfig({ DATABASE_URL }));
+});
+
+const readme = fileAt('README.md');
+const withReadme = existsSync(readme) ? test : test.skip;
+
+withReadme("README.md's configuration table has every variable once", (t) => {
+  const rows = [...readFileSync(readme, 'utf8').matchAll(/^\| *`([A-Z][A-Z_]*)` *\|/gm)].map(([, name]) => name ?? '');
+  t.deepEqual(rows.sort(), [...VARIABLES].sort());
+});

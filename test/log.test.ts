@@ -1,0 +1,293 @@
+import assert from 'node:assert/strict';
+import test from 'ava';
+import fc from 'fast-check';
+import { interestIn, matches, type Interest } from '../src/channels.js';
+import { createLog, type Cursor, type Log, type LogEvent, type Reader } from '../src/log.js';
+import { holds } from './support/property.js';
+
+const START = { id: '5', position: 10n };
+const LIMIT = 20_000;
+
+const eventOf = (position: bigint, channel: string, size = 40): LogEvent => ({
+  position,
+  // An id names an event and orders nothing: let it run against the position.
+  id: String(1_000_000n - position),
+  channel,
+  frame: Buffer.from(`${position} ${channel} `.padEnd(size, '.')),
+});
+
+/** What the log takes an event to cost beside its frame, found out and not assumed. */
+const OVERHEAD = ((): number => {
+  const log = createLog(START, { bytes: LIMIT });
+  log.append([eventOf(11n, 'a')]);
+  return log.size.bytes - 40;
+})();
+
+const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2', 'u:1:x');
+const interest = fc.oneof(
+  fc.subarray(['a', 'b', 'u:1', 'u:2', 'u:1:x', 'u:*', 'u:1:*', 'none'], { minLength: 1 }).map(interestIn),
+  fc.constant(interestIn(['*'])),
+);
+
+type Step =
+  | { do: 'append'; events: { channel: string; gap: number; size: number }[] }
+  | { do: 'read'; interest: Interest; at: number; bytes: number }
+  | { do: 'park'; interest: Interest }
+  | { do: 'unpark'; reader: number }
+  | { do: 'wait'; ahead: number }
+  | { do: 'cancel'; waiter: number }
+  | { do: 'advance'; gap: number }
+  | { do: 'forget'; at: number };
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({
+    do: fc.constant('append' as const),
+    events: fc.array(
+      fc.record({ channel, gap: fc.integer({ min: 1, max: 3 }), size: fc.oneof(fc.constant(40), fc.nat(9_000)) }),
+      { maxLength: 12 },
+    ),
+  }),
+  fc.record({
+    do: fc.constant('read' as const),
+    interest,
+    at: fc.double({ min: 0, max: 1.1, noNaN: true }),
+    bytes: fc.integer({ min: 1, max: 4000 }),
+  }),
+  fc.record({ do: fc.constant('park' as const), interest }),
+  fc.record({ do: fc.constant('unpark' as const), reader: fc.nat(5) }),
+  fc.record({ do: fc.constant('wait' as const), ahead: fc.integer({ min: -3, max: 20 }) }),
+  fc.record({ do: fc.constant('cancel' as const), waiter: fc.nat(5) }),
+  fc.record({ do: fc.constant('advance' as const), gap: fc.integer({ min: 1, max: 3 }) }),
+  fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1.1, noNaN: true }) }),
+);
+
+interface ModelReader extends Reader {
+  readonly got: string[];
+  readonly expected: string[];
+}
+
+interface Waiter {
+  readonly position: bigint;
+  calls: number;
+  expected: number;
+  cancelled: boolean;
+  readonly cancel: () => void;
+}
+
+/** The log as anybody would write it who need not be fast: a list. */
+function createModel() {
+  const all: LogEvent[] = [];
+  let head = START;
+  let floor = START.position;
+  let floorId: string | undefined = START.id;
+  const held = () => all.filter((event) => event.position > floor);
+  const bytes = () => held().reduce((sum, event) => sum + event.frame.length + OVERHEAD, 0);
+  return {
+    get head() {
+      return head;
+    },
+    get floor() {
+      return floor;
+    },
+    held,
+    bytes,
+    positionOf(id: string) {
+      return held().find((event) => event.id === id)?.position ?? (id === floorId ? floor : undefined);
+    },
+    append(events: readonly LogEvent[]) {
+      all.push(...events);
+      const last = events.at(-1);
+      if (last) head = { id: last.id, position: last.position };
+      for (let oldest = held()[0]; oldest && bytes() > LIMIT && held().length > 1; oldest = held()[0]) {
+        floor = oldest.position;
+        floorId = oldest.id;
+      }
+    },
+    read(wanted: Interest, after: bigint, limit: number) {
+      const matching = held().filter((event) => event.position > after && matches(wanted, event.channel));
+      const taken: LogEvent[] = [];
+      let size = 0;
+      for (const event of matching) {
+        if (size >= limit) break;
+        taken.push(event);
+        size += event.frame.length;
+      }
+      const passed = after > head.position ? after : head.position;
+      return {
+        text: taken.map((event) => event.frame.toString()).join(''),
+        position: taken.length < matching.length ? (taken.at(-1)?.position ?? after) : passed,
+      };
+    },
+    forget(position: bigint) {
+      const through = position < head.position ? position : head.position;
+      if (through > floor) floor = through;
+      if (position >= floor) floorId = undefined;
+    },
+    advance(to: Cursor) {
+      head = to;
+    },
+  };
+}
+
+/** A position at a share of the way from `from` to `to`; a share above 1 is beyond it. */
+const between = (from: bigint, to: bigint, share: number) => from + BigInt(Math.round(Number(to - from) * share));
+
+test('the log behaves as a plain list would, whatever is done to it', (t) => {
+  holds(
+    t,
+    fc.property(fc.array(step, { maxLength: 40, size: 'max' }), (steps) => {
+      const log = createLog(START, { bytes: LIMIT });
+      const model = createModel();
+      const readers: ModelReader[] = [];
+      const waiters: Waiter[] = [];
+      for (const action of steps) {
+        if (action.do === 'append') {
+          let position = model.head.position;
+          const events = action.events.map((event) => {
+            position += BigInt(event.gap);
+            return eventOf(position, event.channel, event.size);
+          });
+          for (const reader of readers) {
+            const fresh = events.filter((event) => matches(reader.interest, event.channel));
+            if (fresh.length > 0) reader.expected.push(fresh.map((event) => event.frame.toString()).join(''));
+          }
+          for (const waiter of waiters) {
+            if (!waiter.cancelled && waiter.position <= position) waiter.expected = 1;
+          }
+          log.append(events);
+          model.append(events);
+        } else if (action.do === 'read') {
+          const after = between(model.floor, model.head.position, action.at);
+          const page = log.read(action.interest, after, action.bytes);
+          const expected = model.read(action.interest, after, action.bytes);
+          assert.equal(page.frames?.toString() ?? '', expected.text);
+          assert.equal(page.position, expected.position);
+        } else if (action.do === 'park') {
+          const got: string[] = [];
+          const reader = {
+            interest: action.interest,
+            got,
+            expected: [],
+            deliver: (frames: Buffer) => void got.push(frames.toString()),
+          };
+          readers.push(reader);
+          log.park(reader);
+        } else if (action.do === 'unpark') {
+          const [reader] = readers.splice(action.reader, 1);
+          if (reader) {
+            log.unpark(reader);
+            log.unpark(reader);
+            assert.deepEqual(reader.got, reader.expected);
+          }
+        } else if (action.do === 'wait') {
+          const position = model.head.position + BigInt(action.ahead);
+          const waiter: Waiter = {
+            position,
+            calls: 0,
+            expected: action.ahead <= 0 ? 1 : 0,
+            cancelled: false,
+            cancel: () => cancel(),
+          };
+          const cancel = log.whenReached(position, () => (waiter.calls += 1));
+          waiters.push(waiter);
+        } else if (action.do === 'cancel') {
+          const waiter = waiters[action.waiter];
+          if (waiter) {
+            waiter.cancel();
+            waiter.cancelled = true;
+          }
+        } else if (action.do === 'advance') {
+          const position = model.head.position + BigInt(action.gap);
+          const to = { position, id: String(1_000_000n - position) };
+          for (const waiter of waiters) {
+            if (!waiter.cancelled && waiter.position <= position) waiter.expected = 1;
+          }
+          log.advance(to);
+          model.advance(to);
+        } else {
+          const position = between(START.position, model.head.position, action.at);
+          log.forget(position);
+          model.forget(position);
+        }
+        agree(log, model);
+        for (const reader of readers) assert.deepEqual(reader.got, reader.expected);
+        for (const waiter of waiters) assert.equal(waiter.calls, waiter.expected);
+      }
+    }),
+    { numRuns: 300 },
+  );
+
+  function agree(log: Log, model: ReturnType<typeof createModel>): void {
+    assert.deepEqual(log.head, model.head);
+    assert.equal(log.floor, model.floor);
+    assert.deepEqual(log.size, { bytes: model.bytes(), events: model.held().length });
+    assert.equal(log.positionOf(START.id), model.positionOf(START.id));
+    for (let position = START.position; position <= model.head.position; position += 1n) {
+      const id = String(1_000_000n - position);
+      assert.equal(log.positionOf(id), model.positionOf(id));
+    }
+  }
+});
+
+test('R5: the window never outgrows its bytes, but for an event that is larger by itself', (t) => {
+  const log = createLog(START, { bytes: LIMIT });
+  for (let position = 11n; position < 2000n; position += 1n) {
+    log.append([eventOf(position, 'a', Number(position % 50n) * 50)]);
+    t.true(log.size.bytes <= LIMIT);
+  }
+  log.append([eventOf(2000n, 'a', LIMIT * 2)]);
+  t.is(log.size.events, 1);
+  t.is(log.floor, 1999n);
+  log.append([eventOf(2001n, 'a')]);
+  t.is(log.size.events, 1);
+});
+
+test('a read from before the floor is an error, since it would skip what was evicted', (t) => {
+  const log = createLog(START, { bytes: 1 });
+  log.append([eventOf(11n, 'a'), eventOf(12n, 'a')]);
+  t.throws(() => log.read(interestIn(['a']), 10n, 1000), { instanceOf: RangeError });
+  t.is(log.read(interestIn(['a']), 11n, 1000).position, 12n);
+});
+
+test('readers with one interest are given one buffer', (t) => {
+  const log = createLog(START, { bytes: LIMIT });
+  const got: Buffer[] = [];
+  const deliver = (frames: Buffer) => void got.push(frames);
+  for (const names of [
+    ['a', 'b'],
+    ['b', 'a', 'a'],
+  ])
+    log.park({ interest: interestIn(names), deliver });
+  log.append([eventOf(11n, 'a'), eventOf(12n, 'b')]);
+  t.is(got.length, 2);
+  t.is(got[0], got[1]);
+});
+
+test('an append wakes exactly the readers of its channels', (t) => {
+  const log = createLog(START, { bytes: LIMIT });
+  const woken: string[] = [];
+  for (const name of ['a', 'b', 'u:*', 'u:1', '*', 'u:1:*']) {
+    log.park({ interest: interestIn([name]), deliver: () => void woken.push(name) });
+  }
+  log.append([eventOf(11n, 'u:1')]);
+  t.deepEqual(woken.sort(), ['*', 'u:*', 'u:1']);
+});
+
+test('a reader that leaves while events are delivered to it takes nothing from the others', (t) => {
+  const log = createLog(START, { bytes: LIMIT });
+  const got: string[] = [];
+  const interest = interestIn(['a']);
+  for (const name of ['first', 'second', 'third']) {
+    const reader: Reader = {
+      interest,
+      deliver: () => {
+        got.push(name);
+        if (name !== 'third') log.unpark(reader);
+      },
+    };
+    log.park(reader);
+  }
+  log.append([eventOf(11n, 'a')]);
+  log.append([eventOf(12n, 'a')]);
+  t.deepEqual(got, ['first', 'second', 'third', 'third']);
+});

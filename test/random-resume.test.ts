@@ -1,0 +1,41 @@
+import test, { type ExecutionContext } from 'ava';
+import { createDatabase, type ServerName } from './support/database.js';
+import { seedFromEnvironment } from './support/random.js';
+import { describe, runRandomResume, TIGHT_ENVIRONMENT } from './support/random-resume.js';
+import { startTestRelay } from './support/relay.js';
+
+/** How long writers write and things break; catching up comes on top. */
+const SECONDS = 4;
+
+async function everybodyGetsExactlyTheirs(t: ExecutionContext, server: ServerName, relays: number): Promise<void> {
+  const seed = seedFromEnvironment();
+  const database = await createDatabase(t, { server });
+  const urls: string[] = [];
+  for (let n = 0; n < relays; n += 1) urls.push((await startTestRelay(t, database.url, TIGHT_ENVIRONMENT)).url);
+
+  const figures = await runRandomResume({
+    seed,
+    database,
+    relays: () => urls,
+    writers: 8,
+    clients: 40,
+    isEnough: ({ seconds }) => seconds >= SECONDS,
+  });
+
+  t.log(describe(figures));
+  t.deepEqual(figures.violations, [], `SEED=${seed} repeats the choices of this run`);
+  const { lost, double, outOfOrder, resets } = figures;
+  t.deepEqual({ lost, double, outOfOrder, resets }, { lost: 0, double: 0, outOfOrder: 0, resets: 0 });
+  // A run in which nothing happened proves nothing.
+  t.true(figures.deliveries > 1_000 && figures.rolledBack > 10, describe(figures));
+  t.true(figures.reconnects > 100 && figures.cutFrames > 20 && figures.kills > 3, describe(figures));
+}
+
+test.serial(
+  'R3, R6: clients that drop at any byte, while sessions of the relay die, get exactly what was committed, in order',
+  (t) => everybodyGetsExactlyTheirs(t, 'newest', 1),
+);
+
+test.serial('R3, R6: the same holds for clients that wander between two relays', (t) =>
+  everybodyGetsExactlyTheirs(t, 'oldest', 2),
+);

@@ -1,0 +1,167 @@
+/**
+ * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
+ * each, runs ava (or, with --torture, torture.js), and stops and deletes the servers, whatever happened.
+ *
+ *     npm test                                      all
+ *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
+ *     CI_COUNTS=1 npm test                          TAP output, and a last line `N passed, N failed`
+ *     TEST_LOG=1 npm test                           with the servers' logs
+ *
+ * Tests find the servers in TEST_SERVERS, a JSON object of urls by name. Without the optional package of the oldest
+ * PostgreSQL both names are the newest.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { EmbeddedPostgresError, findBinaries, startEmbedded, type EmbeddedPostgres } from '../src/embedded.js';
+import { migrate } from '../src/migrate.js';
+import { relayBackends, type ServerName } from './support/database.js';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** Durability is not tested, commit order is: a commit waits for its WAL as in production, but the disk does not. */
+const SETTINGS = {
+  fsync: 'off',
+  synchronous_commit: 'on',
+  wal_level: 'minimal',
+  max_wal_senders: '0',
+  max_connections: '300',
+  shared_buffers: '32MB',
+};
+
+interface Outcome {
+  readonly code: number;
+  readonly passed: number;
+  readonly failed: number;
+}
+
+let child: ChildProcess | undefined;
+let wasInterrupted = false;
+const interrupted = (): boolean => wasInterrupted;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    wasInterrupted = true;
+    child?.kill('SIGTERM');
+  });
+}
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: string[]): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-test-'));
+  const started: EmbeddedPostgres[] = [];
+  const counts = process.env['CI_COUNTS'] === '1' && !args.includes('--torture');
+  try {
+    const starts = await Promise.allSettled([
+      startServer(folder, 'newest', undefined, started),
+      startServer(folder, 'oldest', oldestBinaries(), started),
+    ]);
+    if (interrupted()) return 130;
+    for (const start of starts) if (start.status === 'rejected') throw start.reason;
+    const [newest, oldest] = starts.map((start) => (start.status === 'fulfilled' ? start.value : undefined));
+    if (newest === undefined) throw new Error('No PostgreSQL to test with.');
+
+    const servers: Record<ServerName, string> = { newest, oldest: oldest ?? newest };
+    const outcome = await runTests(args, servers, counts);
+    const leaks = (await Promise.all(started.map(leftOn))).flat();
+    for (const leak of leaks) console.error(`\n  ✘ After all tests a connection of the relay is left: ${leak}`);
+    // What fails outside of a test (no test found, a connection left) must not read as a success to who reads the line only.
+    const failed = outcome.failed + leaks.length;
+    const code = interrupted() ? 130 : outcome.code || (leaks.length > 0 ? 1 : 0);
+    if (counts) console.log(`${outcome.passed} passed, ${code === 0 ? failed : Math.max(failed, 1)} failed`);
+    return code;
+  } finally {
+    await Promise.allSettled(started.map((server) => server.stop('immediate')));
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Undefined where the package, an optional one, does not exist for this platform. */
+function oldestBinaries(): string | undefined {
+  try {
+    return findBinaries(join(ROOT, 'test', 'postgres-14', 'package.json'));
+  } catch (error) {
+    if (error instanceof EmbeddedPostgresError) return undefined;
+    throw error;
+  }
+}
+
+/** Resolves with the url of a server that has the template database; undefined if it is to be the newest's. */
+async function startServer(
+  folder: string,
+  name: ServerName,
+  binaries: string | undefined,
+  started: EmbeddedPostgres[],
+): Promise<string | undefined> {
+  if (name === 'oldest' && binaries === undefined) {
+    console.log('The package of PostgreSQL 14 is not installed here: its tests run on the newest PostgreSQL only.');
+    return undefined;
+  }
+  const server = await startEmbedded({
+    dataDirectory: join(folder, name),
+    binaries,
+    settings: SETTINGS,
+    persistent: false,
+    log: process.env['TEST_LOG'] === '1' ? (line) => console.error(`[${name}] ${line}`) : undefined,
+  });
+  started.push(server);
+  await withClient(server.url, (client) => client.query('CREATE DATABASE outbox_template'));
+  const template = new URL(server.url);
+  template.pathname = '/outbox_template';
+  await migrate(template.href, 'up');
+  // Nobody can be in it, so cloning it never has to wait.
+  await withClient(server.url, (client) => client.query('ALTER DATABASE outbox_template ALLOW_CONNECTIONS false'));
+  return server.url;
+}
+
+async function runTests(args: string[], servers: Record<ServerName, string>, counts: boolean): Promise<Outcome> {
+  const program = args.includes('--torture')
+    ? [join(ROOT, 'dist/test/torture.js'), ...args.filter((arg) => arg !== '--torture')]
+    : [join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'), ...(counts ? ['--tap'] : []), ...args.map(compiled)];
+  const tests = spawn(process.execPath, program, {
+    cwd: ROOT,
+    env: {
+      ...process.env,
+      TEST_SERVERS: JSON.stringify(servers),
+      NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --enable-source-maps`.trim(),
+    },
+    stdio: ['inherit', counts ? 'pipe' : 'inherit', 'inherit'],
+  });
+  child = tests;
+  let [passed, failed] = [0, 0];
+  if (tests.stdout) {
+    // TAP ends with its sums.
+    createInterface(tests.stdout).on('line', (line) => {
+      console.log(line);
+      const [, what, number] = /^# (pass|fail) (\d+)$/.exec(line) ?? [];
+      if (what === 'pass') passed = Number(number);
+      if (what === 'fail') failed = Number(number);
+    });
+  }
+  const [code] = (await once(tests, 'close')) as [number | null];
+  return { code: code ?? 1, passed, failed };
+}
+
+function compiled(arg: string): string {
+  return arg.replace(/^(?:\.\/)?(test\/.*)\.ts$/, 'dist/$1.js');
+}
+
+async function leftOn(server: EmbeddedPostgres): Promise<string[]> {
+  const left = await withClient(server.url, (client) => relayBackends(client));
+  return left.map((name) => `${name} (PostgreSQL ${server.version})`);
+}
+
+async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url, application_name: 'test runner' });
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
+}

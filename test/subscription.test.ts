@@ -1,0 +1,364 @@
+import assert from 'node:assert/strict';
+import { setImmediate as turn } from 'node:timers/promises';
+import { mock } from 'node:test';
+import test from 'ava';
+import fc from 'fast-check';
+import { createBudget } from '../src/budget.js';
+import { interestIn, matches, type Interest } from '../src/channels.js';
+import { createHistory } from '../src/history.js';
+import { createLog, type LogEvent } from '../src/log.js';
+import type { HistoryPage, Source } from '../src/outbox.js';
+import { subscribe, type Subscription } from '../src/subscription.js';
+import { holdsAsync } from './support/property.js';
+
+/** So small that the budget hands out nothing but its smallest page. */
+const BUDGET = 1;
+const PAGE = createBudget(BUDGET).pageBytes();
+const LARGEST_EVENT = 3000;
+/** Longer than any pause before a failed read is tried again, in milliseconds. */
+const LONGER_THAN_A_PAUSE = 6000;
+
+type Step =
+  | { do: 'commit'; channels: string[]; size: number }
+  | { do: 'tail'; events: number }
+  | { do: 'subscribe'; interest: Interest; at: number }
+  | { do: 'page'; read: number }
+  | { do: 'fail'; read: number }
+  | { do: 'drain'; client: number }
+  | { do: 'close'; client: number }
+  | { do: 'forget'; at: number }
+  | { do: 'pause' };
+
+const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2');
+const interest = fc.constantFrom(['a'], ['a', 'b'], ['u:*'], ['*'], ['u:1', 'b']).map(interestIn);
+const index = fc.nat(3);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({
+    do: fc.constant('commit' as const),
+    channels: fc.array(channel, { minLength: 1, maxLength: 12 }),
+    size: fc.integer({ min: 30, max: LARGEST_EVENT }),
+  }),
+  fc.record({ do: fc.constant('tail' as const), events: fc.integer({ min: 1, max: 20 }) }),
+  fc.record({ do: fc.constant('subscribe' as const), interest, at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.record({ do: fc.constant('page' as const), read: index }),
+  fc.record({ do: fc.constant('page' as const), read: index }),
+  fc.record({ do: fc.constant('fail' as const), read: index }),
+  fc.record({ do: fc.constant('drain' as const), client: index }),
+  fc.record({ do: fc.constant('close' as const), client: index }),
+  fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.constant({ do: 'pause' as const }),
+);
+
+/** A table whose reads are answered when the test says so. What is committed is not in the log until the tail brings it. */
+function createTable() {
+  const events: LogEvent[] = [];
+  const reads: { answer: () => void; fail: () => void }[] = [];
+  const unused = () => Promise.reject(new Error('not used here'));
+  const source: Source = {
+    head: unused,
+    nearHead: unused,
+    eventsAfter: unused,
+    placeOf: unused,
+    earliest: unused,
+    since: unused,
+    page: (wanted, after, head, bytes) =>
+      new Promise<HistoryPage>((resolve, reject) => {
+        reads.push({
+          answer: () => resolve(pageOf(wanted, after, head, bytes)),
+          fail: () => reject(new Error('the connection was lost')),
+        });
+      }),
+  };
+
+  function pageOf(wanted: Interest, after: bigint, head: bigint, bytes: number): HistoryPage {
+    const frames: Buffer[] = [];
+    let position = after;
+    let size = 0;
+    for (const event of events) {
+      if (event.position <= after || !matches(wanted, event.channel)) continue;
+      if (size >= bytes) return { frames: Buffer.concat(frames), events: frames.length, position };
+      frames.push(event.frame);
+      size += event.frame.length;
+      position = event.position;
+    }
+    return {
+      frames: frames.length === 0 ? undefined : Buffer.concat(frames),
+      events: frames.length,
+      position: position > head ? position : head,
+    };
+  }
+
+  return { events, reads, source };
+}
+
+/** A client that takes what it is given until, at random, it wants no more; then it must be given nothing. */
+function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
+  let got = '';
+  let blocked = false;
+  let largest = 0;
+  return {
+    interest: wanted,
+    after,
+    sink: {
+      write(frames: Buffer) {
+        assert.ok(!blocked, 'R5: a client that wants no more was given more');
+        assert.ok(frames.length > 0);
+        got += frames.toString();
+        largest = Math.max(largest, frames.length);
+        blocked = blocks();
+        return !blocked;
+      },
+    },
+    closed: false,
+    subscription: undefined as Subscription | undefined,
+    get got() {
+      return got;
+    },
+    /** Size of the largest write since it was last asked. */
+    takeLargest() {
+      const size = largest;
+      largest = 0;
+      return size;
+    },
+    drain() {
+      if (!blocked) return false;
+      blocked = false;
+      this.subscription?.drained();
+      return true;
+    },
+  };
+}
+
+test.serial(
+  'R3, R5: whatever the interleaving, a client gets exactly what follows its cursor, in order, once',
+  async (t) => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    t.teardown(() => mock.timers.reset());
+    const random = fc.infiniteStream(fc.integer({ min: 0, max: 3 }));
+    const windowBytes = fc.constantFrom(1, 3_000, 20_000);
+    await holdsAsync(
+      t,
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 60, size: 'max' }),
+        random,
+        windowBytes,
+        async (steps, dice, bytes) => {
+          const table = createTable();
+          const log = createLog({ id: '0', position: 0n }, { bytes });
+          const budget = createBudget(BUDGET);
+          const history = createHistory(table.source, budget, { connections: 2 });
+          const clients: ReturnType<typeof createClient>[] = [];
+          let blocking = true;
+          let position = 0n;
+          let failed = 0;
+          let reported = 0;
+
+          const expected = (client: (typeof clients)[number], through: bigint) =>
+            table.events
+              .filter((event) => event.position > client.after && event.position <= through)
+              .filter((event) => matches(client.interest, event.channel))
+              .map((event) => event.frame.toString())
+              .join('');
+
+          function append(count: number): number {
+            const next = table.events.filter((event) => event.position > log.head.position).slice(0, count);
+            log.append(next);
+            return next.reduce((sum, event) => sum + event.frame.length, 0);
+          }
+
+          async function settle(batch = 0): Promise<void> {
+            // A page passes through a few promises before it is written.
+            await turn();
+            assert.ok(log.size.bytes <= bytes || log.size.events <= 1, 'the window is too large');
+            assert.ok(budget.heldBytes <= clients.length * (PAGE + LARGEST_EVENT), 'R5: too much waits on sockets');
+            for (const client of clients) {
+              assert.ok(client.takeLargest() <= Math.max(PAGE + LARGEST_EVENT, batch), 'R5: a write is too large');
+              const all = expected(client, position);
+              assert.equal(client.got, all.slice(0, client.got.length));
+              if (client.subscription?.parked) {
+                assert.ok(
+                  client.got.length >= expected(client, log.head.position).length,
+                  'parked, but behind the head',
+                );
+              }
+            }
+          }
+
+          for (const action of steps) {
+            let batch = 0;
+            if (action.do === 'commit') {
+              for (const name of action.channels) {
+                position += 1n;
+                const frame = Buffer.from(`<${position} ${name}>`.padEnd(action.size, '.'));
+                table.events.push({ position, id: String(position), channel: name, frame });
+              }
+            } else if (action.do === 'tail') {
+              batch = append(action.events);
+            } else if (action.do === 'subscribe') {
+              // Any committed position: another relay may have handed it out before our tail has got there.
+              const after = BigInt(Math.round(Number(position) * action.at));
+              const client = createClient(action.interest, after, () => blocking && dice.next().value === 0);
+              clients.push(client);
+              client.subscription = subscribe({
+                log,
+                history,
+                budget,
+                interest: action.interest,
+                after,
+                sink: client.sink,
+                onReadError: () => (reported += 1),
+              });
+            } else if (action.do === 'page') {
+              table.reads.splice(action.read, 1)[0]?.answer();
+            } else if (action.do === 'fail') {
+              const [read] = table.reads.splice(action.read, 1);
+              if (read) failed += 1;
+              read?.fail();
+            } else if (action.do === 'drain') {
+              clients[action.client]?.drain();
+            } else if (action.do === 'close') {
+              const [client] = clients.splice(action.client, 1);
+              client?.subscription?.close();
+              const before = client?.got;
+              client?.drain();
+              assert.equal(client?.got, before, 'a client that had left was given more');
+            } else if (action.do === 'forget') {
+              log.forget(BigInt(Math.round(Number(position) * action.at)));
+            } else {
+              mock.timers.tick(LONGER_THAN_A_PAUSE);
+            }
+            await settle(batch);
+          }
+
+          // Everything heals: from here on all is answered at once, and all must come to rest at the head.
+          blocking = false;
+          const batch = append(Number.POSITIVE_INFINITY);
+          await settle(batch);
+          const isBusy = () => table.reads.length > 0 || clients.some((client) => !client.subscription?.parked);
+          for (let round = 0; isBusy(); round += 1) {
+            assert.ok(round < 1000, 'it never comes to rest');
+            for (const read of table.reads.splice(0)) read.answer();
+            for (const client of clients) client.drain();
+            mock.timers.tick(LONGER_THAN_A_PAUSE);
+            await settle();
+          }
+          for (const client of clients) assert.equal(client.got, expected(client, position));
+          assert.equal(budget.heldBytes, 0, 'what no client waits for is still counted');
+          assert.ok(reported === 0 || failed > 0, 'an error out of nothing');
+          for (const client of clients) client.subscription?.close();
+        },
+      ),
+      { numRuns: 400 },
+    );
+  },
+);
+
+function setUp(windowBytes: number) {
+  const table = createTable();
+  const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
+  const budget = createBudget(BUDGET);
+  const history = createHistory(table.source, budget, { connections: 2 });
+  return {
+    table,
+    log,
+    budget,
+    history,
+    commit(count: number, name = 'a') {
+      const first = table.events.length + 1;
+      const events = Array.from({ length: count }, (_, offset) => {
+        const position = BigInt(first + offset);
+        return { position, id: String(position), channel: name, frame: Buffer.from(`<${position}>`) };
+      });
+      table.events.push(...events);
+      return events;
+    },
+    subscribe(after: bigint, blocks: () => boolean = () => false, onReadError: (error: unknown) => void = () => {}) {
+      const client = createClient(interestIn(['a']), after, blocks);
+      client.subscription = subscribe({
+        log,
+        history,
+        budget,
+        interest: client.interest,
+        after,
+        sink: client.sink,
+        onReadError,
+      });
+      return client;
+    },
+  };
+}
+
+test.serial('what is evicted while its page is on the way is neither lost nor sent twice', async (t) => {
+  const { table, log, commit, subscribe: open } = setUp(1);
+  log.append(commit(5));
+  const client = open(0n);
+  await turn();
+  t.is(table.reads.length, 1);
+  log.append(commit(5));
+  table.reads.shift()?.answer();
+  await turn();
+  log.append(commit(1));
+  for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+  t.is(client.got, '<1><2><3><4><5><6><7><8><9><10><11>');
+  t.true(client.subscription?.parked);
+});
+
+test.serial('a cursor from a relay that is ahead waits for ours and gets nothing that it has had', (t) => {
+  const { log, commit, subscribe: open } = setUp(100_000);
+  const events = commit(5);
+  log.append(events.slice(0, 2));
+  const client = open(4n);
+  log.append(events.slice(2, 4));
+  t.is(client.got, '');
+  t.true(client.subscription?.parked);
+  log.append(events.slice(4));
+  t.is(client.got, '<5>');
+});
+
+test.serial('a read that fails is reported once and made again, with growing pauses', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { table, log, commit, subscribe: open } = setUp(1);
+  log.append(commit(3));
+  const errors: unknown[] = [];
+  const client = open(0n, undefined, (error) => errors.push(error));
+  await turn();
+  for (const longest of [200, 400, 800, 1600]) {
+    table.reads.shift()?.fail();
+    await turn();
+    mock.timers.tick(longest / 2 - 1);
+    t.is(table.reads.length, 0, 'too early');
+    mock.timers.tick(longest / 2 + 1);
+    await turn();
+    t.is(table.reads.length, 1, `not made again within ${longest} ms`);
+  }
+  t.is(errors.length, 4);
+  for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+  t.is(client.got, '<1><2><3>');
+});
+
+test.serial('R5: a client that blocks in the turn of an append falls behind and then gets what it lacks', (t) => {
+  const { log, commit, subscribe: open } = setUp(100_000);
+  const client = open(0n, () => true);
+  log.append(commit(2));
+  log.append(commit(2));
+  t.is(client.got, '<1><2>');
+  t.false(client.subscription?.parked);
+  client.drain();
+  t.is(client.got, '<1><2><3><4>');
+});
+
+test.serial('readers at one place share a read, and a read that nobody waits for any more is not made', async (t) => {
+  const { table, log, history, commit, subscribe: open } = setUp(1);
+  log.append(commit(3));
+  const crowd = Array.from({ length: 50 }, () => open(0n));
+  await turn();
+  t.is(table.reads.length, 1);
+  const others = [open(1n), open(2n)];
+  await turn();
+  t.is(table.reads.length, 2, 'two connections, so the third read has to wait');
+  for (const other of others) other.subscription?.close();
+  for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+  t.true(crowd.every((client) => client.got === '<1><2><3>'));
+  t.true(history.stats.reads <= 3);
+});

@@ -1,0 +1,136 @@
+/**
+ * A database of its own for each test, cloned from the migrated template that run.ts has made in each server.
+ *
+ * It is dropped when the test ends; and a relay that has then not let go of its connections fails the test, as dropping
+ * the database by force would hide it.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import pg from 'pg';
+
+export type ServerName = 'newest' | 'oldest';
+
+export interface CreateDatabaseOptions {
+  /** Default: newest. */
+  readonly server?: ServerName | undefined;
+  /** False: an empty database, without our tables. Default: true. */
+  readonly template?: boolean | undefined;
+}
+
+export interface TestDatabase {
+  readonly url: string;
+  readonly name: string;
+  /** Its application_name is `test`. */
+  readonly pool: pg.Pool;
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
+    sql: string,
+    values?: unknown[],
+  ): Promise<pg.QueryResult<Row>>;
+  /** Ends all sessions of that application_name (a LIKE pattern) in this database; resolves with how many there were. */
+  kill(applicationName: string): Promise<number>;
+  /** A connection of its own, for transactions; closed, not reused, so that no state of it outlives the callback. */
+  withClient<T>(use: (client: pg.Client) => Promise<T>): Promise<T>;
+  /** Called by the test's teardown; a file's hook, which has no teardown, calls it itself. */
+  readonly drop: () => Promise<void>;
+}
+
+/** What a closed connection may take to leave pg_stat_activity: the server notices it only after the client has gone. */
+export const BACKEND_LEEWAY_MS = 2_000;
+
+export function servers(): Readonly<Record<ServerName, string>> {
+  const text = process.env['TEST_SERVERS'];
+  if (text === undefined) throw new Error('The tests need the servers that their runner starts: run `npm test`.');
+  return JSON.parse(text) as Record<ServerName, string>;
+}
+
+/** @param t the test, whose teardown drops the database; undefined in a hook, which then has to call `drop` */
+export async function createDatabase(
+  t: Pick<ExecutionContext, 'teardown'> | undefined,
+  options: CreateDatabaseOptions = {},
+): Promise<TestDatabase> {
+  const server = servers()[options.server ?? 'newest'];
+  const name = `test_${Date.now().toString(36)}_${process.pid}_${randomBytes(4).toString('hex')}`;
+  const template = options.template === false ? 'template1' : 'outbox_template';
+  await onServer(server, (client) => cloneTemplate(client, name, template));
+
+  const address = new URL(server);
+  address.pathname = `/${name}`;
+  const url = address.href;
+  const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
+  // A test that ends sessions or restarts the server breaks idle ones too; unheard, the event would end the process.
+  pool.on('error', () => {});
+
+  let dropped: Promise<void> | undefined;
+  const database: TestDatabase = {
+    url,
+    name,
+    pool,
+    query: (sql, values) => pool.query(sql, values),
+    kill: (applicationName) =>
+      onServer(server, async (client) => {
+        const { rowCount } = await client.query(
+          'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2',
+          [name, applicationName],
+        );
+        return rowCount ?? 0;
+      }),
+    async withClient(use) {
+      const client = new pg.Client({ connectionString: url, application_name: 'test' });
+      client.on('error', () => {});
+      await client.connect();
+      try {
+        return await use(client);
+      } finally {
+        await client.end();
+      }
+    },
+    drop: () => (dropped ??= drop()),
+  };
+  const drop = async (): Promise<void> => {
+    if (!pool.ended) await pool.end();
+    await onServer(server, async (client) => {
+      const left = await relayBackends(client, name);
+      await client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+      if (left.length > 0) throw new Error(`The test has left connections of the relay open: ${left.join(', ')}`);
+    });
+  };
+  t?.teardown(database.drop);
+  return database;
+}
+
+/** The application_name of each connection that a relay still holds, in one database or in all, once the leeway is over. */
+export async function relayBackends(client: pg.Client, name?: string): Promise<string[]> {
+  for (const end = Date.now() + BACKEND_LEEWAY_MS; ;) {
+    const { rows } = await client.query<{ application_name: string }>(
+      `SELECT application_name FROM pg_stat_activity
+       WHERE application_name LIKE 'outbox-relay%' AND ($1::text IS NULL OR datname = $1)`,
+      [name ?? null],
+    );
+    if (rows.length === 0 || Date.now() > end) return rows.map((row) => row.application_name);
+    await delay(20);
+  }
+}
+
+/** PostgreSQL refuses to clone while a session is in the template, and autovacuum may be in it for a moment. */
+async function cloneTemplate(client: pg.Client, name: string, template: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await client.query(`CREATE DATABASE ${name} TEMPLATE ${template}`);
+      return;
+    } catch (error) {
+      const busy = error instanceof pg.DatabaseError && error.code === '55006'; // object_in_use
+      if (!busy || attempt === 5) throw error;
+    }
+  }
+}
+
+async function onServer<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url, application_name: 'test administration' });
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
+}

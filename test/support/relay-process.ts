@@ -1,0 +1,69 @@
+/**
+ * A relay as its users run it: a process of its own, that can be ended in every way and started again on the same port.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+import type { Environment } from './relay.js';
+
+const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
+
+export interface RelayProcess {
+  /** The same after every restart. */
+  readonly url: string;
+  /** Ends the process and resolves when it is gone: with its exit code, or the signal that ended it. */
+  end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | string | null>;
+  /** Starts it again, after `end`, and resolves when it serves. */
+  start(): Promise<void>;
+}
+
+/** Starts a relay with all channels open; resolves when it serves. It ends with the test. */
+export async function startRelayProcess(
+  t: Pick<ExecutionContext, 'teardown'>,
+  databaseUrl: string,
+  env: Environment = {},
+): Promise<RelayProcess> {
+  let child: ChildProcess | undefined;
+  let url: string | undefined;
+
+  async function start(): Promise<void> {
+    const starting = spawn(process.execPath, [MAIN], {
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        PUBLIC_CHANNELS: '*',
+        RETRY_SECONDS: '0.1',
+        SHUTDOWN_SECONDS: '2',
+        ...env,
+        DATABASE_URL: databaseUrl,
+        PORT: url === undefined ? '0' : new URL(url).port,
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    child = starting;
+    url = await new Promise<string>((resolve, reject) => {
+      starting.once('error', reject);
+      starting.once('exit', (code, signal) =>
+        reject(new Error(`the relay ended early: ${signal ?? `exit code ${String(code)}`}`)),
+      );
+      createInterface(starting.stdout).on('line', (line) => {
+        const entry = JSON.parse(line) as { msg?: string; url?: string };
+        if (entry.msg === 'listening' && entry.url !== undefined) resolve(entry.url);
+      });
+    });
+  }
+
+  async function end(signal: NodeJS.Signals): Promise<number | string | null> {
+    const ending = child;
+    if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) return null;
+    const gone = once(ending, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+    ending.kill(signal);
+    const [code, by] = await gone;
+    return code ?? by;
+  }
+
+  t.teardown(() => end('SIGKILL'));
+  await start();
+  return { url: url ?? '', end, start };
+}

@@ -21,7 +21,7 @@ CREATE DOMAIN outbox_event AS text COLLATE "C"
   -- stream-open, stream-reset, stream-error: the relay's own voice.
   CONSTRAINT outbox_event_prefix_stream_is_reserved CHECK (VALUE NOT LIKE 'stream-%');
 CREATE DOMAIN outbox_data AS jsonb
-  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_column_size(VALUE) <= 16 * 1024 * 1024);
+  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_column_size(VALUE #> '{}') <= 16 * 1024 * 1024);
 
 CREATE TABLE outbox (
   id bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME outbox_id_seq) PRIMARY KEY,
@@ -74,13 +74,13 @@ ALTER TABLE outbox_pending ALTER COLUMN ids SET STORAGE EXTERNAL;
 CREATE FUNCTION outbox_remember_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   -- HAVING: an INSERT that inserted nothing (ON CONFLICT DO NOTHING) leaves nothing to place.
-  INSERT INTO outbox_pending (ids) SELECT array_agg(id) FROM inserted HAVING count(*) > 0;
+  INSERT INTO here.outbox_pending (ids) SELECT array_agg(id) FROM inserted HAVING count(*) > 0;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  DELETE FROM outbox_pending WHERE ctid = NEW.ctid;
+  DELETE FROM here.outbox_pending WHERE ctid = NEW.ctid;
   RETURN NULL;
 END $$;
 
@@ -89,10 +89,10 @@ END $$;
 CREATE FUNCTION outbox_place_many(ids bigint[]) RETURNS void LANGUAGE plpgsql
   SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  before_first bigint := nextval('outbox_position_seq') - 1;
+  before_first bigint := nextval('here.outbox_position_seq') - 1;
 BEGIN
-  PERFORM setval('outbox_position_seq', before_first + cardinality(ids));
-  UPDATE outbox SET position = before_first + i.n
+  PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
+  UPDATE here.outbox SET position = before_first + i.n
     FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM unnest(ids) AS id) AS i
     WHERE outbox.id = i.id;
 END $$;
@@ -110,9 +110,9 @@ BEGIN
   -- From here until the end of the transaction publishers queue, so the order of positions is the order of commits.
   PERFORM pg_advisory_xact_lock(TG_RELID::integer, 0);
   IF size = 1 THEN
-    UPDATE outbox SET position = nextval('outbox_position_seq') WHERE id = OLD.ids[1];
+    UPDATE here.outbox SET position = nextval('here.outbox_position_seq') WHERE id = OLD.ids[1];
   ELSE
-    PERFORM outbox_place_many(OLD.ids);
+    PERFORM here.outbox_place_many(OLD.ids);
   END IF;
   RETURN NULL;
 END $$;
@@ -165,7 +165,7 @@ DECLARE
 BEGIN
   SELECT id, position INTO newest FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
-    UPDATE outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
+    UPDATE here.outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
     PERFORM pg_notify('outbox', 'forget:' || newest.position);
   END IF;
   RETURN NULL;
@@ -183,19 +183,19 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation', MESSAGE = 'TRUNCATE outbox needs isolation level READ COMMITTED',
       HINT = 'Run it in a transaction of its own, or DELETE the rows.';
   END IF;
-  SELECT id, position INTO newest FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
+  SELECT id, position INTO newest FROM here.outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
-    UPDATE outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
+    UPDATE here.outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
     PERFORM pg_notify('outbox', 'forget:' || newest.position);
   END IF;
-  PERFORM set_config('outbox.last_id', last_value::text, true) FROM outbox_id_seq;
+  PERFORM set_config('outbox.last_id', last_value::text, true) FROM here.outbox_id_seq;
   RETURN NULL;
 END $$;
 
 -- RESTART IDENTITY (Django's flush does it) would give ids out again, and a cursor from before would name a later event.
 CREATE FUNCTION outbox_after_truncate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  PERFORM setval('outbox_id_seq', current_setting('outbox.last_id')::bigint) FROM outbox_id_seq
+  PERFORM setval('here.outbox_id_seq', current_setting('outbox.last_id')::bigint) FROM here.outbox_id_seq
     WHERE last_value < current_setting('outbox.last_id')::bigint;
   RETURN NULL;
 END $$;
@@ -205,20 +205,25 @@ CREATE TRIGGER outbox_before_truncate BEFORE TRUNCATE ON outbox
 CREATE TRIGGER outbox_after_truncate AFTER TRUNCATE ON outbox
   FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_truncate();
 
--- The functions run as their owner, whatever the publisher's rights, so their names must resolve to this schema whatever
--- the publisher's search_path; pg_temp last, or a temporary table named outbox would shadow the real one.
+-- The functions run as their owner, whatever the publisher's rights, so no name in them may resolve to what a publisher
+-- made. Their search_path is pinned to pg_catalog, with pg_temp last, or a temporary table would come first; and not to
+-- this schema, in which a publisher may be allowed to CREATE: an overload there with the exact argument types would be
+-- preferred to the one of pg_catalog. Our own names are qualified: `here.` stands for the schema of the migration.
 -- Plans are cached for a session: one made while a table is nearly empty would be a sequential scan, and stay one while
 -- the table grows.
 DO $$
 DECLARE
   name text;
+  here text := quote_ident(current_schema()) || '.';
 BEGIN
   FOREACH name IN ARRAY ARRAY['outbox_remember_inserted', 'outbox_reach_second_round', 'outbox_place', 'outbox_refuse',
     'outbox_redacted', 'outbox_deleted', 'outbox_before_truncate', 'outbox_after_truncate']
   LOOP
-    EXECUTE format('ALTER FUNCTION %I.%I() SET search_path = pg_catalog, %1$I, pg_temp', current_schema(), name);
+    EXECUTE replace(pg_get_functiondef(format('%I.%I()', current_schema(), name)::regprocedure), 'here.', here);
+    EXECUTE format('ALTER FUNCTION %I.%I() SET search_path = pg_catalog, pg_temp', current_schema(), name);
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %I.%I() FROM PUBLIC', current_schema(), name);
   END LOOP;
+  EXECUTE replace(pg_get_functiondef('outbox_place_many(bigint[])'::regprocedure), 'here.', here);
 END $$;
 ALTER FUNCTION outbox_reach_second_round() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;

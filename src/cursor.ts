@@ -82,7 +82,9 @@ function parseTime(text: string): Date {
       const padded = zoned
         ?.replace(',', '.')
         .replace(/([+-]\d\d):?(\d\d)?$/, (_, h: string, m?: string) => `${h}:${m ?? '00'}`);
-      time = new Date(padded === undefined ? date : `${date}T${padded}`);
+      // The 30th of February would read as the 2nd of March.
+      const exists = new Date(`${date}T00:00Z`).getUTCDate() === Number(date.slice(8));
+      if (exists) time = new Date(padded === undefined ? date : `${date}T${padded}`);
     }
   }
   if (Number.isNaN(time.getTime())) {

@@ -57,6 +57,9 @@ export function openDatabase(options: DatabaseOptions): Database {
   // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
+  // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
+  pool.on('connect', (client) => client.on('error', () => undefined));
+
   let named = true;
 
   function prepared(client: pg.PoolClient): PostgresPoolClient {

@@ -51,7 +51,9 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
   ): Promise<HistoryPage> {
     await turn();
     try {
-      if (!wantedBy.some((isWanted) => isWanted())) return { frames: undefined, events: 0, position: after };
+      if (!wantedBy.some((isWanted) => isWanted())) {
+        return { frames: undefined, events: 0, position: after, lastId: undefined, expired: false };
+      }
       stats.reads += 1;
       // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
       return await source.page(interest, after, head, budget.pageBytes());

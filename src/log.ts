@@ -43,6 +43,8 @@ export interface LogPage {
   readonly frames: Buffer | undefined;
   /** Position up to which the reader has now passed everything. */
   readonly position: bigint;
+  /** Id of the last event in `frames`. */
+  readonly lastId: string | undefined;
 }
 
 export interface Log {
@@ -188,16 +190,17 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       if (after < floor) throw new RangeError(`read after ${after}, but the window starts after ${floor}`);
       const frames: Buffer[] = [];
       let size = 0;
-      let position = after;
+      let last: LogEvent | undefined;
       for (const event of select(interest, after)) {
-        if (size >= maxBytes) return { frames: Buffer.concat(frames), position };
+        if (last && size >= maxBytes)
+          return { frames: Buffer.concat(frames), position: last.position, lastId: last.id };
         frames.push(event.frame);
         size += event.frame.length;
-        position = event.position;
+        last = event;
       }
       // Nothing else up to the head is of interest, so the reader has passed it all.
       const passed = after > head.position ? after : head.position;
-      return { frames: frames.length === 0 ? undefined : Buffer.concat(frames), position: passed };
+      return { frames: last && Buffer.concat(frames), position: passed, lastId: last?.id };
     },
 
     park(reader) {

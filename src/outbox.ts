@@ -11,7 +11,10 @@ import type { Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
 import { encodeEvent } from './sse.js';
 
-/** Where a cursor that a client brings stands: at a position, gone with the rows before it, or never handed out here. */
+/**
+ * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
+ * can't be told any more; or never handed out here.
+ */
 export type Place = { readonly position: bigint } | 'expired' | 'unknown';
 
 export interface HistoryPage {
@@ -20,13 +23,17 @@ export interface HistoryPage {
   readonly events: number;
   /** Position up to which everything that matches is in `frames`. */
   readonly position: bigint;
+  /** Id of the last event in `frames`. */
+  readonly lastId: string | undefined;
+  /** Events after `after` have been deleted from the table, so nothing more can follow it exactly. */
+  readonly expired: boolean;
 }
 
 /** What the log is fed from and history is read from. */
 export interface Source {
   /** The newest committed event; where all were pruned, the last that was. */
   head(): Promise<Cursor>;
-  /** A cursor about `events` events, but no more than `bytes` of payload, before the head. */
+  /** A cursor about `events` events, but no more than `bytes` of payload, before the head; never below the floor. */
   nearHead(limit: { events: number; bytes: number }): Promise<Cursor>;
   /** The events that follow `after`, ascending: at most `PAGE_EVENTS`, or fewer that have about `PAGE_BYTES`. */
   eventsAfter(after: bigint): Promise<{ events: LogEvent[]; more: boolean }>;
@@ -37,7 +44,7 @@ export interface Source {
   page(interest: Interest, after: bigint, head: bigint, bytes: number): Promise<HistoryPage>;
   /** Resolves an event id. */
   placeOf(id: string): Promise<Place>;
-  /** The cursor before the oldest event retained. */
+  /** The floor: the cursor after the last event that was deleted, before all that are retained since. */
   earliest(): Promise<Cursor>;
   /** The cursor before the first event, in commit order, that was created at `time` or later; undefined if none was. */
   since(time: Date): Promise<Cursor | undefined>;
@@ -83,14 +90,14 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const { rows } = await sql<{ id: string; position: string }>`
         SELECT id, position FROM (
           SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
-          FROM (SELECT id, position, data FROM outbox WHERE position IS NOT NULL
-                ORDER BY position DESC LIMIT ${events}) newest
+          FROM (SELECT o.id, o.position, o.data FROM outbox o, outbox_floor f WHERE o.position > f.position
+                ORDER BY o.position DESC LIMIT ${events}) newest
         ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(tail);
       return rows[0] ? cursorOf(rows[0]) : head();
     },
 
     async eventsAfter(after) {
-      const rows = await sized(
+      const { rows } = await sized(
         tail,
         sql`SELECT id, position, channel, event, data FROM outbox
             WHERE position > ${after} ORDER BY position LIMIT ${PAGE_EVENTS}`,
@@ -103,17 +110,20 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     async page(interest, after, head, bytes) {
       const limit = Math.max(16, Math.min(2000, Math.ceil(bytes / ROW_BYTES)));
       const walked = interest.prefixes.length > 0;
-      const rows = await sized(
+      const { rows, floor } = await sized(
         history,
         walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
         bytes,
       );
-      const last = BigInt(rows.at(-1)?.position ?? after);
+      const last = rows.at(-1);
+      const lastPosition = BigInt(last?.position ?? after);
       const looked = walked && after + SLICE < head ? after + SLICE : head;
       return {
-        frames: rows.length === 0 ? undefined : Buffer.concat(rows.map(encodeEvent)),
+        frames: last && Buffer.concat(rows.map(encodeEvent)),
         events: rows.length,
-        position: isFull(rows, limit, bytes) ? last : max(last, looked),
+        position: isFull(rows, limit, bytes) ? lastPosition : max(lastPosition, looked),
+        lastId: last?.id,
+        expired: floor > after,
       };
     },
 
@@ -126,45 +136,49 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         FROM outbox_floor floor`.execute(history);
       const found = rows[0];
       if (found === undefined) return 'unknown';
-      if (found.row !== null) return { position: BigInt(found.row) };
-      if (found.floorId === id) return { position: BigInt(found.floor) };
+      const floor = BigInt(found.floor);
+      if (found.floorId === id) return { position: floor };
+      if (found.row !== null) return BigInt(found.row) < floor ? 'expired' : { position: BigInt(found.row) };
       // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
       return BigInt(id) <= max(BigInt(found.floorId), BigInt(found.newest ?? 0)) ? 'expired' : 'unknown';
     },
 
     async earliest() {
-      const { rows } = await sql<{ id: string; position: string; first: string | null }>`
-        SELECT id, position, (SELECT min(position) FROM outbox WHERE position IS NOT NULL) AS first
-        FROM outbox_floor`.execute(history);
-      const row = rows[0];
-      const floor = cursorOf(row);
-      // A single row deleted from the middle leaves a floor above what is retained; then only the very beginning is
-      // before everything.
-      return row?.first && BigInt(row.first) < floor.position ? { id: '0', position: 0n } : floor;
+      const { rows } = await sql<{ id: string; position: string }>`SELECT id, position FROM outbox_floor`.execute(
+        history,
+      );
+      return cursorOf(rows[0]);
     },
 
     async since(time) {
       const { rows } = await sql<{ id: string; position: string }>`
         WITH first AS (
-          SELECT position FROM outbox WHERE created_at >= ${time} AND position IS NOT NULL ORDER BY position LIMIT 1
+          SELECT o.position FROM outbox o, outbox_floor f
+          WHERE o.created_at >= ${time} AND o.position > f.position ORDER BY o.position LIMIT 1
         )
         (SELECT o.id, o.position FROM outbox o, first WHERE o.position < first.position
          ORDER BY o.position DESC LIMIT 1)
-        UNION ALL SELECT f.id, f.position FROM outbox_floor f, first WHERE f.position < first.position
-        UNION ALL SELECT 0, 0 FROM first
+        UNION ALL SELECT f.id, f.position FROM outbox_floor f, first
         ORDER BY position DESC LIMIT 1`.execute(history);
       return rows[0] && cursorOf(rows[0]);
     },
   };
 }
 
-/** Each channel's next events by the (channel, position) index, then the first of them all: no plan can go wrong. */
+/**
+ * Each channel's next events by the (channel, position) index, then the first of them all.
+ *
+ * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
+ * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
+ */
 function channelsAfter(channels: readonly string[], after: bigint, limit: number): RawBuilder<unknown> {
   return sql`
     SELECT o.id, o.position, o.channel, o.event, o.data
     FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
       SELECT id, position, channel, event, data FROM outbox
-      WHERE outbox.channel = wanted.channel AND position > ${after} ORDER BY position LIMIT ${limit}
+      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
+        AND position IS NOT NULL
+      ORDER BY outbox.channel, position LIMIT ${limit}
     ) o ORDER BY o.position LIMIT ${limit}`;
 }
 
@@ -181,19 +195,27 @@ function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unkn
 
 /**
  * Runs a query for rows in position order and keeps those that begin within `bytes`. The sizes are those stored, so rows
- * that are cut off are never decompressed or sent.
+ * that are cut off are never decompressed or sent. The floor is of the same snapshot.
  */
-async function sized(db: Kysely<Tables>, rows: RawBuilder<unknown>, bytes: number): Promise<Row[]> {
-  const result = await sql<Row>`
-    SELECT id, position, channel, event, coalesce(data #>> '{}', 'null') AS data, through
-    FROM (
-      SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))
-        OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through
-      FROM (${rows}) candidates
-    ) sized
-    WHERE through - (${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0)) < ${bytes}
-    ORDER BY position`.execute(db);
-  return result.rows;
+async function sized(
+  db: Kysely<Tables>,
+  query: RawBuilder<unknown>,
+  bytes: number,
+): Promise<{ rows: Row[]; floor: bigint }> {
+  const result = await sql<Row & { floor: string }>`
+    SELECT floor.position AS floor, page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through
+    FROM outbox_floor floor LEFT JOIN LATERAL (
+      SELECT * FROM (
+        SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))
+          OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through
+        FROM (${query}) candidates
+      ) sized
+      WHERE through - (${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0)) < ${bytes}
+    ) page ON true
+    ORDER BY page.position`.execute(db);
+  const floor = BigInt(result.rows[0]?.floor ?? 0);
+  // Without events there is one row, of the floor alone.
+  return { rows: result.rows.filter((row) => (row.id as string | null) !== null), floor };
 }
 
 /** Whether a read was cut by one of its bounds, so that more may follow. */

@@ -16,7 +16,7 @@
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import type { History } from './history.js';
-import type { Log, Reader } from './log.js';
+import type { Cursor, Log, Reader } from './log.js';
 
 /** Where frames go. */
 export interface Sink {
@@ -37,9 +37,14 @@ export interface SubscriptionOptions {
   readonly history: History;
   readonly budget: Budget;
   readonly interest: Interest;
-  /** Position up to which the client has everything. */
-  readonly after: bigint;
+  /** Up to where the client has everything. */
+  readonly after: Cursor;
   readonly sink: Sink;
+  /**
+   * Events that the client has yet to get have been deleted. It goes on from the head, and has to be told.
+   * @param lastEventId the last that it got.
+   */
+  readonly onExpired: (lastEventId: string) => void;
   /** A history read failed; it is tried again after a pause. Once per failure. */
   readonly onReadError: (error: unknown) => void;
 }
@@ -49,8 +54,8 @@ const RETRY_FIRST = 200;
 const RETRY_LAST = 5000;
 
 export function subscribe(options: SubscriptionOptions): Subscription {
-  const { log, history, budget, interest, after, sink, onReadError } = options;
-  let position = after;
+  const { log, history, budget, interest, after, sink, onExpired, onReadError } = options;
+  let { position, id: lastId } = after;
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
@@ -61,7 +66,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     deliver(frames) {
       if (sink.write(frames)) return;
       log.unpark(reader);
-      position = log.head.position;
+      ({ position, id: lastId } = log.head);
       state = 'blocked';
     },
   };
@@ -74,6 +79,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
       const page = log.read(interest, position, budget.pageBytes());
       position = page.position;
+      lastId = page.lastId ?? lastId;
       if (page.frames && !sink.write(page.frames)) block(page.frames);
       else if (position === log.head.position) {
         state = 'parked';
@@ -106,8 +112,14 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       (page) => {
         if (state !== 'waiting') return;
         pause = RETRY_FIRST;
-        position = page.position;
         state = 'reading';
+        if (page.expired) {
+          position = log.head.position;
+          onExpired(lastId);
+          return read();
+        }
+        position = page.position;
+        lastId = page.lastId ?? lastId;
         if (page.frames && !sink.write(page.frames)) block(page.frames);
         else read();
       },

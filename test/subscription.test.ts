@@ -27,6 +27,7 @@ type Step =
   | { do: 'drain'; client: number }
   | { do: 'close'; client: number }
   | { do: 'forget'; at: number }
+  | { do: 'delete'; at: number }
   | { do: 'pause' };
 
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2');
@@ -46,12 +47,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('drain' as const), client: index }),
   fc.record({ do: fc.constant('close' as const), client: index }),
   fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.record({ do: fc.constant('delete' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.constant({ do: 'pause' as const }),
 );
 
 /** A table whose reads are answered when the test says so. What is committed is not in the log until the tail brings it. */
 function createTable() {
   const events: LogEvent[] = [];
+  let floor = 0n;
   const reads: { answer: () => void; fail: () => void }[] = [];
   const unused = () => Promise.reject(new Error('not used here'));
   const source: Source = {
@@ -72,11 +75,14 @@ function createTable() {
 
   function pageOf(wanted: Interest, after: bigint, head: bigint, bytes: number): HistoryPage {
     const frames: Buffer[] = [];
+    const expired = floor > after;
     let position = after;
     let size = 0;
     for (const event of events) {
-      if (event.position <= after || !matches(wanted, event.channel)) continue;
-      if (size >= bytes) return { frames: Buffer.concat(frames), events: frames.length, position };
+      if (event.position <= after || event.position <= floor || !matches(wanted, event.channel)) continue;
+      if (size >= bytes) {
+        return { frames: Buffer.concat(frames), events: frames.length, position, lastId: String(position), expired };
+      }
       frames.push(event.frame);
       size += event.frame.length;
       position = event.position;
@@ -85,10 +91,24 @@ function createTable() {
       frames: frames.length === 0 ? undefined : Buffer.concat(frames),
       events: frames.length,
       position: position > head ? position : head,
+      lastId: frames.length === 0 ? undefined : String(position),
+      expired,
     };
   }
 
-  return { events, reads, source };
+  return {
+    /** All that was ever committed. */
+    events,
+    reads,
+    source,
+    /** Position of the newest event that was deleted. */
+    get floor() {
+      return floor;
+    },
+    delete(through: bigint) {
+      if (through > floor) floor = through;
+    },
+  };
 }
 
 /** A client that takes what it is given until, at random, it wants no more; then it must be given nothing. */
@@ -98,6 +118,7 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
   let largest = 0;
   return {
     interest: wanted,
+    /** Where it began, or went on after a reset. */
     after,
     sink: {
       write(frames: Buffer) {
@@ -109,7 +130,10 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
         return !blocked;
       },
     },
-    closed: false,
+    resetTo(position: bigint) {
+      this.after = position;
+      got = '';
+    },
     subscription: undefined as Subscription | undefined,
     get got() {
       return got;
@@ -130,7 +154,7 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
 }
 
 test.serial(
-  'R3, R5: whatever the interleaving, a client gets exactly what follows its cursor, in order, once',
+  'R3, R4, R5: whatever the interleaving, a client gets exactly what follows its cursor, in order, once, or a reset',
   async (t) => {
     mock.timers.enable({ apis: ['setTimeout'] });
     t.teardown(() => mock.timers.reset());
@@ -148,6 +172,7 @@ test.serial(
           const budget = createBudget(BUDGET);
           const history = createHistory(table.source, budget, { connections: 2 });
           const clients: ReturnType<typeof createClient>[] = [];
+          const left: { client: (typeof clients)[number]; had: string }[] = [];
           let blocking = true;
           let position = 0n;
           let failed = 0;
@@ -171,6 +196,7 @@ test.serial(
             await turn();
             assert.ok(log.size.bytes <= bytes || log.size.events <= 1, 'the window is too large');
             assert.ok(budget.heldBytes <= clients.length * (PAGE + LARGEST_EVENT), 'R5: too much waits on sockets');
+            for (const { client, had } of left) assert.equal(client.got, had, 'a client that had left was given more');
             for (const client of clients) {
               assert.ok(client.takeLargest() <= Math.max(PAGE + LARGEST_EVENT, batch), 'R5: a write is too large');
               const all = expected(client, position);
@@ -204,7 +230,16 @@ test.serial(
                 history,
                 budget,
                 interest: action.interest,
-                after,
+                after: { position: after, id: String(after) },
+                onExpired: (lastEventId) => {
+                  assert.equal(
+                    client.got,
+                    expected(client, BigInt(lastEventId)),
+                    'R4: the wrong id is named as the last',
+                  );
+                  assert.ok(BigInt(lastEventId) < table.floor, 'R4: a reset though nothing was deleted');
+                  client.resetTo(log.head.position);
+                },
                 sink: client.sink,
                 onReadError: () => (reported += 1),
               });
@@ -219,11 +254,13 @@ test.serial(
             } else if (action.do === 'close') {
               const [client] = clients.splice(action.client, 1);
               client?.subscription?.close();
-              const before = client?.got;
+              if (client) left.push({ client, had: client.got });
               client?.drain();
-              assert.equal(client?.got, before, 'a client that had left was given more');
             } else if (action.do === 'forget') {
               log.forget(BigInt(Math.round(Number(position) * action.at)));
+            } else if (action.do === 'delete') {
+              // What the tail has not read yet is nobody's to miss.
+              table.delete(BigInt(Math.round(Number(log.head.position) * action.at)));
             } else {
               mock.timers.tick(LONGER_THAN_A_PAUSE);
             }
@@ -258,8 +295,10 @@ function setUp(windowBytes: number) {
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
   const history = createHistory(table.source, budget, { connections: 2 });
+  const resets: string[] = [];
   return {
     table,
+    resets,
     log,
     budget,
     history,
@@ -279,7 +318,11 @@ function setUp(windowBytes: number) {
         history,
         budget,
         interest: client.interest,
-        after,
+        after: { position: after, id: String(after) },
+        onExpired: (lastEventId) => {
+          resets.push(lastEventId);
+          client.resetTo(log.head.position);
+        },
         sink: client.sink,
         onReadError,
       });
@@ -301,6 +344,32 @@ test.serial('what is evicted while its page is on the way is neither lost nor se
   for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
   t.is(client.got, '<1><2><3><4><5><6><7><8><9><10><11>');
   t.true(client.subscription?.parked);
+});
+
+test.serial('R4: a client that has yet to get what was deleted is told, once, and goes on from the head', async (t) => {
+  const { table, log, commit, subscribe: open, resets } = setUp(1);
+  log.append(commit(5));
+  const client = open(0n, () => true);
+  await turn();
+  table.reads.shift()?.answer();
+  await turn();
+  t.is(client.got, '<1><2><3><4><5>');
+  log.append(commit(5));
+  table.delete(8n);
+  client.drain();
+  await turn();
+  table.reads.shift()?.answer();
+  await turn();
+  t.deepEqual(resets, ['5']);
+  log.append(commit(1));
+  t.is(client.got, '<11>');
+  log.append(commit(2));
+  table.delete(12n);
+  client.drain();
+  await turn();
+  table.reads.shift()?.answer();
+  await turn();
+  t.deepEqual(resets, ['5', '11']);
 });
 
 test.serial('a cursor from a relay that is ahead waits for ours and gets nothing that it has had', (t) => {

@@ -24,6 +24,7 @@ export interface HttpOptions {
   readonly maxChannels: number;
   /** How long a client may take to send its request. */
   readonly requestTimeoutSeconds: number;
+  readonly shutdownSeconds: number;
   readonly logger: Logger;
   /** What keeps the relay from delivering, in words; empty when it is ready. */
   readonly notReady: () => string[];
@@ -33,7 +34,10 @@ export interface HttpOptions {
 
 export interface HttpServer {
   readonly url: string;
-  /** Stops accepting. Resolves when every connection that is no stream has ended; those idle are ended now. */
+  /**
+   * Stops accepting. Resolves when every connection has ended: those idle now, those whose request is on the way soon, and
+   * streams when their owner ends them.
+   */
   close(): Promise<void>;
 }
 
@@ -56,13 +60,16 @@ export class RequestError extends Error {
 const MAX_HEADER_BYTES = 64 * 1024;
 /** How long a client that sent too much may take to read our answer before the connection is cut. */
 const REFUSED_LINGER_MS = 1000;
+/** How long a request that is on the way when the relay stops may take to be answered. */
+const STOPPING_GRACE_MS = 1000;
 const METHODS = 'GET, HEAD, OPTIONS';
 const PATHS = ['/events', '/events/', '/events/:channel'];
 
 /** @throws the server's error, such as EADDRINUSE. */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const app = new Koa();
-  const router = new Router();
+  // Strict: what a slash ends is not a channel of that name, which nobody publishes to.
+  const router = new Router({ strict: true });
   const server = http.createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: options.requestTimeoutSeconds * 1000,
@@ -109,7 +116,15 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     if (options.streams.has(request.socket)) request.socket.destroy();
     else void handle(request, response);
   });
-  server.on('clientError', refuse);
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (options.streams.has(socket)) socket.destroy();
+    else refuse(error, socket);
+  });
 
   await new Promise<void>((listening, failed) => {
     server.once('error', failed);
@@ -124,7 +139,17 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     url: `http://${host}:${address.port}`,
     close: () =>
       new Promise((closed) => {
-        server.close(() => closed());
+        // A connection on which nothing was asked yet, as browsers open in advance, does not count as idle.
+        const grace = setTimeout(
+          () => {
+            for (const socket of sockets) if (!options.streams.has(socket)) socket.destroy();
+          },
+          Math.min(STOPPING_GRACE_MS, options.shutdownSeconds * 800),
+        );
+        server.close(() => {
+          clearTimeout(grace);
+          closed();
+        });
         server.closeIdleConnections();
       }),
   };

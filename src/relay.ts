@@ -27,6 +27,8 @@ export interface Relay {
   readonly log: Log;
   /** Streams that are open. */
   readonly streams: number;
+  /** Bytes of replay pages that clients have not taken yet. */
+  readonly waitingBytes: number;
   /** Stops accepting, ends the streams, closes the database. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -154,6 +156,9 @@ export async function startRelay({ config, logger, extend }: RelayOptions): Prom
       log,
       get streams() {
         return streams.count;
+      },
+      get waitingBytes() {
+        return budget.heldBytes;
       },
       stop: () => (stopping ??= stopAll()),
     };

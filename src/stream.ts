@@ -48,12 +48,18 @@ export function createStreams(options: StreamsOptions): Streams {
   const retry = options.retrySeconds * 1000;
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
+  let closing = false;
   let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
   function headFrame(): Buffer {
     if (cursorFrame.id !== log.head.id) cursorFrame = { id: log.head.id, frame: encodeCursor(log.head.id) };
     return cursorFrame.frame;
+  }
+
+  /** Tells a client to come back after a pause of its own, which an error status would keep an EventSource from. */
+  function sendAway(socket: Socket): void {
+    socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
   }
 
   class Stream implements Beating {
@@ -72,7 +78,7 @@ export function createStreams(options: StreamsOptions): Streams {
 
     beat(): void {
       // A client that has not taken the last frames needs no proof of life, and its cursor is not the head.
-      if (this.socket.writableNeedDrain) return;
+      if (closing || this.socket.writableNeedDrain) return;
       // A client still looking for its place, or reading history, must not be told that it has passed the head.
       this.write(this.subscription?.parked ? headFrame() : COMMENT);
     }
@@ -92,18 +98,23 @@ export function createStreams(options: StreamsOptions): Streams {
       history,
       budget,
       interest,
-      after: cursor.position,
+      after: cursor,
       sink: stream,
+      onExpired: (lastEventId) => {
+        const reset = { reason: 'expired', lastEventId };
+        stream.write(encodeControl('stream-reset', reset, log.head.id));
+      },
       onReadError: options.onReadError,
     });
   }
 
   /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
   async function retried<T>(stream: Stream, attempt: () => Promise<T>): Promise<T | undefined> {
-    while (streams.has(stream.socket)) {
+    const isWanted = () => !closing && streams.has(stream.socket);
+    while (isWanted()) {
       try {
         const result = await attempt();
-        return streams.has(stream.socket) ? result : undefined;
+        return isWanted() ? result : undefined;
       } catch (error) {
         options.onReadError(error);
         await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
@@ -126,6 +137,7 @@ export function createStreams(options: StreamsOptions): Streams {
     has: (socket) => streams.has(socket),
 
     open(socket, interest, request) {
+      if (closing) return sendAway(socket);
       const stream = new Stream(socket);
       streams.set(socket, stream);
       heartbeat.add(stream);
@@ -138,12 +150,13 @@ export function createStreams(options: StreamsOptions): Streams {
     },
 
     async close(deadlineMs) {
+      closing = true;
       if (streams.size === 0) return;
       const gone = new Promise<void>((done) => (allGone = done));
       for (const stream of [...streams.values()]) {
         stream.subscription?.close();
         stream.subscription = undefined;
-        stream.socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
+        sendAway(stream.socket);
       }
       const deadline = setTimeout(() => {
         for (const socket of [...streams.keys()]) socket.destroy();

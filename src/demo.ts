@@ -28,7 +28,9 @@ export interface Demo {
 
 export function createDemo({ databaseUrl, version }: { databaseUrl: string; version: string }): Demo {
   const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'outbox-relay demo', max: 4 });
+  // A connection that breaks, idle or in use, is replaced; unheard, its event would end the process.
   pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
 
   async function insert(text: string, values: unknown[]): Promise<string[]> {
     try {

@@ -24,8 +24,8 @@ export interface MigrationStatus {
 }
 
 /**
- * `up` applies what is missing; `down` removes all that was made, events included. Both in one transaction, and harmless
- * to repeat.
+ * `up` applies what is missing, all or nothing; `down` removes all that was made, events included. Both are harmless to
+ * repeat.
  *
  * @returns the names of the migrations that were run.
  * @throws what PostgreSQL throws; nothing has changed then.
@@ -37,6 +37,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
     const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema');
     const schema = rows[0]?.schema;
     if (!schema) throw new Error('No schema of search_path exists: create one, or set search_path in DATABASE_URL.');
+    const existed = await hasBookkeeping(client);
     const run = await runner({
       dbClient: client,
       dir: DIRECTORY,
@@ -47,6 +48,11 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
       lockValue: LOCK,
       checkOrder: true,
       log: () => undefined,
+    }).catch(async (error: unknown) => {
+      // It is made ahead of the transaction; one that failed is to leave nothing behind.
+      await client.query('ROLLBACK');
+      if (!existed) await client.query(`DROP TABLE IF EXISTS ${TABLE}`);
+      throw error;
     });
     if (direction === 'down') await client.query(`DROP TABLE ${TABLE}`);
     // A relay whose role has SELECT on outbox alone must be able to see whether the schema fits it.

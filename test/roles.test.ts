@@ -121,11 +121,11 @@ for (const server of SERVERS) {
 
   test(`R7: a relay whose role has SELECT on outbox alone delivers, replays and resets (${server})`, async (t) => {
     const { db, relay: role } = await createRoles(t, server);
-    // Whatever it might be allowed to write by accident, a role's default on the newest and on the oldest server, it can't.
+    // Not even what PUBLIC may write: every statement that writes fails.
     await db.query(`ALTER ROLE ${role.name} SET default_transaction_read_only = on`);
     await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', '"expired"'), ('a', '"before"')`);
     await db.query('DELETE FROM outbox WHERE id = 1');
-    // Floor and what is behind it: id 1 is the floor itself and can be honoured, so another goes after it.
+    // The cursor at the floor itself can be honoured: for 1 to be expired the floor has to be above it.
     await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', '"gone"'), ('a', '"replayed"')`);
     await db.query('DELETE FROM outbox WHERE id = 3');
 
@@ -155,11 +155,11 @@ for (const server of SERVERS) {
       });
       const earliest = await openStream(t, `${url}${url.includes('?') ? '&' : '?'}last_event_id=earliest`);
       t.deepEqual(
-        (await earliest.untilEvents(3)).map((event) => event.data),
-        ['before', 'replayed', 'live'],
+        (await earliest.untilEvents(2)).map((event) => event.data),
+        ['replayed', 'live'],
       );
       const since = await openStream(t, `${url}${url.includes('?') ? '&' : '?'}since=0`);
-      await since.untilEvents(3);
+      await since.untilEvents(2);
     }
 
     const { rows } = await db.query<{ name: string }>(
@@ -209,8 +209,11 @@ for (const server of SERVERS) {
 
   /** Runs every trigger function of ours, and asserts that all was as without the disguises. */
   async function publishAndPrune(t: ExecutionContext, { db }: Roles, client: pg.Client, caught: string): Promise<void> {
+    const clean = async () =>
+      t.deepEqual((await db.query(`SELECT DISTINCT who FROM ${caught}`)).rows, [], 'a disguise was run');
     await client.query(`INSERT INTO public.outbox (channel, data) VALUES ('a', '1')`);
     await client.query(`INSERT INTO public.outbox (channel, data) VALUES ('b', '1'), ('c', '1')`);
+    await clean();
     t.deepEqual(await channels(db), ['a', 'b', 'c']);
     await client.query(`UPDATE public.outbox SET data = '2' WHERE channel = 'b'`);
     await client.query(`DELETE FROM public.outbox WHERE channel = 'a'`);
@@ -218,7 +221,7 @@ for (const server of SERVERS) {
     t.deepEqual(await floor(), [{ id: '1', position: '1' }]);
     await client.query('TRUNCATE public.outbox');
     t.deepEqual(await floor(), [{ id: '3', position: '3' }]);
-    t.deepEqual((await db.query(`SELECT DISTINCT who FROM ${caught}`)).rows, [], 'ran with the rights of our owner');
+    await clean();
   }
 
   test(`a publisher's schema, search_path and temporary objects do not reach our functions (${server})`, async (t) => {

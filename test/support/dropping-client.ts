@@ -51,7 +51,7 @@ export interface DroppingClient {
 
 const QUERY_NAMES = ['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-ID'] as const;
 /** Bytes that a connection may live for; the first few are enough for headers at most. */
-const BUDGETS = [200, 2_000, 20_000, 200_000, 1_000_000] as const;
+const BUDGETS = [200, 2_000, 20_000, 1_000_000, 10_000_000] as const;
 /** Milliseconds that a connection may live for: a client of quiet channels would never spend its bytes. */
 const LIFETIMES = [20, 200, 800, 2_500] as const;
 /** Milliseconds between connections. The longest leave the client's place far behind the window. */
@@ -132,7 +132,7 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
         if (cut || over) socket.destroy();
         else if (slow && shift.isOn) {
           socket.pause();
-          void shift.pause(random.integer(1, 400)).then(() => socket.resume());
+          void shift.pause(random.integer(1, 800)).then(() => socket.resume());
         }
       });
       void shift.pause(random.integer(0, random.pick(LIFETIMES))).then(() => {

@@ -30,6 +30,8 @@ export interface Progress {
   /** Events that clients have got. */
   readonly deliveries: number;
   readonly reconnects: number;
+  /** Connections that ended amid a frame. */
+  readonly cutFrames: number;
   readonly kills: number;
   /** Times that the table was locked for a while. */
   readonly stalls: number;
@@ -40,7 +42,6 @@ export interface Figures extends Progress {
   readonly events: number;
   readonly committed: number;
   readonly rolledBack: number;
-  readonly cutFrames: number;
   readonly resets: number;
   readonly lost: number;
   readonly double: number;
@@ -82,26 +83,36 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
     seconds: (Date.now() - started) / 1000,
     deliveries: clients.reduce((sum, client) => sum + client.received.length, 0),
     reconnects: clients.reduce((sum, client) => sum + Math.max(0, client.connections.length - 1), 0),
+    cutFrames: clients.reduce((sum, client) => sum + client.cutFrames, 0),
     kills,
     stalls,
   });
 
   async function breakThings(): Promise<void> {
     const random = randomOf(seed, 'faults');
-    while (shift.isOn) {
-      await shift.pause(random.integer(50, 700));
-      if (options.fault && random.chance(0.15)) await options.fault(random);
-      else if (random.chance(0.15)) await stall(random.integer(100, 400));
-      else kills += await database.kill(`outbox-relay ${random.pick(SESSIONS)}`);
+    for (let n = 1; shift.isOn; n += 1) {
+      await shift.pause(random.integer(20, 400));
+      if (options.fault && random.chance(0.1)) await options.fault(random);
+      else if (n % 5 === 0) await stall(random);
+      else await kill(random);
     }
   }
 
-  /** As a migration does, keeps everybody from the table: readers wait with their streams open, and heartbeats come due. */
-  async function stall(milliseconds: number): Promise<void> {
+  async function kill(random: Random): Promise<void> {
+    kills += await database.kill(`outbox-relay ${random.pick(SESSIONS)}`);
+  }
+
+  /**
+   * Keeps everybody from the table for a while, as a migration does. Readers wait with their streams open, heartbeats come
+   * due, and a session that is killed now is killed amid a query.
+   */
+  async function stall(random: Random): Promise<void> {
     await database.withClient(async (client) => {
       await client.query('BEGIN');
       await client.query('LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE');
-      await shift.pause(milliseconds);
+      await shift.pause(random.integer(50, 300));
+      if (random.chance(0.7)) await kill(random);
+      await shift.pause(random.integer(50, 300));
       await client.query('COMMIT');
       stalls += 1;
     });
@@ -131,6 +142,8 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
     await database.query(`INSERT INTO outbox (channel, data) SELECT unnest($1::text[]), '{"end": true}'`, [CHANNELS]);
     owed = await Promise.all(clients.map((client) => owedTo(client, database)));
     clients.forEach((client, n) => client.readUntil(owed[n]?.at(-1) ?? ''));
+    // Who waits for a page now leaves no more: it gets the page by another read, or never.
+    kills += await database.kill('outbox-relay %');
     await unlessStuck(clients, (client) => client.done);
   } finally {
     shift.end();
@@ -148,7 +161,6 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
     events: rows[0]?.events ?? 0,
     committed: sum(written, (writer) => writer.committed),
     rolledBack: sum(written, (writer) => writer.rolledBack),
-    cutFrames: sum(clients, (client) => client.cutFrames),
     resets: sum(clients, (client) => client.complaints.filter((text) => text.includes('stream-reset')).length),
     lost: sum(verdicts, (verdict) => verdict.lost),
     double: sum(verdicts, (verdict) => verdict.double),
@@ -183,7 +195,8 @@ async function unlessStuck(
   until: (client: DroppingClient) => Promise<void>,
 ): Promise<void> {
   const all = Promise.all(clients.map(until)).then(() => 'all' as const);
-  const arrived = () => clients.reduce((sum, client) => sum + client.received.length, 0);
+  // Different events: one that comes over and over is no progress.
+  const arrived = () => clients.reduce((sum, client) => sum + new Set(client.received).size, 0);
   for (let before = -1; arrived() > before;) {
     before = arrived();
     let timer: NodeJS.Timeout | undefined;

@@ -22,6 +22,9 @@ export const CHANNELS = [
 
 const BUSY = CHANNELS.slice(0, -1) as [string, ...string[]];
 
+/** 5 MB: more than the kernel buffers for a client that does not read, so the relay meets backpressure. */
+const FLOOD = { rows: 50, length: 100_000 } as const;
+
 export interface WriterResult {
   readonly committed: number;
   readonly rolledBack: number;
@@ -33,9 +36,11 @@ export async function runWriter(client: pg.Client, random: Random, shift: Shift)
   let [committed, rolledBack, count] = [0, 0, 0];
   const failures: string[] = [];
 
-  async function insert(rows: number): Promise<void> {
+  async function insert(rows: number, length?: number): Promise<void> {
     const channels = Array.from({ length: rows }, () => (random.chance(0.01) ? 'quiet:1' : random.pick(BUSY)));
-    const payloads = channels.map((channel) => JSON.stringify({ channel, n: (count += 1), text: payload(random) }));
+    const payloads = channels.map((channel) =>
+      JSON.stringify({ channel, n: (count += 1), text: payload(random, length) }),
+    );
     await client.query(
       `INSERT INTO outbox (channel, event, data)
        SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])`,
@@ -53,7 +58,8 @@ export async function runWriter(client: pg.Client, random: Random, shift: Shift)
       return true;
     }
     await client.query('BEGIN');
-    await insert(random.chance(0.02) ? random.integer(100, 400) : random.integer(1, 6));
+    if (random.chance(0.003)) await insert(FLOOD.rows, FLOOD.length);
+    else await insert(random.chance(0.02) ? random.integer(100, 400) : random.integer(1, 6));
     await thinking();
     if (random.chance(0.25)) {
       await client.query('SAVEPOINT half');
@@ -79,8 +85,7 @@ export async function runWriter(client: pg.Client, random: Random, shift: Shift)
   return { committed, rolledBack, failures };
 }
 
-/** Mostly short; now and then larger than what a socket takes at once. Line breaks and letters beyond ASCII included. */
-function payload(random: Random): string {
-  const length = random.chance(0.005) ? 40_000 : random.chance(0.05) ? 3_000 : random.integer(0, 200);
+/** Mostly short, now and then longer. Line breaks and letters beyond ASCII included. */
+function payload(random: Random, length = random.chance(0.05) ? 3_000 : random.integer(0, 200)): string {
   return `ж\n\n${random.next().toString(36)}${'lorem ipsum '.repeat(length / 12)}`;
 }

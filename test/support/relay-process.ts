@@ -14,7 +14,7 @@ export interface RelayProcess {
   /** The same after every restart. */
   readonly url: string;
   /** Ends the process and resolves when it is gone: with its exit code, or the signal that ended it. */
-  end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | string | null>;
+  end(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | string | null>;
   /** Starts it again, after `end`, and resolves when it serves. */
   start(): Promise<void>;
 }

@@ -1,0 +1,268 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { createDatabase, servers } from './support/database.js';
+import { openRaw } from './support/request.js';
+import { openStream } from './support/stream.js';
+
+const ROOT = new URL('../../', import.meta.url);
+const MAIN = fileURLToPath(new URL('dist/src/main.js', ROOT));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Starts the command with nothing in its environment but `env`. */
+function start(t: Pick<ExecutionContext, 'teardown'>, args: readonly string[], env: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let stdout = '';
+  let stderr = '';
+  const closed = once(child, 'close');
+  const listening = new Promise<string>((resolve, reject) => {
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      stdout += chunk;
+      const line = stdout.split('\n').find((text) => text.includes('"msg":"listening"'));
+      if (line !== undefined) resolve((JSON.parse(line) as { url: string }).url);
+    });
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+    void closed.then(() => reject(new Error(`it ended before it listened: ${stdout}${stderr}`)));
+  });
+  // A command that never listens is no error.
+  listening.catch(() => undefined);
+  return {
+    child,
+    /** Resolves with the url when it accepts clients. */
+    listening,
+    ended: closed.then((values): Outcome => ({ code: (values as [number | null])[0], stdout, stderr })),
+  };
+}
+
+const run = (t: ExecutionContext, args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  start(t, args, env).ended;
+
+async function startRelay(t: ExecutionContext, env: Readonly<Record<string, string>> = {}) {
+  const database = await createDatabase(t);
+  const relay = start(t, [], {
+    DATABASE_URL: database.url,
+    PORT: '0',
+    PUBLIC_CHANNELS: '*',
+    RETRY_SECONDS: '1',
+    SHUTDOWN_SECONDS: '2',
+    ...env,
+  });
+  return { database, relay, url: await relay.listening };
+}
+
+/** A failure as a user should see it: one line, nothing on standard output that looks like success, no stack, no password. */
+function isClear(t: ExecutionContext, { code, stderr, stdout }: Outcome, expected: RegExp): void {
+  t.is(code, 1);
+  t.regex(stderr, expected);
+  t.is(stderr.trim().split('\n').length, 1, stderr);
+  t.notRegex(stderr, /^\s+at /m);
+  t.notRegex(stdout, /"msg":"listening"/);
+  const password = new URL(servers().newest).password;
+  t.false(password !== '' && (stdout + stderr).includes(password), 'the password is shown');
+  t.notRegex(stdout + stderr, /s3cret/);
+}
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal} tells each client to come back after a pause of its own, and ends with 0`, async (t) => {
+    const { relay, url } = await startRelay(t);
+    const streams = await Promise.all(Array.from({ length: 20 }, () => openStream(t, `${url}/events?channel=a`)));
+    for (const stream of streams) await stream.until((frame) => frame.event === 'stream-open');
+    relay.child.kill(signal);
+    for (const stream of streams) await stream.ended;
+    const last = streams.map(({ frames }) => frames.at(-1));
+    for (const frame of last) {
+      t.deepEqual(Object.keys(frame ?? {}), ['retry']);
+      t.true(frame?.retry !== undefined && frame.retry >= 1000 && frame.retry <= 3000, String(frame?.retry));
+    }
+    t.true(new Set(last.map((frame) => frame?.retry)).size > 10, 'they would all come back at once');
+    const { code, stderr } = await relay.ended;
+    t.is(code, 0);
+    t.is(stderr, '');
+  });
+}
+
+test('a shutdown waits for no client: neither for one that does not read nor for one that does not ask', async (t) => {
+  const { database, relay, url } = await startRelay(t, { SHUTDOWN_SECONDS: '1' });
+  await database.query(
+    `INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(repeat('x', 10000)) FROM generate_series(1, 2000)`,
+  );
+  const stalled = await openStream(t, `${url}/events?channel=a&last_event_id=earliest`);
+  await stalled.untilEvents(1);
+  stalled.pause();
+  const silent = openRaw(t, url, '');
+  await once(silent.socket, 'connect');
+  const unfinished = openRaw(t, url, 'GET /events?channel=a HTTP/1.1\r\nHost: ');
+  await once(unfinished.socket, 'connect');
+  // Answered only after the relay has accepted those before it.
+  const last = await openStream(t, `${url}/events?channel=a`);
+  await last.until((frame) => frame.event === 'stream-open');
+
+  const asked = Date.now();
+  relay.child.kill('SIGTERM');
+  const { code } = await relay.ended;
+  const took = (Date.now() - asked) / 1000;
+  t.is(code, 0);
+  t.true(took < 1.5, `it took ${took} seconds`);
+});
+
+test('a request that is finished only while the relay stops does not hold it up', async (t) => {
+  const { relay, url } = await startRelay(t, { SHUTDOWN_SECONDS: '1' });
+  const late = openRaw(t, url, 'GET /events?channel=a HTTP/1.1\r\nHost: ');
+  const stream = await openStream(t, `${url}/events?channel=a`);
+  await stream.until((frame) => frame.event === 'stream-open');
+  relay.child.kill('SIGTERM');
+  await stream.ended;
+  late.socket.write('x\r\n\r\n');
+  t.is((await relay.ended).code, 0);
+});
+
+test('asked twice, it ends at once', async (t) => {
+  const { database, relay, url } = await startRelay(t, { SHUTDOWN_SECONDS: '60' });
+  await database.query(
+    `INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(repeat('x', 10000)) FROM generate_series(1, 2000)`,
+  );
+  const stalled = await openStream(t, `${url}/events?channel=a&last_event_id=earliest`);
+  await stalled.untilEvents(1);
+  stalled.pause();
+  const other = await openStream(t, `${url}/events?channel=b`);
+  relay.child.kill('SIGTERM');
+  await other.ended;
+  relay.child.kill('SIGINT');
+  t.is((await relay.ended).code, 1);
+});
+
+test('a port that is taken is named', async (t) => {
+  const database = await createDatabase(t);
+  const taken = createServer().listen(0, '127.0.0.1');
+  t.teardown(() => taken.close());
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const outcome = await run(t, [], { DATABASE_URL: database.url, PUBLIC_CHANNELS: '*', PORT: String(port) });
+  isClear(t, outcome, new RegExp(`Port taken: .*${port}.*set PORT`));
+});
+
+test('a database that cannot be reached is said so, without its password', async (t) => {
+  for (const args of [[], ['migrate'], ['migrate', 'status']]) {
+    const outcome = await run(t, args, { DATABASE_URL: 'postgres://relay:s3cret@127.0.0.1:1/app' });
+    isClear(t, outcome, /^The database is not reachable: .*DATABASE_URL/);
+  }
+  isClear(
+    t,
+    await run(t, [], { DATABASE_URL: 'postgres://relay:s3cret@no-such-host.invalid/app' }),
+    /^The database is not reachable: .*DATABASE_URL/,
+  );
+});
+
+test('a wrong password, an unknown role and an unknown database are told apart, without the password', async (t) => {
+  const withUrl = async (change: (url: URL) => void) => {
+    const url = new URL(servers().newest);
+    change(url);
+    return run(t, [], { DATABASE_URL: url.href });
+  };
+  isClear(t, await withUrl((url) => (url.password = 's3cret')), /^PostgreSQL refused: password authentication failed/);
+  isClear(
+    t,
+    await withUrl((url) => (url.pathname = '/no_such_database')),
+    /^PostgreSQL refused: database .* does not exist/,
+  );
+});
+
+test('invalid settings are all named, each in a line, and no password', async (t) => {
+  const { code, stderr } = await run(t, [], {
+    DATABASE_URL: 'pg://relay:s3cret@x/y',
+    PORT: 'x',
+    HEARTBEAT_SECONDS: '0',
+  });
+  t.is(code, 1);
+  t.deepEqual(
+    stderr.match(/^ {2}[A-Z_]+=/gm)?.map((name) => name.trim()),
+    ['DATABASE_URL=', 'PORT=', 'HEARTBEAT_SECONDS='],
+  );
+  t.notRegex(stderr, /s3cret|^\s+at /m);
+});
+
+test('the demo is refused on an address that others reach', async (t) => {
+  isClear(t, await run(t, [], { HOST: '0.0.0.0' }), /^The demo .* HOST=0\.0\.0\.0 needs DATABASE_URL/);
+});
+
+const MIGRATIONS: Readonly<Record<string, { sql: string; expected: RegExp }>> = {
+  'lacks a migration': {
+    sql: `UPDATE outbox_migrations SET name = '0_before'`,
+    expected: /^The database lacks 1_outbox\. As its owner, run: npx outbox-relay migrate$/m,
+  },
+  'is newer than the relay': {
+    sql: `INSERT INTO outbox_migrations (name, run_on) VALUES ('999_later', now())`,
+    expected: /^The database is newer than this relay \(999_later\)\. Install the newest outbox-relay\.$/m,
+  },
+};
+
+for (const [what, { sql, expected }] of Object.entries(MIGRATIONS)) {
+  test(`a database that ${what} is refused with what to do`, async (t) => {
+    const database = await createDatabase(t);
+    await database.query(sql);
+    isClear(t, await run(t, [], { DATABASE_URL: database.url, PUBLIC_CHANNELS: '*' }), expected);
+  });
+}
+
+test('migrate takes a database up and down again, and status says where it stands', async (t) => {
+  const database = await createDatabase(t, { template: false });
+  const env = { DATABASE_URL: database.url, PUBLIC_CHANNELS: '*' };
+  isClear(t, await run(t, [], env), /^The database has no outbox yet\. As its owner, run: npx outbox-relay migrate$/m);
+
+  const expect = async (args: string, code: number, stdout: string) => {
+    const outcome = await run(t, args.split(' '), env);
+    t.deepEqual(outcome, { code, stdout, stderr: '' }, args);
+  };
+  await expect('migrate status', 1, 'missing  1_outbox\n');
+  await expect('migrate', 0, 'applied 1_outbox\n');
+  await expect('migrate status', 0, 'applied  1_outbox\n');
+  await expect('migrate up', 0, 'Nothing to do: the database is as it should be.\n');
+  await database.query(`INSERT INTO outbox (channel) VALUES ('a')`);
+  await expect('migrate down', 0, 'removed 1_outbox\n');
+  await expect('migrate status', 1, 'missing  1_outbox\n');
+  await expect('migrate down', 0, 'Nothing to do: the database is as it should be.\n');
+  const { rows } = await database.query(
+    `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+     UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace`,
+  );
+  t.deepEqual(rows, [], 'down leaves nothing behind');
+});
+
+test('a command that does not exist is refused with those that do', async (t) => {
+  for (const args of [['serve'], ['start', 'now'], ['migrate', 'up', 'down']]) {
+    const { code, stdout, stderr } = await run(t, args);
+    t.is(code, 1);
+    t.is(stdout, '');
+    t.true(stderr.startsWith(`There is no command "${args.join(' ')}".\n\nUsage:`), stderr);
+  }
+  isClear(
+    t,
+    await run(t, ['migrate', 'sideways'], { DATABASE_URL: servers().newest }),
+    /knows up, down and status, not "sideways"/,
+  );
+  isClear(t, await run(t, ['migrate']), /^DATABASE_URL is not set\. Run: DATABASE_URL=/);
+});
+
+test('--help and --version say so on standard output and end with 0', async (t) => {
+  const { version } = JSON.parse(readFileSync(new URL('package.json', ROOT), 'utf8')) as { version: string };
+  for (const args of [['--help'], ['-h'], ['help']]) {
+    const { code, stdout, stderr } = await run(t, args);
+    t.deepEqual([code, stderr], [0, '']);
+    t.regex(stdout, /^Usage:\n.*migrate status.*\.env\.example\.\n$/s);
+  }
+  for (const args of [['--version'], ['-v']]) {
+    t.deepEqual(await run(t, args), { code: 0, stdout: `${version}\n`, stderr: '' });
+  }
+});

@@ -4,8 +4,11 @@
  * Every variable is described here once. What is wrong is reported at once, each with the variable, its value and what is
  * expected; a value that may hold a password is never shown.
  */
+import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { ChannelError, interestIn, type Interest } from './channels.js';
+import type { ForwardAuthOptions } from './forward-auth.js';
+import { readPublicKey, readSecret, SECRET_BYTES, type TokenOptions } from './token.js';
 
 export interface Config {
   /** Undefined: the demo, on an embedded PostgreSQL. */
@@ -19,6 +22,12 @@ export interface Config {
   readonly allowedOrigins: readonly string[];
   /** What anybody may subscribe to. */
   readonly publicChannels: Interest;
+  /** Undefined: no key is configured, so no token is looked at. */
+  readonly tokens: TokenOptions | undefined;
+  /** Undefined: the application is not asked. */
+  readonly forwardAuth: ForwardAuthOptions | undefined;
+  readonly authCookie: string;
+  readonly allowQueryToken: boolean;
   readonly logLevel: string;
   readonly heartbeatSeconds: number;
   /** What clients are told to wait before they reconnect. */
@@ -32,6 +41,14 @@ export interface Config {
   readonly replayBytes: number;
   readonly historyConnections: number;
   readonly maxChannels: number;
+  readonly maxConnections: number;
+  /** Undefined: a default that spares private addresses. */
+  readonly maxConnectionsPerAddress: number | undefined;
+  readonly maxConnectionsPerSubject: number;
+  /** How many proxies in front of the relay are believed about the address of the client. */
+  readonly trustProxy: number;
+  /** Largest request line and headers together. */
+  readonly maxHeaderBytes: number;
 }
 
 /** All that is wrong with the environment; the message has a line for each variable. */
@@ -59,6 +76,16 @@ const number = (fallback: number, from: number, to: number) =>
     )
     .transform(Number);
 
+const integerOrNone = (from: number, to: number) =>
+  z
+    .string()
+    .refine(
+      (text) => /^\d+$/.test(text) && Number(text) >= from && Number(text) <= to,
+      `a whole number from ${from} to ${to}`,
+    )
+    .transform(Number)
+    .optional();
+
 const integer = (fallback: number, from: number, to: number) =>
   number(fallback, from, to).refine(Number.isInteger, `a whole number from ${from} to ${to}`);
 
@@ -72,9 +99,42 @@ const list = z
       .filter((item) => item !== ''),
   );
 
+const boolean = (fallback: boolean) =>
+  z
+    .enum(['true', 'false'], 'true or false')
+    .default(fallback ? 'true' : 'false')
+    .transform((text) => text === 'true');
+
+const httpUrl = z
+  .string()
+  .refine((text) => {
+    if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
+    const { username, password } = new URL(text);
+    return username === '' && password === '';
+  }, 'an http:// or https:// URL, with no user and password in it')
+  .optional();
+
+/** A key that `read` makes of the text. What is wrong with it is told without quoting it. */
+const key = (read: (text: string) => KeyObject, expected: string) =>
+  z
+    .string()
+    .transform((text, context) => {
+      try {
+        return read(text);
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        context.addIssue({ code: 'custom', message: `${expected} (${message.split('\n', 1)[0] ?? ''})` });
+        return z.NEVER;
+      }
+    })
+    .optional();
+
+/** RFC 6265, section 4.1.1: a token in the sense of HTTP. */
+const COOKIE_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
-const environment = z.object({
+const variables = z.object({
   DATABASE_URL: databaseUrl,
   LISTEN_DATABASE_URL: databaseUrl,
   HOST: z.string().default('127.0.0.1'),
@@ -96,6 +156,26 @@ const environment = z.object({
       return z.NEVER;
     }
   }),
+  JWT_SECRET: key(
+    readSecret,
+    `a secret of at least ${SECRET_BYTES.least} bytes, and better ${SECRET_BYTES.recommended}`,
+  ),
+  JWT_PUBLIC_KEY: key(
+    readPublicKey,
+    'a public key in PEM, or the path of a file with one: RSA of 2048 bits or more, EC on P-256, P-384 or P-521, or Ed25519',
+  ),
+  JWKS_URL: httpUrl,
+  JWT_REQUIRE_EXP: boolean(true),
+  JWT_ISSUER: z.string().optional(),
+  JWT_AUDIENCE: list,
+  JWT_CLOCK_TOLERANCE_SECONDS: number(0, 0, 600),
+  JWT_CHANNELS_CLAIM: z.string().default('channels'),
+  AUTH_COOKIE: z.string().regex(COOKIE_NAME, 'the name of a cookie').default('outbox_token'),
+  ALLOW_QUERY_TOKEN: boolean(false),
+  FORWARD_AUTH_URL: httpUrl,
+  FORWARD_AUTH_TIMEOUT_SECONDS: number(5, 0.1, 60),
+  FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
+  TRUST_PROXY: integer(0, 0, 10),
   LOG_LEVEL: z.enum(LEVELS, `one of ${LEVELS.join(', ')}`).optional(),
   HEARTBEAT_SECONDS: number(15, 0.1, 3600),
   RETRY_SECONDS: number(2, 0, 3600),
@@ -108,13 +188,30 @@ const environment = z.object({
   REPLAY_MEGABYTES: number(16, 1, 65536),
   HISTORY_CONNECTIONS: integer(4, 1, 1000),
   MAX_CHANNELS: integer(100, 1, 100000),
+  MAX_CONNECTIONS: integer(50_000, 1, 1_000_000),
+  MAX_CONNECTIONS_PER_ADDRESS: integerOrNone(1, 1_000_000),
+  MAX_CONNECTIONS_PER_SUBJECT: integer(100, 1, 1_000_000),
+  MAX_HEADER_KILOBYTES: integer(64, 2, 1024),
+});
+
+const KEYS = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const;
+
+const environment = variables.superRefine((values, context) => {
+  const set = KEYS.filter((name) => values[name] !== undefined);
+  for (const name of set.slice(1)) {
+    context.addIssue({
+      code: 'custom',
+      path: [name],
+      message: `only one of ${KEYS.join(', ')}: ${set[0] ?? ''} is set too`,
+    });
+  }
 });
 
 /** The names of all variables; `.env.example` and README are held against it by a test. */
-export const VARIABLES = Object.keys(environment.shape);
+export const VARIABLES = Object.keys(variables.shape);
 
 /** Their values are never shown. */
-const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL']);
+const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL', ...KEYS, 'FORWARD_AUTH_URL']);
 
 /**
  * Reads the configuration. A variable that is set but empty counts as not set, as compose files leave them.
@@ -141,6 +238,17 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     port: values.PORT,
     allowedOrigins: values.ALLOWED_ORIGINS,
     publicChannels: values.PUBLIC_CHANNELS,
+    tokens: tokenOptions(values),
+    forwardAuth:
+      values.FORWARD_AUTH_URL === undefined
+        ? undefined
+        : {
+            url: values.FORWARD_AUTH_URL,
+            timeoutSeconds: values.FORWARD_AUTH_TIMEOUT_SECONDS,
+            cacheSeconds: values.FORWARD_AUTH_CACHE_SECONDS,
+          },
+    authCookie: values.AUTH_COOKIE,
+    allowQueryToken: values.ALLOW_QUERY_TOKEN,
     logLevel: values.LOG_LEVEL ?? (values.DATABASE_URL ? 'info' : 'warn'),
     heartbeatSeconds: values.HEARTBEAT_SECONDS,
     retrySeconds: values.RETRY_SECONDS,
@@ -153,6 +261,26 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     replayBytes: values.REPLAY_MEGABYTES * MEBIBYTE,
     historyConnections: values.HISTORY_CONNECTIONS,
     maxChannels: values.MAX_CHANNELS,
+    maxConnections: values.MAX_CONNECTIONS,
+    maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,
+    maxConnectionsPerSubject: values.MAX_CONNECTIONS_PER_SUBJECT,
+    trustProxy: values.TRUST_PROXY,
+    maxHeaderBytes: values.MAX_HEADER_KILOBYTES * 1024,
+  };
+}
+
+function tokenOptions(values: z.infer<typeof variables>): TokenOptions | undefined {
+  const { JWT_SECRET: secret, JWT_PUBLIC_KEY: publicKey, JWKS_URL: keySetUrl } = values;
+  if (secret === undefined && publicKey === undefined && keySetUrl === undefined) return undefined;
+  return {
+    ...(secret ? { secret } : {}),
+    ...(publicKey ? { publicKey } : {}),
+    ...(keySetUrl === undefined ? {} : { keySetUrl }),
+    requireExpiry: values.JWT_REQUIRE_EXP,
+    issuer: values.JWT_ISSUER,
+    audience: values.JWT_AUDIENCE,
+    clockToleranceSeconds: values.JWT_CLOCK_TOLERANCE_SECONDS,
+    channelsClaim: values.JWT_CHANNELS_CLAIM,
   };
 }
 

@@ -8,7 +8,7 @@ import { extname } from 'node:path';
 import type Koa from 'koa';
 import type Router from 'koa-router';
 import pg from 'pg';
-import { RequestError } from './http.js';
+import { RequestError } from './request-error.js';
 
 const PAGE = new URL('../../src/page/', import.meta.url);
 const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript' };

@@ -10,18 +10,30 @@ import type { AddressInfo, Socket } from 'node:net';
 import Koa from 'koa';
 import Router from 'koa-router';
 import type { Logger } from 'pino';
-import { ChannelError, contains, interestIn, type Interest } from './channels.js';
+import type { Access, AccessRequest, Permission } from './access.js';
+import { ChannelError, interestIn } from './channels.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
-import { STREAM_HEADERS } from './sse.js';
+import { Denied } from './forward-auth.js';
+import type { Limits } from './limits.js';
+import { RequestError } from './request-error.js';
+import { encodeRetry, STREAM_HEADERS } from './sse.js';
 import type { Streams } from './stream.js';
 
 export interface HttpOptions {
   readonly host: string;
   readonly port: number;
   readonly streams: Streams;
-  readonly publicChannels: Interest;
+  readonly access: Access;
+  readonly limits: Limits;
+  /** Connections beyond the limit, and some that have not asked for anything yet, are not accepted. */
+  readonly maxConnections: number;
+  /** How many proxies in front are believed about the address of the client. */
+  readonly trustProxy: number;
   readonly allowedOrigins: readonly string[];
   readonly maxChannels: number;
+  readonly maxHeaderBytes: number;
+  /** What clients are told to wait before they reconnect. */
+  readonly retrySeconds: number;
   /** How long a client may take to send its request. */
   readonly requestTimeoutSeconds: number;
   readonly shutdownSeconds: number;
@@ -41,27 +53,15 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** An error that the client is told of. */
-export class RequestError extends Error {
-  override readonly name = 'RequestError';
-  readonly status: number;
-  readonly code: string;
-  readonly details: Readonly<Record<string, unknown>>;
-
-  constructor(status: number, code: string, message: string, details: Readonly<Record<string, unknown>> = {}) {
-    super(message);
-    this.status = status;
-    this.code = code;
-    this.details = details;
-  }
-}
-
-/** Largest request line and headers together, in bytes: room for `MAX_CHANNELS` long names and for any cursor of ours. */
-const MAX_HEADER_BYTES = 64 * 1024;
 /** How long a client that sent too much may take to read our answer before the connection is cut. */
 const REFUSED_LINGER_MS = 1000;
 /** How long a request that is on the way when the relay stops may take to be answered. */
 const STOPPING_GRACE_MS = 1000;
+/** Connections that are not streams (yet): requests on their way, health checks, refusals. */
+const SPARE_CONNECTIONS = 1000;
+/** Clients that were sent away come back after a pause of once to so many times `BUSY_RETRIES` usual ones. */
+const BUSY_SPREAD = 2;
+const BUSY_RETRIES = 3;
 const METHODS = 'GET, HEAD, OPTIONS';
 const PATHS = ['/events', '/events/', '/events/:channel'];
 
@@ -71,7 +71,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   // Strict: what a slash ends is not a channel of that name, which nobody publishes to.
   const router = new Router({ strict: true });
   const server = http.createServer({
-    maxHeaderSize: MAX_HEADER_BYTES,
+    maxHeaderSize: options.maxHeaderBytes,
     headersTimeout: options.requestTimeoutSeconds * 1000,
     requestTimeout: options.requestTimeoutSeconds * 1000,
     connectionsCheckingInterval: Math.min(1000, options.requestTimeoutSeconds * 250),
@@ -80,10 +80,14 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     keepAliveInitialDelay: 30_000,
   });
 
+  server.maxConnections = options.maxConnections + SPARE_CONNECTIONS;
+  app.proxy = options.trustProxy > 0;
+  app.maxIpsCount = options.trustProxy;
+
   app.on('error', (error: NodeJS.ErrnoException) => {
     if (!isDeparture(error)) options.logger.error({ err: error }, 'a request failed');
   });
-  app.use(answerErrors);
+  app.use(answerErrors(options));
   app.use(cors(options.allowedOrigins));
   router.get(PATHS, (context) => openStream(context, options));
   router.all(PATHS, (context) => {
@@ -111,10 +115,18 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   });
 
   const handle = app.callback();
+  // Connections on which an answer, which may become a stream, is on its way. Whatever else arrives on them would be
+  // answered amid the frames.
+  const answering = new WeakSet<Socket>();
   server.on('request', (request, response) => {
-    // A second request on the connection of a stream: its answer would land amid the frames.
-    if (options.streams.has(request.socket)) request.socket.destroy();
-    else void handle(request, response);
+    const { socket } = request;
+    if (answering.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    answering.add(socket);
+    response.once('finish', () => answering.delete(socket));
+    void handle(request, response);
   });
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
@@ -122,8 +134,8 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     socket.once('close', () => sockets.delete(socket));
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    if (options.streams.has(socket)) socket.destroy();
-    else refuse(error, socket);
+    if (answering.has(socket)) socket.destroy();
+    else refuse(error, socket, options.maxHeaderBytes);
   });
 
   await new Promise<void>((listening, failed) => {
@@ -155,53 +167,87 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   };
 }
 
-async function answerErrors(context: Koa.Context, next: Koa.Next): Promise<void> {
-  try {
-    await next();
-  } catch (error) {
-    if (!(error instanceof RequestError)) {
-      if (!isBadRequest(error)) throw error;
-      context.status = 400;
-      context.body = { error: 'bad_request', message: 'The address is not valid: check its percent-encoding.' };
-      return;
+function answerErrors({ retrySeconds, logger }: HttpOptions): Koa.Middleware {
+  return async (context, next) => {
+    try {
+      await next();
+    } catch (error) {
+      const refused = refusalOf(error);
+      logger.debug({ status: refused.status, code: refused instanceof Denied ? 'denied' : refused.code }, 'refused');
+      context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
+      if (refused instanceof Denied) {
+        context.status = refused.status;
+        context.body = refused.body;
+        context.set('Content-Type', refused.contentType);
+        return;
+      }
+      const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
+      if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
+        context.set(STREAM_HEADERS);
+        context.body = `: ${refused.message}\n${encodeRetry(pause * 1000).toString()}`;
+        return;
+      }
+      context.status = refused.status;
+      context.set(refused.headers);
+      if (refused.temporary) context.set('Retry-After', String(Math.max(1, Math.ceil(pause))));
+      const { code, message, channels } = refused;
+      context.body = { error: code, message, ...(channels ? { channels } : {}) };
     }
-    context.status = error.status;
-    context.body = { error: error.code, message: error.message, ...error.details };
-    if (error.status === 405) context.set('Allow', String(error.details['allow']));
-  }
+  };
 }
 
-function openStream(context: Koa.ParameterizedContext, options: HttpOptions): void {
-  const { interest, cursor } = readRequest(context, options);
-  context.status = 200;
-  context.set(STREAM_HEADERS);
-  if (context.method === 'HEAD') {
+/** @throws what is not the client's business. */
+function refusalOf(error: unknown): RequestError | Denied {
+  if (error instanceof RequestError || error instanceof Denied) return error;
+  if (isBadRequest(error)) {
+    return new RequestError(400, 'bad_request', 'The address is not valid: check its percent-encoding.');
+  }
+  throw error;
+}
+
+async function openStream(context: Koa.ParameterizedContext, options: HttpOptions): Promise<void> {
+  const { req: request, res: response } = context;
+  const { socket } = request;
+  const asked = readRequest(context, options);
+  const place = options.limits.enter(context.ip);
+  let isOpen = false;
+  try {
+    const permission: Permission = await options.access.permit(asked);
+    const cursor = readCursor(context);
+    if (permission.subject !== undefined) place.takenBy(permission.subject);
+    context.status = 200;
+    context.set(STREAM_HEADERS);
+    // From here on the answer is ours: frames go out as they are, not chunked, and end with the connection.
     context.respond = false;
-    context.res.end();
-    return;
+    if (context.method === 'HEAD') {
+      response.end();
+    } else if (!socket.destroyed) {
+      response.setHeader('Connection', 'close');
+      response.removeHeader('Transfer-Encoding');
+      response.flushHeaders();
+      isOpen = true;
+      options.streams.open(socket, {
+        interest: asked.wanted,
+        cursor,
+        expiresAt: permission.expiresAt,
+        onGone: () => place.leave(),
+      });
+    }
+  } finally {
+    if (!isOpen) place.leave();
   }
-  // The stream ends with the connection. Not chunked: frames go out as they are.
-  context.respond = false;
-  const { res: response } = context;
-  const socket = context.req.socket;
-  response.setHeader('Connection', 'close');
-  response.removeHeader('Transfer-Encoding');
-  response.flushHeaders();
-  options.streams.open(socket, interest, cursor);
 }
 
-function readRequest(
-  context: Koa.ParameterizedContext,
-  options: HttpOptions,
-): { interest: Interest; cursor: CursorRequest } {
+/** What is asked for. @throws RequestError 400 where that is nothing that there could be. */
+function readRequest(context: Koa.ParameterizedContext, options: HttpOptions): AccessRequest {
   if (Number(context.get('Content-Length')) > 0 || context.get('Transfer-Encoding')) {
     throw new RequestError(400, 'unexpected_body', 'A request for a stream has no body.');
   }
   const query = new URLSearchParams(context.querystring);
-  const names = query.getAll('channel');
+  const inQuery = query.getAll('channel');
   // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
   const inPath = context.path.slice('/events/'.length);
-  if (inPath !== '') names.unshift(decodeURIComponent(inPath));
+  const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
   if (names.length === 0) {
     throw new RequestError(
       400,
@@ -209,23 +255,32 @@ function readRequest(
       'Name at least one channel, as in /events?channel=orders or /events/orders.',
     );
   }
-  const wanted = [...new Set(names)];
-  if (wanted.length > options.maxChannels) {
+  if (names.length > options.maxChannels) {
     throw new RequestError(
       400,
       'too_many_channels',
-      `${wanted.length} channels are asked for; one connection may have ${options.maxChannels}. Use a prefix such as user:*, or raise MAX_CHANNELS.`,
+      `${names.length} channels are asked for; one connection may have ${options.maxChannels}. Use a prefix such as user:*, or raise MAX_CHANNELS.`,
     );
   }
   try {
-    const interest = interestIn(wanted);
-    const refused = wanted.filter((name) => !contains(options.publicChannels, name));
-    if (refused.length > 0) {
-      throw new RequestError(403, 'forbidden', `Not open to you: ${refused.join(', ')}.`, { channels: refused });
-    }
-    return { interest, cursor: requestedCursor(context.get('Last-Event-ID') || undefined, query) };
+    return {
+      names,
+      wanted: interestIn(names),
+      headers: context.req.headers,
+      host: context.host,
+      queryToken: query.get('token'),
+    };
   } catch (error) {
     if (error instanceof ChannelError) throw new RequestError(400, 'bad_channel', error.message);
+    throw error;
+  }
+}
+
+/** Where it is to start. @throws RequestError 400 where that is no time that there could be. */
+function readCursor(context: Koa.ParameterizedContext): CursorRequest {
+  try {
+    return requestedCursor(context.get('Last-Event-ID') || undefined, new URLSearchParams(context.querystring));
+  } catch (error) {
     if (error instanceof SinceError) throw new RequestError(400, 'bad_since', error.message);
     throw error;
   }
@@ -244,6 +299,8 @@ function cors(allowed: readonly string[]): Koa.Middleware {
         context.set('Access-Control-Allow-Methods', METHODS);
         context.set('Access-Control-Allow-Headers', 'Authorization, Cache-Control, Last-Event-ID');
         context.set('Access-Control-Max-Age', '7200');
+      } else {
+        context.set('Access-Control-Expose-Headers', 'Retry-After, WWW-Authenticate');
       }
     }
     await next();
@@ -255,12 +312,12 @@ function methodNotAllowed(allow: string): RequestError {
     405,
     'method_not_allowed',
     `Only ${allow} work here. Publishing is an INSERT into the outbox table.`,
-    { allow },
+    { headers: { Allow: allow } },
   );
 }
 
 /** Answers what the parser could not take. The client may still be sending: the rest is read and dropped, for a moment. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
+function refuse(error: NodeJS.ErrnoException, socket: Socket, maxHeaderBytes: number): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
@@ -270,7 +327,7 @@ function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
       ? [
           '431 Request Header Fields Too Large',
           'headers_too_large',
-          `Address and headers together have at most ${MAX_HEADER_BYTES} bytes.`,
+          `Address and headers together have at most ${maxHeaderBytes} bytes.`,
         ]
       : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? ['408 Request Timeout', 'request_timeout', 'The request was not complete in time.']

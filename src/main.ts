@@ -5,19 +5,23 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { parseArgs, type ParseArgsConfig } from 'node:util';
 import pg from 'pg';
 import { pino, type Logger } from 'pino';
-import { interestIn } from './channels.js';
+import { ChannelError, interestIn } from './channels.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { createDemo } from './demo.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
+import { mintToken } from './token.js';
 
 const USAGE = `Usage:
   outbox-relay                   run the relay (with DATABASE_URL; without it, a demo on a PostgreSQL of its own)
   outbox-relay migrate [up]      create or update the outbox in DATABASE_URL
   outbox-relay migrate down      remove all that migrate made, events included
   outbox-relay migrate status    show what is applied and what is missing
+  outbox-relay token --channel CHANNEL [--channel CHANNEL …] [--expires 1h] [--sub NAME]
+                                 print a token for these channels, signed with JWT_SECRET, to try things out
   outbox-relay --help | --version
 
 Settings come from the environment: see .env.example.`;
@@ -33,6 +37,7 @@ async function main(args: readonly string[]): Promise<void> {
   else if (command === '--version' || command === '-v') console.log(version());
   else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
   else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
+  else if (command === 'token') await runToken(rest);
   else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
 }
 
@@ -62,6 +67,50 @@ async function runMigrate(action: string): Promise<void> {
   }
 }
 
+async function runToken(args: readonly string[]): Promise<void> {
+  const { values } = parseOptions(args, {
+    channel: { type: 'string', multiple: true },
+    expires: { type: 'string', default: '1h' },
+    sub: { type: 'string' },
+  });
+  const { channel: channels = [], expires, sub: subject } = values;
+  if (channels.length === 0) {
+    throw new UserError("Name what the token is for: outbox-relay token --channel user:42 --channel 'org:7:*'");
+  }
+  const expiresInSeconds = secondsIn(expires);
+  if (expiresInSeconds === undefined) {
+    throw new UserError(`--expires is a number with a unit, as in 90s, 15m, 1h or 7d, not "${expires}".`);
+  }
+  const { tokens } = readConfig(process.env);
+  if (tokens?.secret === undefined) {
+    throw new UserError(
+      'A token is signed with the JWT_SECRET of the relay, which is not set here. With JWT_PUBLIC_KEY or JWKS_URL only the issuer can make tokens.',
+    );
+  }
+  try {
+    console.log(await mintToken(tokens, { channels, subject, expiresInSeconds }));
+  } catch (error) {
+    if (error instanceof ChannelError) throw new UserError(error.message);
+    throw error;
+  }
+}
+
+function parseOptions<T extends NonNullable<ParseArgsConfig['options']>>(args: readonly string[], options: T) {
+  try {
+    return parseArgs({ args: [...args], options });
+  } catch (error) {
+    throw new UserError(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
+  }
+}
+
+/** Reads a span of time such as `90s`, `15m`, `1h` or `7d`. Undefined where it is none. */
+function secondsIn(text: string): number | undefined {
+  const [, number, unit] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  const seconds = { s: 1, m: 60, h: 3600, d: 86_400 }[unit ?? ''];
+  const total = Number(number) * (seconds ?? 0);
+  return total > 0 ? total : undefined;
+}
+
 async function run(): Promise<void> {
   const config = readConfig(process.env);
   const logger = pino({ level: config.logLevel });
@@ -82,13 +131,18 @@ async function run(): Promise<void> {
 }
 
 async function runOn(config: Config, logger: Logger): Promise<Relay> {
-  if (config.publicChannels.key === interestIn([]).key) {
-    logger.warn(
-      'PUBLIC_CHANNELS is not set, so nobody may subscribe to anything; set it, as in PUBLIC_CHANNELS=news,status:*',
-    );
-  }
+  requireReaders(config);
   await requireMigrated(config.databaseUrl ?? '');
   return startRelay({ config, logger });
+}
+
+/** Nobody could read anything: that is not what somebody who starts a relay wants. */
+function requireReaders({ tokens, forwardAuth, publicChannels }: Config): void {
+  if (tokens || forwardAuth || publicChannels.key !== interestIn([]).key) return;
+  throw new UserError(`Nobody may listen yet, so there is nothing to run. Set at least one of these:
+  JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL   clients bring tokens signed with that key, which name their channels
+  FORWARD_AUTH_URL                         your application is asked who may read what
+  PUBLIC_CHANNELS                          what anybody may read, as in PUBLIC_CHANNELS=news,status:*`);
 }
 
 async function requireMigrated(databaseUrl: string): Promise<void> {

@@ -7,12 +7,14 @@
  */
 import type Router from 'koa-router';
 import type { Logger } from 'pino';
+import { createAccess } from './access.js';
 import { createBudget } from './budget.js';
 import type { Config } from './config.js';
 import { openDatabase } from './database.js';
 import { startHeartbeat } from './heartbeat.js';
 import { createHistory } from './history.js';
 import { startHttp } from './http.js';
+import { createLimits } from './limits.js';
 import { startListener } from './listener.js';
 import { createLog, type Log } from './log.js';
 import { createOutbox } from './outbox.js';
@@ -133,6 +135,8 @@ export async function startRelay({ config, logger, extend }: RelayOptions): Prom
     ];
     const server = await startHttp({
       ...config,
+      access: createAccess(config, logger),
+      limits: createLimits(config),
       streams,
       logger,
       notReady,

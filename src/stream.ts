@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import { resolve, type CursorRequest } from './cursor.js';
+import { startExpiry } from './expiry.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from './log.js';
@@ -15,11 +16,21 @@ import type { Source } from './outbox.js';
 import { COMMENT, encodeControl, encodeCursor, encodeRetry, encodeStart } from './sse.js';
 import { subscribe, type Subscription } from './subscription.js';
 
+/** What a stream is to be. */
+export interface StreamRequest {
+  readonly interest: Interest;
+  readonly cursor: CursorRequest;
+  /** When the right to it ends, in milliseconds since 1970; `Infinity` where it does not. */
+  readonly expiresAt: number;
+  /** Called once, when the connection is gone. */
+  readonly onGone: () => void;
+}
+
 /** All streams of a relay. */
 export interface Streams {
   readonly count: number;
   /** Takes over a socket on which the response's headers have been sent. */
-  open(socket: Socket, interest: Interest, request: CursorRequest): void;
+  open(socket: Socket, request: StreamRequest): void;
   /** Whether the socket is a stream: whatever else arrives on it must not be answered. */
   has(socket: Socket): boolean;
   /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
@@ -40,6 +51,17 @@ export interface StreamsOptions {
 /** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
 const LOOKUP_PAUSE = 500;
 
+/**
+ * How long a client whose right has ended may take to read what it was given before, and that it has ended, in
+ * milliseconds.
+ */
+const EXPIRED_LINGER = 5000;
+
+const EXPIRED = encodeControl('stream-error', {
+  condition: 'expired',
+  text: 'The right to these channels has ended. Come back with a fresh one.',
+});
+
 /** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
 const SHUTDOWN_SPREAD = 3;
 
@@ -49,6 +71,7 @@ export function createStreams(options: StreamsOptions): Streams {
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
   let closing = false;
+  const expiry = startExpiry<Stream>((stream) => stream.expire());
   let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
@@ -66,14 +89,34 @@ export function createStreams(options: StreamsOptions): Streams {
     wroteAt = 0;
     subscription: Subscription | undefined;
     readonly socket: Socket;
+    readonly expiresAt: number;
+    readonly onGone: () => void;
+    #isExpired = false;
 
-    constructor(socket: Socket) {
+    constructor(socket: Socket, { expiresAt, onGone }: StreamRequest) {
       this.socket = socket;
+      this.expiresAt = expiresAt;
+      this.onGone = onGone;
     }
 
     write(frames: Buffer): boolean {
+      // The timer may be late, and what is written here may be an event.
+      if (this.#isExpired || this.expiresAt <= Date.now()) {
+        this.expire();
+        return true;
+      }
       this.wroteAt = heartbeat.now;
       return this.socket.write(frames);
+    }
+
+    /** Ends the stream: the right to it has ended. */
+    expire(): void {
+      if (this.#isExpired || closing) return;
+      this.#isExpired = true;
+      this.socket.end(EXPIRED);
+      setTimeout(() => this.socket.destroy(), EXPIRED_LINGER).unref();
+      // Not now: the subscription may be amid the write that has led here.
+      setImmediate(() => this.subscription?.close());
     }
 
     beat(): void {
@@ -84,8 +127,8 @@ export function createStreams(options: StreamsOptions): Streams {
     }
   }
 
-  async function start(stream: Stream, interest: Interest, request: CursorRequest): Promise<void> {
-    const cursor = await retried(stream, () => resolve(request, log, source));
+  async function start(stream: Stream, request: StreamRequest): Promise<void> {
+    const cursor = await retried(stream, () => resolve(request.cursor, log, source));
     if (cursor === undefined) return;
     const frames = [
       encodeStart(retry, cursor.id),
@@ -97,7 +140,7 @@ export function createStreams(options: StreamsOptions): Streams {
       log,
       history,
       budget,
-      interest,
+      interest: request.interest,
       after: cursor,
       sink: stream,
       onExpired: (lastEventId) => {
@@ -126,7 +169,9 @@ export function createStreams(options: StreamsOptions): Streams {
   function remove(stream: Stream): void {
     if (!streams.delete(stream.socket)) return;
     heartbeat.remove(stream);
+    expiry.remove(stream, stream.expiresAt);
     stream.subscription?.close();
+    stream.onGone();
     if (streams.size === 0) allGone?.();
   }
 
@@ -136,21 +181,26 @@ export function createStreams(options: StreamsOptions): Streams {
     },
     has: (socket) => streams.has(socket),
 
-    open(socket, interest, request) {
-      if (closing) return sendAway(socket);
-      const stream = new Stream(socket);
+    open(socket, request) {
+      if (closing) {
+        request.onGone();
+        return sendAway(socket);
+      }
+      const stream = new Stream(socket, request);
       streams.set(socket, stream);
       heartbeat.add(stream);
+      expiry.add(stream, request.expiresAt);
       socket.setTimeout(0);
       socket.on('drain', () => stream.subscription?.drained());
       socket.on('close', () => remove(stream));
       // 'close' follows: a client that resets its connection has left, and that is no error.
       socket.on('error', () => undefined);
-      void start(stream, interest, request);
+      void start(stream, request);
     },
 
     async close(deadlineMs) {
       closing = true;
+      expiry.stop();
       if (streams.size === 0) return;
       const gone = new Promise<void>((done) => (allGone = done));
       for (const stream of [...streams.values()]) {

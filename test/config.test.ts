@@ -1,10 +1,21 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import test from 'ava';
 import { interestIn } from '../src/channels.js';
 import { ConfigError, readConfig, VARIABLES } from '../src/config.js';
 
 const MEBIBYTE = 1024 * 1024;
 const DATABASE_URL = 'postgres://relay:s3cret@db.example:5432/app';
+
+const SECRET_TEXT = 'a secret of thirty-two bytes, or more';
+/** Keys that may not be used to verify tokens. */
+const pem = (key: KeyObject) =>
+  key.export({ type: key.type === 'private' ? 'pkcs8' : 'spki', format: 'pem' }).toString();
+const WEAK_RSA = pem(generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey);
+const PRIVATE = pem(generateKeyPairSync('ed25519').privateKey);
+const EXCHANGE_ONLY = pem(generateKeyPairSync('x25519').publicKey);
 
 const fileAt = (path: string) => new URL(`../../${path}`, import.meta.url);
 
@@ -28,6 +39,10 @@ test('an empty environment is a valid one, with the defaults that are documented
     port: 8001,
     allowedOrigins: [],
     publicChannels: interestIn([]),
+    tokens: undefined,
+    forwardAuth: undefined,
+    authCookie: 'outbox_token',
+    allowQueryToken: false,
     logLevel: 'warn',
     heartbeatSeconds: 15,
     retrySeconds: 2,
@@ -40,6 +55,11 @@ test('an empty environment is a valid one, with the defaults that are documented
     replayBytes: 16 * MEBIBYTE,
     historyConnections: 4,
     maxChannels: 100,
+    maxConnections: 50_000,
+    maxConnectionsPerAddress: undefined,
+    maxConnectionsPerSubject: 100,
+    trustProxy: 0,
+    maxHeaderBytes: 64 * 1024,
   });
 });
 
@@ -63,8 +83,25 @@ test('every variable reaches the configuration', (t) => {
     REPLAY_MEGABYTES: '2',
     HISTORY_CONNECTIONS: '8',
     MAX_CHANNELS: '9',
+    JWT_SECRET: SECRET_TEXT,
+    JWT_REQUIRE_EXP: 'false',
+    JWT_ISSUER: 'shop',
+    JWT_AUDIENCE: 'relay, other',
+    JWT_CLOCK_TOLERANCE_SECONDS: '6',
+    JWT_CHANNELS_CLAIM: 'may_read',
+    AUTH_COOKIE: 'session_token',
+    ALLOW_QUERY_TOKEN: 'true',
+    FORWARD_AUTH_URL: 'https://app.example/may-listen',
+    FORWARD_AUTH_TIMEOUT_SECONDS: '7',
+    FORWARD_AUTH_CACHE_SECONDS: '0',
+    TRUST_PROXY: '2',
+    MAX_CONNECTIONS: '10',
+    MAX_CONNECTIONS_PER_ADDRESS: '11',
+    MAX_CONNECTIONS_PER_SUBJECT: '12',
+    MAX_HEADER_KILOBYTES: '13',
   };
-  t.deepEqual(Object.keys(env).sort(), [...VARIABLES].sort());
+  const otherKeys = ['JWT_PUBLIC_KEY', 'JWKS_URL'];
+  t.deepEqual([...Object.keys(env), ...otherKeys].sort(), [...VARIABLES].sort());
   t.deepEqual(readConfig(env), {
     databaseUrl: DATABASE_URL,
     listenDatabaseUrl: 'postgresql://direct.example/app',
@@ -84,7 +121,45 @@ test('every variable reaches the configuration', (t) => {
     replayBytes: 2 * MEBIBYTE,
     historyConnections: 8,
     maxChannels: 9,
+    tokens: {
+      secret: createSecretKey(Buffer.from(SECRET_TEXT)),
+      requireExpiry: false,
+      issuer: 'shop',
+      audience: ['relay', 'other'],
+      clockToleranceSeconds: 6,
+      channelsClaim: 'may_read',
+    },
+    authCookie: 'session_token',
+    allowQueryToken: true,
+    forwardAuth: { url: 'https://app.example/may-listen', timeoutSeconds: 7, cacheSeconds: 0 },
+    trustProxy: 2,
+    maxConnections: 10,
+    maxConnectionsPerAddress: 11,
+    maxConnectionsPerSubject: 12,
+    maxHeaderBytes: 13 * 1024,
   });
+});
+
+test('a public key is given as PEM, as PEM on one line, or as the path of a file', (t) => {
+  const { publicKey } = generateKeyPairSync('ed25519');
+  const text = pem(publicKey);
+  const path = join(mkdtempSync(join(tmpdir(), 'outbox-relay-')), 'key.pem');
+  writeFileSync(path, text);
+  for (const JWT_PUBLIC_KEY of [text, text.replaceAll('\n', '\\n'), path]) {
+    t.true(readConfig({ JWT_PUBLIC_KEY }).tokens?.publicKey?.equals(publicKey));
+  }
+  rmSync(dirname(path), { recursive: true });
+});
+
+test('a key set is named by its address', (t) => {
+  t.is(readConfig({ JWKS_URL: 'https://id.example/keys' }).tokens?.keySetUrl, 'https://id.example/keys');
+});
+
+test('there is one key for tokens: a second is refused, by name', (t) => {
+  const lines = problems({ JWT_SECRET: SECRET_TEXT, JWKS_URL: 'https://id.example/keys' });
+  t.deepEqual(lines, [
+    '  JWKS_URL=(not shown): expected only one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL: JWT_SECRET is set too',
+  ]);
 });
 
 test('LISTEN goes to DATABASE_URL where it has no address of its own', (t) => {
@@ -138,9 +213,31 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
   REPLAY_MEGABYTES: { values: ['0', '65537'], expected: /a number from 1 to 65536/ },
   HISTORY_CONNECTIONS: { values: ['0', '1001', '2.5'], expected: /number from 1 to 1000/ },
   MAX_CHANNELS: { values: ['0', '100001', '2.5'], expected: /number from 1 to 100000/ },
+  JWT_SECRET: { values: ['short', 'fifteen bytes ..'.slice(0, 15)], expected: /a secret of at least 16 bytes/ },
+  JWT_PUBLIC_KEY: {
+    values: ['/no/such/file.pem', 'dir', WEAK_RSA, PRIVATE, EXCHANGE_ONLY, '-----BEGIN PUBLIC KEY-----'],
+    expected: /a public key in PEM, or the path of a file with one/,
+  },
+  JWKS_URL: { values: ['id.example/keys', 'https://u:p@id.example/keys', 'file:///keys'], expected: /https:\/\/ URL/ },
+  JWT_REQUIRE_EXP: { values: ['no', '0', 'TRUE'], expected: /true or false/ },
+  JWT_CLOCK_TOLERANCE_SECONDS: { values: ['-1', '601'], expected: /a number from 0 to 600/ },
+  AUTH_COOKIE: { values: ['a b', 'a=b', 'a;b'], expected: /the name of a cookie/ },
+  ALLOW_QUERY_TOKEN: { values: ['yes', '1'], expected: /true or false/ },
+  FORWARD_AUTH_URL: { values: ['/may-listen', 'https://u:p@app.example/'], expected: /https:\/\/ URL/ },
+  FORWARD_AUTH_TIMEOUT_SECONDS: { values: ['0', '61'], expected: /a number from 0\.1 to 60/ },
+  FORWARD_AUTH_CACHE_SECONDS: { values: ['-1', '3601'], expected: /a number from 0 to 3600/ },
+  TRUST_PROXY: { values: ['-1', '11', 'true'], expected: /number from 0 to 10/ },
+  MAX_CONNECTIONS: { values: ['0', '2.5'], expected: /number from 1 to 1000000/ },
+  MAX_CONNECTIONS_PER_ADDRESS: { values: ['0', '2.5'], expected: /number from 1 to 1000000/ },
+  MAX_CONNECTIONS_PER_SUBJECT: { values: ['0', '2.5'], expected: /number from 1 to 1000000/ },
+  MAX_HEADER_KILOBYTES: { values: ['1', '1025'], expected: /number from 2 to 1024/ },
 };
 
-const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL']);
+/** Whatever is in these counts as text. */
+const FREE = ['HOST', 'JWT_ISSUER', 'JWT_AUDIENCE', 'JWT_CHANNELS_CLAIM'];
+
+const URLS = ['DATABASE_URL', 'LISTEN_DATABASE_URL'];
+const SECRET = new Set([...URLS, 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'FORWARD_AUTH_URL']);
 
 test('what is invalid is reported with the variable, its value and what is expected', (t) => {
   for (const [name, { values, expected }] of Object.entries(INVALID)) {
@@ -154,7 +251,7 @@ test('what is invalid is reported with the variable, its value and what is expec
 });
 
 test('every variable that can be invalid is tested to be', (t) => {
-  t.deepEqual([...Object.keys(INVALID), 'HOST'].sort(), [...VARIABLES].sort());
+  t.deepEqual([...Object.keys(INVALID), ...FREE].sort(), [...VARIABLES].sort());
 });
 
 test('all that is invalid is reported at once', (t) => {
@@ -165,7 +262,7 @@ test('all that is invalid is reported at once', (t) => {
 
 test('a password is never shown', (t) => {
   for (const name of SECRET) {
-    const lines = problems({ [name]: 'postgres//relay:s3cret@db.example/app', PORT: 'x' }).join('\n');
+    const lines = problems({ [name]: 'u:s3cret@db', PORT: 'x' }).join('\n');
     t.true(lines.includes(name));
     t.notRegex(lines, /s3cret/);
   }

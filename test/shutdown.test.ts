@@ -155,12 +155,15 @@ test('a port that is taken is named', async (t) => {
 
 test('a database that cannot be reached is said so, without its password', async (t) => {
   for (const args of [[], ['migrate'], ['migrate', 'status']]) {
-    const outcome = await run(t, args, { DATABASE_URL: 'postgres://relay:s3cret@127.0.0.1:1/app' });
+    const outcome = await run(t, args, {
+      DATABASE_URL: 'postgres://relay:s3cret@127.0.0.1:1/app',
+      PUBLIC_CHANNELS: '*',
+    });
     isClear(t, outcome, /^The database is not reachable: .*DATABASE_URL/);
   }
   isClear(
     t,
-    await run(t, [], { DATABASE_URL: 'postgres://relay:s3cret@no-such-host.invalid/app' }),
+    await run(t, [], { DATABASE_URL: 'postgres://relay:s3cret@no-such-host.invalid/app', PUBLIC_CHANNELS: '*' }),
     /^The database is not reachable: .*DATABASE_URL/,
   );
 });
@@ -169,7 +172,7 @@ test('a wrong password, an unknown role and an unknown database are told apart, 
   const withUrl = async (change: (url: URL) => void) => {
     const url = new URL(servers().newest);
     change(url);
-    return run(t, [], { DATABASE_URL: url.href });
+    return run(t, [], { DATABASE_URL: url.href, PUBLIC_CHANNELS: '*' });
   };
   isClear(t, await withUrl((url) => (url.password = 's3cret')), /^PostgreSQL refused: password authentication failed/);
   isClear(

@@ -1,0 +1,202 @@
+/**
+ * Forward authentication against an application that is slow, down, or lies.
+ */
+import type http from 'node:http';
+import type { OutgoingHttpHeaders } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { createDatabase } from './support/database.js';
+import { json, startServer } from './support/http-server.js';
+import { startTestRelay, type Environment } from './support/relay.js';
+import { request, type ErrorBody } from './support/request.js';
+import { openStream } from './support/stream.js';
+import { SECRET, tokenFor } from './support/token.js';
+
+type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => void;
+
+const user = (headers: http.IncomingHttpHeaders) => /session=(\w+)/.exec(headers.cookie ?? '')?.[1];
+
+/** As a Django view would: whoever has a session may read what is theirs. */
+const view: Answer = ({ headers }, response) => {
+  const name = user(headers);
+  if (name === undefined) json(response, 401, { error: 'log in', page: '/login' });
+  else if (name === 'banned') json(response, 403, { error: 'banned' });
+  else json(response, 200, { channels: [`user:${name}`, 'news'], expires_in: 60, sub: name });
+};
+
+async function setUp(t: ExecutionContext, answer: Answer = view, env: Environment = {}) {
+  const database = await createDatabase(t);
+  const app = await startServer(t, answer);
+  const relay = await startTestRelay(t, database.url, {
+    PUBLIC_CHANNELS: 'status',
+    FORWARD_AUTH_URL: `${app.url}/may-listen?from=relay`,
+    ...env,
+  });
+  return {
+    app,
+    relay,
+    url: relay.url,
+    publish: (channel: string) =>
+      database.query('INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb($2::text))', [channel, channel]),
+    get: (path: string, headers: OutgoingHttpHeaders = {}) => request(relay.url, path, { headers }),
+  };
+}
+
+const session = (name: string) => ({ Cookie: `session=${name}; theme=dark` });
+
+test('the application is asked with the credentials and the channels of the client, and its word counts', async (t) => {
+  const { app, url, get, publish } = await setUp(t);
+  const headers = { ...session('ann'), Authorization: 'Basic YTpi' };
+  const stream = await openStream(t, `${url}/events?channel=user:ann&channel=news&channel=status`, headers);
+  const asked = app.requests[0];
+  t.is(asked?.method, 'GET');
+  t.is(asked?.headers.cookie, headers.Cookie);
+  t.is(asked?.headers.authorization, headers.Authorization);
+  const { pathname, searchParams } = new URL(asked?.url ?? '', app.url);
+  t.is(pathname, '/may-listen');
+  t.is(searchParams.get('from'), 'relay');
+  t.deepEqual(searchParams.getAll('channel'), ['news', 'status', 'user:ann']);
+
+  await stream.until(({ event }) => event === 'stream-open');
+  for (const channel of ['user:bob', 'user:ann']) await publish(channel);
+  t.is((await stream.untilEvents(1))[0]?.data, 'user:ann');
+
+  const wide = await get('/events?channel=user:*&channel=user:ann', session('ann'));
+  t.is(wide.status, 403);
+  t.deepEqual((JSON.parse(wide.body) as ErrorBody).channels, ['user:*']);
+  t.deepEqual(new URL(app.requests[1]?.url ?? '', app.url).searchParams.getAll('channel'), ['user:*']);
+});
+
+test('401 and 403 of the application are passed on with their body', async (t) => {
+  const { get } = await setUp(t);
+  const anonymous = await get('/events/user:ann');
+  t.is(anonymous.status, 401);
+  t.is(anonymous.headers['content-type'], 'application/json');
+  t.is(anonymous.headers['cache-control'], 'no-store');
+  t.deepEqual(JSON.parse(anonymous.body), { error: 'log in', page: '/login' });
+  const banned = await get('/events/user:ann', { ...session('banned'), Accept: 'text/event-stream' });
+  t.is(banned.status, 403);
+  t.deepEqual(JSON.parse(banned.body), { error: 'banned' });
+});
+
+test('about public channels, and for those who bring a token, it is not asked', async (t) => {
+  const { app, get } = await setUp(t, view, { JWT_SECRET: SECRET });
+  t.is((await get('/events/status', session('ann'))).status, 200);
+  t.is((await get('/events/a', { Authorization: `Bearer ${await tokenFor(['a'])}` })).status, 200);
+  t.is((await get('/events/user:ann', { ...session('ann'), Authorization: 'Bearer x.y.z' })).status, 401);
+  t.is(app.requests.length, 0);
+  t.is((await get('/events/user:ann', session('ann'))).status, 200);
+  t.is(app.requests.length, 1);
+});
+
+test("a foreign page does not get to act with its visitor's cookies", async (t) => {
+  const { app, get } = await setUp(t, view, { ALLOWED_ORIGINS: 'https://app.example' });
+  const from = (Origin: string) => get('/events/user:ann', { ...session('ann'), Origin });
+  t.is((await from('https://evil.example')).status, 403);
+  t.is(app.requests.length, 0);
+  t.is((await from('https://app.example')).status, 200);
+});
+
+/** Answers that are none. */
+const LIES: Readonly<Record<string, Answer>> = {
+  'an error': (_, response) => json(response, 500, { channels: ['*'] }),
+  'a redirect to the log-in page': (_, response) => response.writeHead(302, { Location: '/login' }).end(),
+  'not found': (_, response) => json(response, 404, { channels: ['*'] }),
+  'a page': (_, response) => response.end('<html>Welcome'),
+  nothing: (_, response) => response.end(),
+  'a list': (_, response) => json(response, 200, ['*']),
+  'no channels': (_, response) => json(response, 200, { expires_in: 60 }),
+  'channels that are no list': (_, response) => json(response, 200, { channels: '*' }),
+  'channels that are no names': (_, response) => json(response, 200, { channels: [1] }),
+  'channels that are no channels': (_, response) => json(response, 200, { channels: ['a*'] }),
+  'an end in the past': (_, response) => json(response, 200, { channels: ['*'], expires_in: -1 }),
+  'an end that is none': (_, response) => json(response, 200, { channels: ['*'], expires_in: '60' }),
+  'more than it should': (_, response) => json(response, 200, { channels: ['*'], padding: 'x'.repeat(300_000) }),
+  'half an answer': (_, response) => {
+    response.writeHead(200, { 'Content-Length': 1000 });
+    response.write('{"channels": ["*"]');
+    setTimeout(() => response.destroy(), 20);
+  },
+  'no answer in time': () => undefined,
+  'a closed connection': (_, response) => response.destroy(),
+};
+
+test('anything but an answer counts as trouble: an EventSource is told to come back, anybody else gets 503', async (t) => {
+  let answer: Answer = view;
+  const { relay, get } = await setUp(t, (asked, response) => answer(asked, response), {
+    FORWARD_AUTH_TIMEOUT_SECONDS: '0.5',
+    FORWARD_AUTH_CACHE_SECONDS: '0',
+    RETRY_SECONDS: '2',
+  });
+  for (const [what, lie] of Object.entries(LIES)) {
+    answer = lie;
+    const other = await get('/events/user:ann', session('ann'));
+    t.is(other.status, 503, what);
+    t.is((JSON.parse(other.body) as ErrorBody).error, 'auth_unavailable');
+    t.true(Number(other.headers['retry-after']) >= 6);
+
+    const stream = await openStream(t, `${relay.url}/events/user:ann`, session('ann'));
+    await stream.ended;
+    t.deepEqual(stream.events, [], what);
+    const retry = stream.frames.find((frame) => frame.retry !== undefined)?.retry ?? 0;
+    t.true(retry >= 6000 && retry <= 12_000, `${what}: ${retry}`);
+  }
+  answer = view;
+  t.is((await get('/events/user:ann', session('ann'))).status, 200, 'it recovers');
+  t.is(relay.streams === 0 || relay.streams === 1, true);
+});
+
+test('an application that is down is trouble too, and no answer is kept of it', async (t) => {
+  const { app, get } = await setUp(t);
+  await app.close();
+  t.is((await get('/events/user:ann', session('ann'))).status, 503);
+  t.is((await get('/events/status', session('ann'))).status, 200);
+});
+
+test('1,000 clients at once: the same question is asked once, others each once, and nobody gets the answer of another', async (t) => {
+  const { app, get } = await setUp(
+    t,
+    (asked, response) => {
+      setTimeout(() => view(asked, response), 200);
+    },
+    { MAX_CONNECTIONS_PER_SUBJECT: '2000' },
+  );
+  const same = await Promise.all(Array.from({ length: 500 }, () => get('/events/user:ann', session('ann'))));
+  t.true(same.every(({ status }) => status === 200));
+  t.is(app.requests.length, 1);
+
+  const others = await Promise.all(
+    Array.from({ length: 500 }, async (_, n) => {
+      const own = get(`/events/user:u${n}`, session(`u${n}`));
+      const foreign = get(`/events/user:u${(n + 1) % 500}`, session(`u${n}`));
+      return [(await own).status, (await foreign).status];
+    }),
+  );
+  for (const statuses of others) t.deepEqual(statuses, [200, 403]);
+  t.is(app.requests.length, 1 + 2 * 500);
+});
+
+test('an answer is kept for FORWARD_AUTH_CACHE_SECONDS, for the same credentials and channels', async (t) => {
+  const { app, get } = await setUp(t, view, { FORWARD_AUTH_CACHE_SECONDS: '1' });
+  const ask = async (headers: OutgoingHttpHeaders, channel = 'user:ann') => {
+    await get(`/events/${channel}`, headers);
+    return app.requests.length;
+  };
+  t.is(await ask(session('ann')), 1);
+  t.is(await ask(session('ann')), 1);
+  t.is(await ask(session('bob')), 2);
+  t.is(await ask(session('ann'), 'news'), 3);
+  t.is(await ask({ ...session('ann'), Authorization: 'x' }), 4);
+  t.is(await ask({}), 5);
+  t.is(await ask({}), 5, 'a refusal is kept too');
+  await delay(1100);
+  t.is(await ask(session('ann')), 6);
+});
+
+test('FORWARD_AUTH_CACHE_SECONDS=0 keeps nothing', async (t) => {
+  const { app, get } = await setUp(t, view, { FORWARD_AUTH_CACHE_SECONDS: '0' });
+  for (const count of [1, 2, 3]) {
+    await get('/events/user:ann', session('ann'));
+    t.is(app.requests.length, count);
+  }
+});

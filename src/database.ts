@@ -1,5 +1,5 @@
 /**
- * Connections to PostgreSQL for reading: bounded pools behind kysely.
+ * Connections to PostgreSQL: for reading, bounded pools behind kysely; for a command, a single one.
  *
  * Statements are prepared by name, so that the few that this relay has are parsed and planned once per connection. A
  * pooler in transaction mode may hand the next statement to another session, where the name does not exist; the first
@@ -97,6 +97,25 @@ export function openDatabase(options: DatabaseOptions): Database {
     }),
   });
   return { db, close: () => db.destroy() };
+}
+
+/** Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. */
+export async function withClient<T>(
+  url: string,
+  applicationName: string,
+  use: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: applicationName,
+    connectionTimeoutMillis: 10_000,
+  });
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
 }
 
 const names = new Map<string, string>();

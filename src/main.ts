@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command: `outbox-relay` runs the relay, `outbox-relay migrate` prepares a database. Owns the process: arguments,
- * signals, exit codes and what is printed. Everything else is in the parts.
+ * The command: `outbox-relay` runs the relay, and its sub-commands prepare a database for it and make tokens. Owns the
+ * process: arguments, signals, exit codes and what is printed. Everything else is in the parts.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -13,6 +13,7 @@ import { ConfigError, readConfig, type Config } from './config.js';
 import { createDemo } from './demo.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
+import { makeRoles, passwordCommand, RolesError, rolesSql } from './roles.js';
 import { mintToken } from './token.js';
 
 const USAGE = `Usage:
@@ -20,6 +21,8 @@ const USAGE = `Usage:
   outbox-relay migrate [up]      create or update the outbox in DATABASE_URL
   outbox-relay migrate down      remove all that migrate made, events included
   outbox-relay migrate status    show what is applied and what is missing
+  outbox-relay roles --app NAME --relay NAME --retention NAME --redaction NAME [--print]
+                                 make those roles, or some of them, with the least rights; --print shows the SQL instead
   outbox-relay token --channel CHANNEL [--channel CHANNEL …] [--expires 1h] [--sub NAME]
                                  print a token for these channels, signed with JWT_SECRET, to try things out
   outbox-relay --help | --version
@@ -37,6 +40,7 @@ async function main(args: readonly string[]): Promise<void> {
   else if (command === '--version' || command === '-v') console.log(version());
   else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
   else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
+  else if (command === 'roles') await runRoles(rest);
   else if (command === 'token') await runToken(rest);
   else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
 }
@@ -67,8 +71,33 @@ async function runMigrate(action: string): Promise<void> {
   }
 }
 
+async function runRoles(args: readonly string[]): Promise<void> {
+  // Several of a kind, as a site and its workers, are fine.
+  const role = { type: 'string', multiple: true } as const;
+  const options = { app: role, relay: role, retention: role, redaction: role, print: { type: 'boolean' } } as const;
+  const { print, ...names } = parseOptions(args, options);
+  const { databaseUrl } = readConfig(process.env);
+  if (!databaseUrl) {
+    throw new UserError(
+      'DATABASE_URL is not set. Run, as the owner of the outbox: ' +
+        'DATABASE_URL=postgres://owner:password@host:5432/database npx outbox-relay roles --relay outbox_relay',
+    );
+  }
+  if (print) {
+    console.log(await rolesSql(databaseUrl, names));
+    return;
+  }
+  const made = await makeRoles(databaseUrl, names);
+  for (const { name, created } of made) console.log(`${created ? 'created' : 'existed'}, and has its rights: ${name}`);
+  const created = made.filter((role) => role.created);
+  if (created.length > 0) {
+    console.log('\nA new role has no password. In psql, as the same user:');
+    for (const { name } of created) console.log(`  ${passwordCommand(name)}`);
+  }
+}
+
 async function runToken(args: readonly string[]): Promise<void> {
-  const { values } = parseOptions(args, {
+  const values = parseOptions(args, {
     channel: { type: 'string', multiple: true },
     expires: { type: 'string', default: '1h' },
     sub: { type: 'string' },
@@ -97,7 +126,7 @@ async function runToken(args: readonly string[]): Promise<void> {
 
 function parseOptions<T extends NonNullable<ParseArgsConfig['options']>>(args: readonly string[], options: T) {
   try {
-    return parseArgs({ args: [...args], options });
+    return parseArgs({ args: [...args], options }).values;
   } catch (error) {
     throw new UserError(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
   }
@@ -175,6 +204,7 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
     config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: interestIn(['*']) },
     logger,
     extend: demo.extend,
+    ownDatabase: true,
   });
   console.log(`
   outbox-relay ${version()}, demo: all channels are open, on loopback only.
@@ -217,7 +247,7 @@ function version(): string {
 
 /** One line for what the user can mend; a stack only for what nobody foresaw. */
 function explain(error: unknown): string {
-  if (error instanceof UserError || error instanceof ConfigError) return error.message;
+  if (error instanceof UserError || error instanceof ConfigError || error instanceof RolesError) return error.message;
   if (error instanceof pg.DatabaseError)
     return `PostgreSQL refused: ${error.message}${error.detail ? ` (${error.detail})` : ''}`;
   const code = (error as NodeJS.ErrnoException | undefined)?.code;

@@ -7,7 +7,8 @@
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
-import pg from 'pg';
+import type pg from 'pg';
+import { withClient } from './database.js';
 
 const TABLE = 'outbox_migrations';
 /** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
@@ -31,7 +32,7 @@ export interface MigrationStatus {
  * @throws what PostgreSQL throws; nothing has changed then.
  */
 export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
-  return withClient(url, async (client) => {
+  return withClient(url, 'outbox-relay migrate', async (client) => {
     // `down` on a database that has nothing must not leave a bookkeeping table behind.
     if (direction === 'down' && !(await hasBookkeeping(client))) return [];
     const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema');
@@ -63,7 +64,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
 
 /** @throws what PostgreSQL throws. */
 export async function migrationStatus(url: string): Promise<MigrationStatus> {
-  return withClient(url, async (client) => {
+  return withClient(url, 'outbox-relay migrate', async (client) => {
     const known = await knownMigrations();
     const applied = (await hasBookkeeping(client))
       ? (await client.query<{ name: string }>(`SELECT name FROM ${TABLE} ORDER BY id`)).rows.map((row) => row.name)
@@ -87,18 +88,4 @@ async function knownMigrations(): Promise<string[]> {
 async function hasBookkeeping(client: pg.Client): Promise<boolean> {
   const { rows } = await client.query<{ found: boolean }>(`SELECT to_regclass('${TABLE}') IS NOT NULL AS found`);
   return rows[0]?.found ?? false;
-}
-
-async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({
-    connectionString: url,
-    application_name: 'outbox-relay migrate',
-    connectionTimeoutMillis: 10_000,
-  });
-  await client.connect();
-  try {
-    return await use(client);
-  } finally {
-    await client.end();
-  }
 }

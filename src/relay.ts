@@ -18,6 +18,7 @@ import { createLimits } from './limits.js';
 import { startListener } from './listener.js';
 import { createLog, type Log } from './log.js';
 import { createOutbox } from './outbox.js';
+import { warnOfExcessRights } from './roles.js';
 import { createStreams } from './stream.js';
 import { startTail } from './tail.js';
 
@@ -40,6 +41,8 @@ export interface RelayOptions {
   readonly logger: Logger;
   /** Adds routes, as the demo does. */
   readonly extend?: (router: Router) => void;
+  /** The database is the relay's own, as in the demo: its role may do all. Default: false. */
+  readonly ownDatabase?: boolean;
 }
 
 /** The window starts with so many of the newest events, so that clients which a restart cut off resume from memory. */
@@ -50,7 +53,7 @@ const PRELOAD_EVENTS = 10_000;
  *
  * @throws the database's or the server's error: a first start fails fast; from then on it reconnects for ever.
  */
-export async function startRelay({ config, logger, extend }: RelayOptions): Promise<Relay> {
+export async function startRelay({ config, logger, extend, ownDatabase }: RelayOptions): Promise<Relay> {
   const { databaseUrl, listenDatabaseUrl } = config;
   if (databaseUrl === undefined || listenDatabaseUrl === undefined) throw new TypeError('a relay needs a database');
 
@@ -76,6 +79,10 @@ export async function startRelay({ config, logger, extend }: RelayOptions): Prom
       connections: config.historyConnections,
     });
     stops.push(replays.close);
+    // Not waited for: where replays have a pooler of their own, it may be away.
+    if (!ownDatabase) {
+      void warnOfExcessRights(listenDatabaseUrl === databaseUrl ? [live.db] : [live.db, replays.db], logger);
+    }
 
     const source = createOutbox(live.db, replays.db);
     const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: config.windowBytes / 4 });

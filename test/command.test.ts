@@ -4,15 +4,20 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import test from 'ava';
+import { jwtVerify } from 'jose';
 import { runCommand } from './support/command.js';
 import { createDatabase } from './support/database.js';
+import { startTestRelay } from './support/relay.js';
+import { request } from './support/request.js';
+import { SECRET } from './support/token.js';
 
 const lines = (output: string) => output.trim().split('\n');
 
 test('--help names every command, --version says which it is', async (t) => {
   const help = await runCommand(['--help']);
   t.is(help.code, 0);
-  for (const command of ['migrate [up]', 'migrate down', 'migrate status']) t.true(help.output.includes(command));
+  for (const command of ['migrate [up]', 'migrate down', 'migrate status', 'roles --app'])
+    t.true(help.output.includes(command));
   const version = await runCommand(['--version']);
   t.is(version.code, 0);
   t.regex(version.output, /^\d+\.\d+\.\d+\n$/);
@@ -124,4 +129,48 @@ test('the demo stays on loopback', async (t) => {
   const { code, output } = await runCommand([], { HOST: '0.0.0.0' });
   t.is(code, 1);
   t.true(output.includes('DATABASE_URL'));
+});
+
+test('with a database it starts only once somebody may listen, and says how to let them', async (t) => {
+  const { url } = await createDatabase(t);
+  const { code, output } = await runCommand([], { DATABASE_URL: url, PORT: '0', JWT_SECRET: '' });
+  t.is(code, 1);
+  for (const name of ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'FORWARD_AUTH_URL', 'PUBLIC_CHANNELS']) {
+    t.true(output.includes(name), name);
+  }
+});
+
+test('token prints a token and nothing else, which the relay with the same secret takes', async (t) => {
+  const env = { JWT_SECRET: SECRET };
+  const args = ['token', '--channel', 'user:42', '--channel', 'org:7:*', '--expires', '15m', '--sub', '42'];
+  const { code, output } = await runCommand(args, env);
+  t.is(code, 0);
+  const { payload } = await jwtVerify(output.trim(), Buffer.from(SECRET), { algorithms: ['HS256'] });
+  t.deepEqual(payload['channels'], ['user:42', 'org:7:*']);
+  t.is(payload.sub, '42');
+  t.is((payload.exp ?? 0) - (payload.iat ?? 0), 15 * 60);
+
+  const database = await createDatabase(t);
+  const relay = await startTestRelay(t, database.url, { ...env, PUBLIC_CHANNELS: '' });
+  const headers = { Authorization: `Bearer ${output.trim()}` };
+  t.is((await request(relay.url, '/events?channel=user:42&channel=org:7:a', { headers })).status, 200);
+  t.is((await request(relay.url, '/events/user:43', { headers })).status, 403);
+});
+
+test('token says what it lacks, and never shows the secret', async (t) => {
+  const env = { JWT_SECRET: SECRET };
+  for (const [args, vars, expected] of [
+    [['token'], env, /--channel user:42/],
+    [['token', '--channel', 'a'], {}, /JWT_SECRET/],
+    [['token', '--channel', 'a*'], env, /"\*" stands alone/],
+    [['token', '--channel', 'a', '--expires', 'soon'], env, /--expires .* 90s/],
+    [['token', '--channel', 'a', '--expires', '0s'], env, /--expires/],
+    [['token', '--chanel', 'a'], env, /Usage:/],
+    [['token', '--channel', 'a'], { JWT_SECRET: 'too short s3' }, /at least 16 bytes/],
+  ] as const) {
+    const { code, output } = await runCommand(args, vars);
+    t.is(code, 1, args.join(' '));
+    t.regex(output, expected);
+    t.false(output.includes(SECRET) || output.includes('too short s3'));
+  }
 });

@@ -33,6 +33,8 @@ export interface Config {
   /** What clients are told to wait before they reconnect. */
   readonly retrySeconds: number;
   readonly sweepSeconds: number;
+  /** The same while no notification arrives. */
+  readonly pollSeconds: number;
   readonly listenTimeoutSeconds: number;
   readonly queryTimeoutSeconds: number;
   readonly requestTimeoutSeconds: number;
@@ -40,6 +42,14 @@ export interface Config {
   readonly windowBytes: number;
   readonly replayBytes: number;
   readonly historyConnections: number;
+  /** A client that takes nothing for so long is dropped. */
+  readonly stallSeconds: number;
+  /** The longest that a stream stays before its client is sent to connect anew; 0: for ever. */
+  readonly maxConnectionSeconds: number;
+  /** Undefined: metrics are served with everything else. */
+  readonly metricsPort: number | undefined;
+  /** Processes that share the port. */
+  readonly workers: number;
   readonly maxChannels: number;
   readonly maxConnections: number;
   /** Undefined: a default that spares private addresses. */
@@ -180,10 +190,15 @@ const variables = z.object({
   HEARTBEAT_SECONDS: number(15, 0.1, 3600),
   RETRY_SECONDS: number(2, 0, 3600),
   SWEEP_SECONDS: number(5, 0.05, 3600),
+  POLL_SECONDS: number(0.5, 0.05, 3600),
   LISTEN_TIMEOUT_SECONDS: number(10, 0.2, 3600),
   QUERY_TIMEOUT_SECONDS: number(30, 0.2, 3600),
   REQUEST_TIMEOUT_SECONDS: number(15, 0.1, 3600),
   SHUTDOWN_SECONDS: number(10, 0, 3600),
+  STALL_SECONDS: number(60, 0.1, 86_400),
+  MAX_CONNECTION_SECONDS: number(0, 0, 604_800),
+  METRICS_PORT: integerOrNone(0, 65535),
+  WORKERS: integer(1, 1, 256),
   WINDOW_MEGABYTES: number(64, 0, 65536),
   REPLAY_MEGABYTES: number(16, 1, 65536),
   HISTORY_CONNECTIONS: integer(4, 1, 1000),
@@ -253,6 +268,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     heartbeatSeconds: values.HEARTBEAT_SECONDS,
     retrySeconds: values.RETRY_SECONDS,
     sweepSeconds: values.SWEEP_SECONDS,
+    pollSeconds: values.POLL_SECONDS,
     listenTimeoutSeconds: values.LISTEN_TIMEOUT_SECONDS,
     queryTimeoutSeconds: values.QUERY_TIMEOUT_SECONDS,
     requestTimeoutSeconds: values.REQUEST_TIMEOUT_SECONDS,
@@ -260,6 +276,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     windowBytes: values.WINDOW_MEGABYTES * MEBIBYTE,
     replayBytes: values.REPLAY_MEGABYTES * MEBIBYTE,
     historyConnections: values.HISTORY_CONNECTIONS,
+    stallSeconds: values.STALL_SECONDS,
+    maxConnectionSeconds: values.MAX_CONNECTION_SECONDS,
+    metricsPort: values.METRICS_PORT,
+    workers: values.WORKERS,
     maxChannels: values.MAX_CHANNELS,
     maxConnections: values.MAX_CONNECTIONS,
     maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,

@@ -16,7 +16,8 @@ export interface History {
    * @throws what the database throws.
    */
   read(interest: Interest, after: bigint, head: bigint, isWanted: () => boolean): Promise<HistoryPage>;
-  readonly stats: { readonly reads: number; readonly shared: number };
+  /** Reads made, pages that others shared, and events read. */
+  readonly stats: { readonly reads: number; readonly shared: number; readonly events: number };
 }
 
 /** A page that was asked for and has not come yet. */
@@ -29,7 +30,7 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
   const reads = new Map<string, Read>();
   const queue: (() => void)[] = [];
   let running = 0;
-  const stats = { reads: 0, shared: 0 };
+  const stats = { reads: 0, shared: 0, events: 0 };
 
   async function turn(): Promise<void> {
     if (running >= connections) await new Promise<void>((resolve) => queue.push(resolve));
@@ -56,7 +57,9 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
       }
       stats.reads += 1;
       // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
-      return await source.page(interest, after, head, budget.pageBytes());
+      const page = await source.page(interest, after, head, budget.pageBytes());
+      stats.events += page.events;
+      return page;
     } finally {
       done();
     }

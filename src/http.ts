@@ -15,6 +15,7 @@ import { ChannelError, interestIn } from './channels.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
 import { Denied } from './forward-auth.js';
 import type { Limits } from './limits.js';
+import type { Metrics } from './metrics.js';
 import { RequestError } from './request-error.js';
 import { encodeRetry, STREAM_HEADERS } from './sse.js';
 import type { Streams } from './stream.js';
@@ -38,6 +39,10 @@ export interface HttpOptions {
   readonly requestTimeoutSeconds: number;
   readonly shutdownSeconds: number;
   readonly logger: Logger;
+  /** Told of each refusal, by the code that the client gets. */
+  readonly onRefused: (code: string) => void;
+  /** Served at /metrics; undefined: nothing is there. */
+  readonly metrics: Pick<Metrics, 'text' | 'contentType'> | undefined;
   /** What keeps the relay from delivering, in words; empty when it is ready. */
   readonly notReady: () => string[];
   /** Adds routes, as the demo does. */
@@ -103,6 +108,13 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     context.status = reasons.length === 0 ? 200 : 503;
     context.body = { ready: reasons.length === 0, reasons };
   });
+  const { metrics } = options;
+  if (metrics) {
+    router.get('/metrics', async (context) => {
+      context.body = await metrics.text();
+      context.set('Content-Type', metrics.contentType);
+    });
+  }
   options.extend?.(router);
   app.use(router.routes());
   app.use((context) => {
@@ -167,13 +179,15 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   };
 }
 
-function answerErrors({ retrySeconds, logger }: HttpOptions): Koa.Middleware {
+function answerErrors({ retrySeconds, logger, onRefused }: HttpOptions): Koa.Middleware {
   return async (context, next) => {
     try {
       await next();
     } catch (error) {
       const refused = refusalOf(error);
-      logger.debug({ status: refused.status, code: refused instanceof Denied ? 'denied' : refused.code }, 'refused');
+      const reason = refused instanceof Denied ? 'denied' : refused.code;
+      logger.debug({ status: refused.status, code: reason }, 'refused');
+      onRefused(reason);
       context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
       if (refused instanceof Denied) {
         context.status = refused.status;

@@ -8,10 +8,14 @@
  * | pausing     | waiting, with jitter, before the next attempt     | the pause ends (connecting)                  |
  * | stopped     | -                                                 | never                                        |
  *
+ * Listening is not hearing: a pooler in transaction mode takes LISTEN and drops what is notified. So after every LISTEN the
+ * listener has itself notified from another connection, and until that arrives, `onHearing` says that nothing does.
+ *
  * Starting and recovering are one path: `onListening` is called after every LISTEN, the first included, so whoever relies
  * on notifications looks for what it missed. The session never opens a transaction: a listener that sits in one keeps
  * PostgreSQL from trimming its notification queue, and when that is full every commit that notifies fails (promise R9).
  */
+import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Logger } from 'pino';
 
@@ -21,6 +25,10 @@ const CHANNEL = 'outbox';
 export interface Listener {
   /** Undefined while listening, else what went wrong and since when. */
   readonly trouble: { readonly error: unknown; readonly since: Date } | undefined;
+  /** Whether notifications are known to arrive. */
+  readonly hears: boolean;
+  /** How often a session was lost. */
+  readonly losses: number;
   stop(): Promise<void>;
 }
 
@@ -31,9 +39,18 @@ export interface ListenerOptions {
   /** A session that has not answered for so long is dead. */
   readonly timeoutSeconds: number;
   readonly logger: Logger;
+  /** Notifies the channel from another connection. @throws what the database throws. */
+  notify(payload: string): Promise<void>;
   onListening(): void;
   onNotification(payload: string): void;
+  /** Notifications are found to arrive, or not to. */
+  onHearing(hears: boolean): void;
 }
+
+/** How long a notification may take, in milliseconds, before it counts as one that never comes. */
+const HEARING_TIMEOUT = 2000;
+
+const PROBE = 'probe:';
 
 const PAUSE_FIRST = 100;
 const PAUSE_LAST = 5000;
@@ -47,6 +64,47 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   let retry: NodeJS.Timeout | undefined;
   let pause = PAUSE_FIRST;
   let trouble: Listener['trouble'];
+  let hears: boolean | undefined;
+  let toldDeaf = false;
+  let losses = 0;
+  let deadline: NodeJS.Timeout | undefined;
+
+  function setHearing(value: boolean): void {
+    clearTimeout(deadline);
+    if (hears === value) return;
+    hears = value;
+    options.onHearing(value);
+  }
+
+  function onNotification(payload: string): void {
+    if (toldDeaf) logger.info('notifications arrive after all');
+    toldDeaf = false;
+    setHearing(true);
+    if (!payload.startsWith(PROBE)) options.onNotification(payload);
+  }
+
+  /** Finds out whether notifications arrive. */
+  async function probe(session: pg.Client): Promise<void> {
+    try {
+      await options.notify(PROBE + randomUUID());
+    } catch {
+      // The other connection has trouble of its own, which says nothing about this one. The next heartbeat tries again.
+      return;
+    }
+    if (session !== client || hears) return;
+    clearTimeout(deadline);
+    deadline = setTimeout(deaf, Math.min(HEARING_TIMEOUT, options.timeoutSeconds * 500));
+  }
+
+  function deaf(): void {
+    setHearing(false);
+    if (toldDeaf) return;
+    toldDeaf = true;
+    logger.warn(
+      'LISTEN works but no notification arrives, as through a pooler in transaction mode, so new events are looked for every ' +
+        'POLL_SECONDS: set LISTEN_DATABASE_URL to a direct connection, and delivery takes milliseconds',
+    );
+  }
 
   async function connect(): Promise<void> {
     const session = new pg.Client({
@@ -59,7 +117,9 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     });
     session.on('error', (error) => lost(session, error));
     session.on('end', () => lost(session, new Error('the server closed the listening session')));
-    session.on('notification', (message) => options.onNotification(message.payload ?? ''));
+    session.on('notification', (message) => {
+      if (session === client) onNotification(message.payload ?? '');
+    });
     client = session;
     try {
       await session.connect();
@@ -72,6 +132,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     heartbeat = setInterval(
       () => {
         session.query('SELECT 1').catch((error: unknown) => lost(session, error));
+        if (!hears) void probe(session);
       },
       (options.timeoutSeconds * 1000) / 2,
     );
@@ -79,12 +140,15 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     trouble = undefined;
     pause = PAUSE_FIRST;
     options.onListening();
+    void probe(session);
   }
 
   /** A session ended, by whatever sign comes first; the others then find it gone. */
   function lost(session: pg.Client, error: unknown): void {
     if (session !== client || stopped) return;
+    losses += 1;
     discard(session);
+    setHearing(false);
     reconnect(error);
   }
 
@@ -111,9 +175,16 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     get trouble() {
       return trouble;
     },
+    get hears() {
+      return hears === true;
+    },
+    get losses() {
+      return losses;
+    },
     async stop() {
       stopped = true;
       clearTimeout(retry);
+      clearTimeout(deadline);
       clearInterval(heartbeat);
       const session = client;
       client = undefined;

@@ -33,14 +33,17 @@ export interface Reader {
   /**
    * Called while parked, once per append that has events for it, with all their frames in one buffer. The reader has
    * then passed the new head. The buffer is shared with other readers and must not be changed.
+   *
+   * @param events how many are in it.
    */
-  deliver(frames: Buffer): void;
+  deliver(frames: Buffer, events: number): void;
 }
 
 /** What `read` found. */
 export interface LogPage {
   /** The matching frames, in order; undefined where there are none up to `position`. */
   readonly frames: Buffer | undefined;
+  readonly events: number;
   /** Position up to which the reader has now passed everything. */
   readonly position: bigint;
   /** Id of the last event in `frames`. */
@@ -53,6 +56,8 @@ export interface Log {
   readonly floor: bigint;
   /** Bytes that the window accounts for, and the events in it. */
   readonly size: { readonly bytes: number; readonly events: number };
+  /** How often `read` was called. */
+  readonly reads: number;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
@@ -99,6 +104,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   /** Id of the event at the floor, as long as it is known to stand in the table as we read it. */
   let floorId: string | undefined = start.id;
   let bytes = 0;
+  let reads = 0;
 
   function store(event: LogEvent): void {
     window.push(event);
@@ -147,7 +153,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       const frames = group.fresh;
       group.fresh = [];
       const chunk = frames.length === 1 && frames[0] ? frames[0] : Buffer.concat(frames);
-      for (const reader of group.readers) reader.deliver(chunk);
+      for (const reader of group.readers) reader.deliver(chunk, frames.length);
     }
   }
 
@@ -186,21 +192,26 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       reached();
     },
 
+    get reads() {
+      return reads;
+    },
+
     read(interest, after, maxBytes) {
+      reads += 1;
       if (after < floor) throw new RangeError(`read after ${after}, but the window starts after ${floor}`);
       const frames: Buffer[] = [];
       let size = 0;
       let last: LogEvent | undefined;
       for (const event of select(interest, after)) {
         if (last && size >= maxBytes)
-          return { frames: Buffer.concat(frames), position: last.position, lastId: last.id };
+          return { frames: Buffer.concat(frames), events: frames.length, position: last.position, lastId: last.id };
         frames.push(event.frame);
         size += event.frame.length;
         last = event;
       }
       // Nothing else up to the head is of interest, so the reader has passed it all.
       const passed = after > head.position ? after : head.position;
-      return { frames: last && Buffer.concat(frames), position: passed, lastId: last?.id };
+      return { frames: last && Buffer.concat(frames), events: frames.length, position: passed, lastId: last?.id };
     },
 
     park(reader) {

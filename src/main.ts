@@ -3,6 +3,7 @@
  * The command: `outbox-relay` runs the relay, and its sub-commands prepare a database for it and make tokens. Owns the
  * process: arguments, signals, exit codes and what is printed. Everything else is in the parts.
  */
+import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
@@ -15,6 +16,7 @@ import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
 import { makeRoles, passwordCommand, RolesError, rolesSql } from './roles.js';
 import { mintToken } from './token.js';
+import { hangUp, startWorkers, tellServing, toldToStop, WorkerError } from './workers.js';
 
 const USAGE = `Usage:
   outbox-relay                   run the relay (with DATABASE_URL; without it, a demo on a PostgreSQL of its own)
@@ -144,24 +146,36 @@ async function run(): Promise<void> {
   const config = readConfig(process.env);
   const logger = pino({ level: config.logLevel });
   // Heard from the first moment: a signal during start-up must not leave a database server behind.
-  const stopped = stopSignal(logger);
+  const stopped = cluster.isWorker ? toldToStop() : stopSignal(logger);
   const stops: (() => Promise<void>)[] = [];
   try {
-    const relay = config.databaseUrl ? await runOn(config, logger) : await runDemo(config, logger, stops);
-    stops.push(relay.stop);
+    if (config.databaseUrl && config.workers > 1 && cluster.isPrimary) {
+      await check(config);
+      stops.push((await startWorkers({ ...config, count: config.workers, logger })).stop);
+    } else {
+      const relay = config.databaseUrl ? await runOn(config, logger) : await runDemo(config, logger, stops);
+      stops.push(relay.stop);
+      tellServing();
+    }
     const signal = await stopped;
-    logger.info({ signal, streams: relay.streams }, 'stopping');
+    logger.info({ signal }, 'stopping');
   } finally {
     const deadline = setTimeout(() => process.exit(1), (config.shutdownSeconds + 5) * 1000);
     deadline.unref();
     for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
   }
   logger.info('stopped');
+  hangUp();
+}
+
+/** What has to be right before anything starts. */
+async function check(config: Config): Promise<void> {
+  requireReaders(config);
+  await requireMigrated(config.databaseUrl ?? '');
 }
 
 async function runOn(config: Config, logger: Logger): Promise<Relay> {
-  requireReaders(config);
-  await requireMigrated(config.databaseUrl ?? '');
+  await check(config);
   return startRelay({ config, logger });
 }
 
@@ -193,6 +207,7 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
       `The demo is open to all who reach it, so it stays on loopback; HOST=${config.host} needs DATABASE_URL.`,
     );
   }
+  if (config.workers > 1) throw new UserError('The demo is one process; WORKERS needs DATABASE_URL.');
   const { startEmbedded } = await import('./embedded.js');
   console.log('Starting a PostgreSQL of its own, with its data in .data/ …');
   const server = await startEmbedded({ dataDirectory: path.resolve('.data') });
@@ -247,7 +262,13 @@ function version(): string {
 
 /** One line for what the user can mend; a stack only for what nobody foresaw. */
 function explain(error: unknown): string {
-  if (error instanceof UserError || error instanceof ConfigError || error instanceof RolesError) return error.message;
+  if (
+    error instanceof UserError ||
+    error instanceof WorkerError ||
+    error instanceof ConfigError ||
+    error instanceof RolesError
+  )
+    return error.message;
   if (error instanceof pg.DatabaseError)
     return `PostgreSQL refused: ${error.message}${error.detail ? ` (${error.detail})` : ''}`;
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
@@ -269,4 +290,5 @@ try {
 } catch (error) {
   console.error(explain(error));
   process.exitCode = 1;
+  hangUp();
 }

@@ -29,6 +29,12 @@ export interface HistoryPage {
   readonly expired: boolean;
 }
 
+/** An event as the tail reads it. */
+export interface FreshEvent extends LogEvent {
+  /** When the transaction that inserted it began, in milliseconds since 1970, by the database's clock. */
+  readonly createdAt: number;
+}
+
 /** What the log is fed from and history is read from. */
 export interface Source {
   /** The newest committed event; where all were pruned, the last that was. */
@@ -36,7 +42,7 @@ export interface Source {
   /** A cursor about `events` events, but no more than `bytes` of payload, before the head; never below the floor. */
   nearHead(limit: { events: number; bytes: number }): Promise<Cursor>;
   /** The events that follow `after`, ascending: at most `PAGE_EVENTS`, or fewer that have about `PAGE_BYTES`. */
-  eventsAfter(after: bigint): Promise<{ events: LogEvent[]; more: boolean }>;
+  eventsAfter(after: bigint): Promise<{ events: FreshEvent[]; more: boolean }>;
   /**
    * Matching events that follow `after`, about `bytes` of them. `head` is a position known to be committed: where nothing
    * else matches below it, the page ends there. Every page moves on, as long as `after < head`.
@@ -68,6 +74,8 @@ interface Row {
   channel: string;
   event: string;
   data: string;
+  /** Milliseconds since 1970. */
+  created: number;
   /** Bytes of the rows before and up to this one. */
   through: string;
 }
@@ -99,11 +107,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     async eventsAfter(after) {
       const { rows } = await sized(
         tail,
-        sql`SELECT id, position, channel, event, data FROM outbox
+        sql`SELECT id, position, channel, event, data, created_at FROM outbox
             WHERE position > ${after} ORDER BY position LIMIT ${PAGE_EVENTS}`,
         PAGE_BYTES,
       );
-      const events = rows.map((row) => ({ ...cursorOf(row), channel: row.channel, frame: encodeEvent(row) }));
+      const events = rows.map((row) => ({
+        ...cursorOf(row),
+        channel: row.channel,
+        createdAt: row.created,
+        frame: encodeEvent(row),
+      }));
       return { events, more: isFull(rows, PAGE_EVENTS, PAGE_BYTES) };
     },
 
@@ -165,6 +178,17 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   };
 }
 
+/** How full PostgreSQL's queue of notifications is, from 0 to 1. Source: PostgreSQL manual, NOTIFY. */
+export async function notifyQueueUsage(db: Kysely<Tables>): Promise<number> {
+  const { rows } = await sql<{ usage: number }>`SELECT pg_notification_queue_usage() AS usage`.execute(db);
+  return rows[0]?.usage ?? 0;
+}
+
+/** Notifies all who LISTEN, as the migrations' triggers do: shows whether notifications arrive. */
+export async function notify(db: Kysely<Tables>, payload: string): Promise<void> {
+  await sql`SELECT pg_notify('outbox', ${payload})`.execute(db);
+}
+
 /**
  * Each channel's next events by the (channel, position) index, then the first of them all.
  *
@@ -173,9 +197,9 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
  */
 function channelsAfter(channels: readonly string[], after: bigint, limit: number): RawBuilder<unknown> {
   return sql`
-    SELECT o.id, o.position, o.channel, o.event, o.data
+    SELECT o.id, o.position, o.channel, o.event, o.data, o.created_at
     FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
-      SELECT id, position, channel, event, data FROM outbox
+      SELECT id, position, channel, event, data, created_at FROM outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
         AND position IS NOT NULL
       ORDER BY outbox.channel, position LIMIT ${limit}
@@ -186,7 +210,7 @@ function channelsAfter(channels: readonly string[], after: bigint, limit: number
 function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unknown> {
   // Column and patterns compare by code point (collation "C"), so starts_with needs no locale.
   return sql`
-    SELECT id, position, channel, event, data FROM outbox
+    SELECT id, position, channel, event, data, created_at FROM outbox
     WHERE position > ${after} AND position <= ${after + SLICE}
       AND (channel = ANY (${interest.channels}::text[]) OR EXISTS (
         SELECT FROM unnest(${interest.prefixes}::text[]) AS wanted(prefix) WHERE starts_with(channel, prefix)))
@@ -203,7 +227,8 @@ async function sized(
   bytes: number,
 ): Promise<{ rows: Row[]; floor: bigint }> {
   const result = await sql<Row & { floor: string }>`
-    SELECT floor.position AS floor, page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through
+    SELECT floor.position AS floor, page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through,
+      (extract(epoch FROM created_at) * 1000)::double precision AS created
     FROM outbox_floor floor LEFT JOIN LATERAL (
       SELECT * FROM (
         SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))

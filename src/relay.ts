@@ -17,7 +17,8 @@ import { startHttp } from './http.js';
 import { createLimits } from './limits.js';
 import { startListener } from './listener.js';
 import { createLog, type Log } from './log.js';
-import { createOutbox } from './outbox.js';
+import { createMetrics, serveMetrics } from './metrics.js';
+import { createOutbox, notify, notifyQueueUsage } from './outbox.js';
 import { warnOfExcessRights } from './roles.js';
 import { createStreams } from './stream.js';
 import { startTail } from './tail.js';
@@ -87,8 +88,26 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const source = createOutbox(live.db, replays.db);
     const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: config.windowBytes / 4 });
     const log = createLog(start, { bytes: config.windowBytes });
-    const tail = startTail({ source, log, sweepSeconds: config.sweepSeconds, logger });
+    let isServing = false;
+    const tail = startTail({
+      source,
+      log,
+      sweepSeconds: config.sweepSeconds,
+      logger,
+      onDelivered(events) {
+        // What was there before is not on its way to anybody.
+        if (isServing) for (const { createdAt } of events) metrics.delivered(createdAt);
+      },
+    });
     stops.push(tail.stop);
+
+    // While no notification arrives, nobody tells of redacted and deleted rows either, so none is kept.
+    let poll: NodeJS.Timeout | undefined;
+    stops.push(() => clearInterval(poll));
+    function look(): void {
+      log.forget(log.head.position);
+      tail.ring();
+    }
 
     let listenedBefore = false;
     const listener = await startListener({
@@ -96,6 +115,11 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       applicationName: 'outbox-relay listener',
       timeoutSeconds: config.listenTimeoutSeconds,
       logger,
+      notify: (payload) => notify(live.db, payload),
+      onHearing(hears) {
+        clearInterval(poll);
+        poll = hears ? undefined : setInterval(look, config.pollSeconds * 1000);
+      },
       onListening() {
         // While nobody listened, a row may have been redacted or deleted without our hearing of it.
         if (listenedBefore) tail.forget(log.head.position);
@@ -126,15 +150,34 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
     stops.push(heartbeat.stop);
     const budget = createBudget(config.replayBytes);
+    const history = createHistory(source, budget, { connections: config.historyConnections });
     const streams = createStreams({
+      ...config,
       source,
       log,
-      history: createHistory(source, budget, { connections: config.historyConnections }),
+      history,
       budget,
       heartbeat,
-      retrySeconds: config.retrySeconds,
       onReadError: (error) => logger.debug({ err: error }, 'a read for one client failed; it is tried again'),
     });
+
+    const metrics = createMetrics({
+      streams,
+      log,
+      history,
+      tail,
+      listener,
+      waitingBytes: () => budget.heldBytes,
+      limits: config,
+      head: async () => (await source.head()).position,
+      queueUsage: () => notifyQueueUsage(live.db),
+    });
+    const hasOwnMetrics = config.workers === 1;
+    if (hasOwnMetrics && config.metricsPort !== undefined) {
+      const served = await serveMetrics(metrics, { host: config.host, port: config.metricsPort });
+      stops.push(served.close);
+      logger.info({ url: served.url }, 'metrics');
+    }
 
     const notReady = () => [
       ...(listener.trouble ? [`not listening since ${when(listener.trouble)}`] : []),
@@ -145,6 +188,8 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       access: createAccess(config, logger),
       limits: createLimits(config),
       streams,
+      metrics: hasOwnMetrics && config.metricsPort === undefined ? metrics : undefined,
+      onRefused: (code) => metrics.refused(code),
       logger,
       notReady,
       ...(extend ? { extend } : {}),
@@ -158,6 +203,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
         new Promise((done) => setTimeout(done, config.shutdownSeconds * 900 - (Date.now() - started)).unref()),
       ]);
     });
+    isServing = true;
     logger.info({ url: server.url, head: log.head.id }, 'listening');
 
     let stopping: Promise<void> | undefined;

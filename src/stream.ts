@@ -26,9 +26,27 @@ export interface StreamRequest {
   readonly onGone: () => void;
 }
 
+/** Why a stream began with, or came to, a `stream-reset`. */
+export type ResetReason = 'expired' | 'unknown';
+
+/** Sums since the start. */
+export interface StreamTotals {
+  opened: number;
+  /** Began with a cursor that was not the head. */
+  replays: number;
+  events: number;
+  bytes: number;
+  resets: Record<ResetReason, number>;
+  /** Ended by us: the right to it had ended, the client took nothing, or it had been open for the longest allowed. */
+  ended: { expired: number; stalled: number; aged: number };
+}
+
 /** All streams of a relay. */
 export interface Streams {
   readonly count: number;
+  readonly totals: Readonly<StreamTotals>;
+  /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
+  byState(): { live: number; catchingUp: number; stalled: number };
   /** Takes over a socket on which the response's headers have been sent. */
   open(socket: Socket, request: StreamRequest): void;
   /** Whether the socket is a stream: whatever else arrives on it must not be answered. */
@@ -44,6 +62,10 @@ export interface StreamsOptions {
   readonly budget: Budget;
   readonly heartbeat: Heartbeat;
   readonly retrySeconds: number;
+  /** A client that takes nothing for so long, of what it was given, is dropped. */
+  readonly stallSeconds: number;
+  /** The longest that a stream lives, by four fifths of that or more; 0: for ever. */
+  readonly maxConnectionSeconds: number;
   /** A read for one client failed and will be tried again. */
   readonly onReadError: (error: unknown) => void;
 }
@@ -51,16 +73,16 @@ export interface StreamsOptions {
 /** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
 const LOOKUP_PAUSE = 500;
 
-/**
- * How long a client whose right has ended may take to read what it was given before, and that it has ended, in
- * milliseconds.
- */
-const EXPIRED_LINGER = 5000;
+/** How long a client whose stream we end may take to read what it was given before, in milliseconds. */
+const LINGER = 5000;
 
 const EXPIRED = encodeControl('stream-error', {
   condition: 'expired',
   text: 'The right to these channels has ended. Come back with a fresh one.',
 });
+
+/** A stream lives for this part of `maxConnectionSeconds` or more, so that those that began together do not end so. */
+const SHORTEST_AGE = 0.8;
 
 /** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
 const SHUTDOWN_SPREAD = 3;
@@ -68,10 +90,20 @@ const SHUTDOWN_SPREAD = 3;
 export function createStreams(options: StreamsOptions): Streams {
   const { source, log, history, budget, heartbeat } = options;
   const retry = options.retrySeconds * 1000;
+  const maxAge = options.maxConnectionSeconds * 1000;
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
   let closing = false;
   const expiry = startExpiry<Stream>((stream) => stream.expire());
+  const ageing = startExpiry<Stream>((stream) => stream.retire());
+  const totals: StreamTotals = {
+    opened: 0,
+    replays: 0,
+    events: 0,
+    bytes: 0,
+    resets: { expired: 0, unknown: 0 },
+    ended: { expired: 0, stalled: 0, aged: 0 },
+  };
   let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
@@ -81,8 +113,8 @@ export function createStreams(options: StreamsOptions): Streams {
   }
 
   /** Tells a client to come back after a pause of its own, which an error status would keep an EventSource from. */
-  function sendAway(socket: Socket): void {
-    socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
+  function pauseFrame(): Buffer {
+    return encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)));
   }
 
   class Stream implements Beating {
@@ -90,31 +122,68 @@ export function createStreams(options: StreamsOptions): Streams {
     subscription: Subscription | undefined;
     readonly socket: Socket;
     readonly expiresAt: number;
+    readonly retiresAt: number;
     readonly onGone: () => void;
-    #isExpired = false;
+    #isEnding = false;
 
     constructor(socket: Socket, { expiresAt, onGone }: StreamRequest) {
       this.socket = socket;
       this.expiresAt = expiresAt;
+      this.retiresAt = maxAge === 0 ? Infinity : Date.now() + maxAge * (1 - Math.random() * (1 - SHORTEST_AGE));
       this.onGone = onGone;
     }
 
-    write(frames: Buffer): boolean {
+    write(frames: Buffer, events = 0): boolean {
+      // A client that has closed its half is answered with the end of ours, before its connection is gone.
+      if (this.#isEnding || !this.socket.writable) return true;
       // The timer may be late, and what is written here may be an event.
-      if (this.#isExpired || this.expiresAt <= Date.now()) {
+      if (this.expiresAt <= Date.now()) {
         this.expire();
         return true;
       }
       this.wroteAt = heartbeat.now;
-      return this.socket.write(frames);
+      totals.events += events;
+      totals.bytes += frames.length;
+      const hasRoom = this.socket.write(frames);
+      // The clock runs while something waits to be taken; what the system takes from us sets it back.
+      if (!hasRoom) this.socket.setTimeout(options.stallSeconds * 1000);
+      return hasRoom;
     }
 
-    /** Ends the stream: the right to it has ended. */
+    drained(): void {
+      this.socket.setTimeout(0);
+      this.subscription?.drained();
+    }
+
+    /** The right to it has ended. */
     expire(): void {
-      if (this.#isExpired || closing) return;
-      this.#isExpired = true;
-      this.socket.end(EXPIRED);
-      setTimeout(() => this.socket.destroy(), EXPIRED_LINGER).unref();
+      if (this.#isEnding || closing) return;
+      totals.ended.expired += 1;
+      this.#end(EXPIRED);
+    }
+
+    /** It has been open for long enough: its client is to come back, perhaps to another relay. */
+    retire(): void {
+      if (this.#isEnding || closing) return;
+      totals.ended.aged += 1;
+      this.#end(pauseFrame());
+    }
+
+    /** The client has taken nothing for too long. It resumes exactly if it ever comes back. */
+    drop(): void {
+      totals.ended.stalled += 1;
+      this.socket.destroy();
+    }
+
+    reset(reason: ResetReason, lastEventId: string, cursor: string): void {
+      totals.resets[reason] += 1;
+      this.write(encodeControl('stream-reset', { reason, lastEventId }, cursor));
+    }
+
+    #end(frame: Buffer): void {
+      this.#isEnding = true;
+      this.socket.end(frame);
+      setTimeout(() => this.socket.destroy(), LINGER).unref();
       // Not now: the subscription may be amid the write that has led here.
       setImmediate(() => this.subscription?.close());
     }
@@ -130,12 +199,10 @@ export function createStreams(options: StreamsOptions): Streams {
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
     const cursor = await retried(stream, () => resolve(request.cursor, log, source));
     if (cursor === undefined) return;
-    const frames = [
-      encodeStart(retry, cursor.id),
-      encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, cursor.id),
-    ];
-    if (cursor.reset) frames.push(encodeControl('stream-reset', { ...cursor.reset }, cursor.id));
-    stream.write(Buffer.concat(frames));
+    if (cursor.position < log.head.position) totals.replays += 1;
+    const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, cursor.id);
+    stream.write(Buffer.concat([encodeStart(retry, cursor.id), open]));
+    if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
     stream.subscription = subscribe({
       log,
       history,
@@ -143,10 +210,7 @@ export function createStreams(options: StreamsOptions): Streams {
       interest: request.interest,
       after: cursor,
       sink: stream,
-      onExpired: (lastEventId) => {
-        const reset = { reason: 'expired', lastEventId };
-        stream.write(encodeControl('stream-reset', reset, log.head.id));
-      },
+      onExpired: (lastEventId) => stream.reset('expired', lastEventId, log.head.id),
       onReadError: options.onReadError,
     });
   }
@@ -170,6 +234,7 @@ export function createStreams(options: StreamsOptions): Streams {
     if (!streams.delete(stream.socket)) return;
     heartbeat.remove(stream);
     expiry.remove(stream, stream.expiresAt);
+    ageing.remove(stream, stream.retiresAt);
     stream.subscription?.close();
     stream.onGone();
     if (streams.size === 0) allGone?.();
@@ -179,19 +244,33 @@ export function createStreams(options: StreamsOptions): Streams {
     get count() {
       return streams.size;
     },
+    totals,
+    byState() {
+      const counts = { live: 0, catchingUp: 0, stalled: 0 };
+      for (const { subscription } of streams.values()) {
+        if (subscription?.parked) counts.live += 1;
+        else if (subscription?.blocked) counts.stalled += 1;
+        else counts.catchingUp += 1;
+      }
+      return counts;
+    },
     has: (socket) => streams.has(socket),
 
     open(socket, request) {
       if (closing) {
         request.onGone();
-        return sendAway(socket);
+        socket.end(pauseFrame());
+        return;
       }
       const stream = new Stream(socket, request);
       streams.set(socket, stream);
       heartbeat.add(stream);
-      expiry.add(stream, request.expiresAt);
+      expiry.add(stream, stream.expiresAt);
+      ageing.add(stream, stream.retiresAt);
+      totals.opened += 1;
       socket.setTimeout(0);
-      socket.on('drain', () => stream.subscription?.drained());
+      socket.on('drain', () => stream.drained());
+      socket.on('timeout', () => stream.drop());
       socket.on('close', () => remove(stream));
       // 'close' follows: a client that resets its connection has left, and that is no error.
       socket.on('error', () => undefined);
@@ -201,12 +280,13 @@ export function createStreams(options: StreamsOptions): Streams {
     async close(deadlineMs) {
       closing = true;
       expiry.stop();
+      ageing.stop();
       if (streams.size === 0) return;
       const gone = new Promise<void>((done) => (allGone = done));
       for (const stream of [...streams.values()]) {
         stream.subscription?.close();
         stream.subscription = undefined;
-        sendAway(stream.socket);
+        stream.socket.end(pauseFrame());
       }
       const deadline = setTimeout(() => {
         for (const socket of [...streams.keys()]) socket.destroy();

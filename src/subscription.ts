@@ -20,13 +20,18 @@ import type { Cursor, Log, Reader } from './log.js';
 
 /** Where frames go. */
 export interface Sink {
-  /** Takes a buffer of whole frames. False when it wants no more until `drained` is called on the subscription. */
-  write(frames: Buffer): boolean;
+  /**
+   * Takes a buffer of whole frames, of so many events. False when it wants no more until `drained` is called on the
+   * subscription.
+   */
+  write(frames: Buffer, events: number): boolean;
 }
 
 export interface Subscription {
   /** Whether the client has passed everything up to the log's head. */
   readonly parked: boolean;
+  /** Whether it waits for the client to take what it was given. */
+  readonly blocked: boolean;
   /** To be called when the sink, having refused more, has room again. */
   drained(): void;
   close(): void;
@@ -63,8 +68,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
 
   const reader: Reader = {
     interest,
-    deliver(frames) {
-      if (sink.write(frames)) return;
+    deliver(frames, events) {
+      if (sink.write(frames, events)) return;
       log.unpark(reader);
       ({ position, id: lastId } = log.head);
       state = 'blocked';
@@ -80,7 +85,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       const page = log.read(interest, position, budget.pageBytes());
       position = page.position;
       lastId = page.lastId ?? lastId;
-      if (page.frames && !sink.write(page.frames)) block(page.frames);
+      if (page.frames && !sink.write(page.frames, page.events)) block(page.frames);
       else if (position === log.head.position) {
         state = 'parked';
         log.park(reader);
@@ -120,7 +125,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         }
         position = page.position;
         lastId = page.lastId ?? lastId;
-        if (page.frames && !sink.write(page.frames)) block(page.frames);
+        if (page.frames && !sink.write(page.frames, page.events)) block(page.frames);
         else read();
       },
       (error: unknown) => {
@@ -141,6 +146,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   return {
     get parked() {
       return state === 'parked';
+    },
+    get blocked() {
+      return state === 'blocked';
     },
     drained() {
       if (state !== 'blocked') return;

@@ -15,7 +15,7 @@
  */
 import type { Logger } from 'pino';
 import type { Log } from './log.js';
-import type { Source } from './outbox.js';
+import type { FreshEvent, Source } from './outbox.js';
 
 export interface Tail {
   /** Looks for new events now. */
@@ -24,6 +24,8 @@ export interface Tail {
   forget(position: bigint): void;
   /** Undefined when all reads go well, else what went wrong and since when. */
   readonly trouble: { readonly error: unknown; readonly since: Date } | undefined;
+  /** When it last knew that it had read all there was, in milliseconds since 1970. */
+  readonly caughtUpAt: number;
   /** Resolves when no read is under way any more. */
   stop(): Promise<void>;
 }
@@ -34,16 +36,23 @@ export interface TailOptions {
   /** The longest that an event whose notification was lost stays unnoticed. */
   readonly sweepSeconds: number;
   readonly logger: Logger;
+  /** Called after events that were published while the relay ran have been written to whoever was waiting for them. */
+  readonly onDelivered?: (events: readonly FreshEvent[]) => void;
 }
+
+/** How many reads in a row are thrown away because of changes: more, and a busy redaction would stop all delivery. */
+const MAX_STALE = 3;
 
 const PAUSE_FIRST = 100;
 const PAUSE_LAST = 2000;
 
-export function startTail({ source, log, sweepSeconds, logger }: TailOptions): Tail {
+export function startTail({ source, log, sweepSeconds, logger, onDelivered }: TailOptions): Tail {
   let state: 'idle' | 'reading' | 'failed' | 'stopped' = 'idle';
   let rung = false;
   /** How often `forget` was called: a read that began before the last call may hold what was changed. */
   let changes = 0;
+  /** Up to where events may have been changed. */
+  let changed = 0n;
   /** Up to where events may have been deleted that we have not read. */
   let gone = 0n;
   let trouble: Tail['trouble'];
@@ -51,6 +60,7 @@ export function startTail({ source, log, sweepSeconds, logger }: TailOptions): T
   let retry: NodeJS.Timeout | undefined;
   let reading: Promise<void> = Promise.resolve();
   const sweep = setInterval(ring, sweepSeconds * 1000);
+  let caughtUpAt = Date.now();
 
   function ring(): void {
     rung = true;
@@ -60,6 +70,7 @@ export function startTail({ source, log, sweepSeconds, logger }: TailOptions): T
   async function read(): Promise<void> {
     clearTimeout(retry);
     state = 'reading';
+    let stale = 0;
     try {
       let more = true;
       while (more && isRunning()) {
@@ -70,13 +81,19 @@ export function startTail({ source, log, sweepSeconds, logger }: TailOptions): T
         const end = gone > log.head.position ? await source.head() : undefined;
         const page = await source.eventsAfter(log.head.position);
         if (!isRunning()) return;
-        if (asked === changes) {
+        const isStale = asked !== changes;
+        stale = isStale ? stale + 1 : 0;
+        if (!isStale || stale > MAX_STALE) {
           log.append(page.events);
+          onDelivered?.(page.events);
           if (end && !page.more && end.position > log.head.position) log.advance(end);
+          // Who was waiting got them as they were a moment ago; nobody else will.
+          if (isStale) log.forget(changed);
         }
-        more = page.more || wanted() || asked !== changes;
+        more = page.more || wanted() || isStale;
       }
       recovered();
+      caughtUpAt = Date.now();
       state = 'idle';
     } catch (error) {
       failed(error);
@@ -108,9 +125,13 @@ export function startTail({ source, log, sweepSeconds, logger }: TailOptions): T
 
   return {
     ring,
+    get caughtUpAt() {
+      return caughtUpAt;
+    },
     forget(position) {
       changes += 1;
       if (position > gone) gone = position;
+      if (position > changed) changed = position;
       log.forget(position);
     },
     get trouble() {

@@ -1,0 +1,115 @@
+/**
+ * Workers: several relay processes on one port, to use several cores. The primary process only starts, restarts and stops
+ * them and gathers their metrics; every worker is a whole relay, with a window and database connections of its own.
+ *
+ * | worker    | meaning                                      | leaves when                                          |
+ * |-----------|----------------------------------------------|------------------------------------------------------|
+ * | starting  | forked                                       | it serves, or ends: the first to end so fails the start |
+ * | serving   | takes its share of new connections           | it ends (replaced after a pause) or all are stopped  |
+ * | stopping  | told to stop                                 | it has ended                                         |
+ */
+import cluster, { type Worker } from 'node:cluster';
+import { once } from 'node:events';
+import type { Logger } from 'pino';
+import { AggregatorRegistry } from 'prom-client';
+import { serveMetrics } from './metrics.js';
+
+export interface WorkersOptions {
+  readonly count: number;
+  readonly host: string;
+  /** Where the metrics of all together are served; undefined: nowhere. */
+  readonly metricsPort: number | undefined;
+  readonly logger: Logger;
+}
+
+export interface Workers {
+  /** Stops all, each in its own time. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/** A worker ended before it served. It has said why itself. */
+export class WorkerError extends Error {
+  override readonly name = 'WorkerError';
+}
+
+/** Pause before a worker that ended is replaced, in milliseconds: one that ends at once must not be forked all the time. */
+const REPLACE_PAUSE = 1000;
+
+/** Starts them all. @throws WorkerError when one of them cannot start. */
+export async function startWorkers({ count, host, metricsPort, logger }: WorkersOptions): Promise<Workers> {
+  let stopping = false;
+  const workers = new Set<Worker>();
+
+  function fork(): Promise<void> {
+    const worker = cluster.fork();
+    workers.add(worker);
+    return new Promise((serving, failed) => {
+      worker.on('message', (message) => {
+        if (message === 'serving') serving();
+      });
+      worker.once('exit', (code, signal) => {
+        workers.delete(worker);
+        failed(new WorkerError('A worker could not start: see above.'));
+        if (stopping) return;
+        logger.error({ worker: worker.id, code, signal }, 'a worker ended; starting another');
+        setTimeout(() => {
+          // One that can't start has said why, and is followed by the next.
+          if (!stopping) fork().catch(() => undefined);
+        }, REPLACE_PAUSE);
+      });
+    });
+  }
+
+  async function stop(): Promise<void> {
+    stopping = true;
+    await metrics?.close();
+    await Promise.all(
+      [...workers].map(async (worker) => {
+        const gone = once(worker, 'exit');
+        if (worker.isConnected()) worker.send('stop');
+        else worker.process.kill('SIGTERM');
+        await gone;
+      }),
+    );
+  }
+
+  const aggregated = new AggregatorRegistry();
+  const metrics =
+    metricsPort === undefined
+      ? undefined
+      : await serveMetrics(
+          { text: () => aggregated.clusterMetrics(), contentType: aggregated.contentType },
+          { host, port: metricsPort },
+        );
+  try {
+    await Promise.all(Array.from({ length: count }, fork));
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  logger.info({ workers: count, ...(metrics ? { metrics: metrics.url } : {}) }, 'all workers serve');
+  return { stop };
+}
+
+/** In a worker: tells the primary that it serves. */
+export function tellServing(): void {
+  if (cluster.isWorker) process.send?.('serving');
+}
+
+/** In a worker: lets the process end, which the line to the primary would keep alive. */
+export function hangUp(): void {
+  if (cluster.isWorker && process.connected) process.disconnect();
+}
+
+/** In a worker: resolves when it is told to stop, or when its primary is gone. */
+export function toldToStop(): Promise<string> {
+  return new Promise((resolve) => {
+    process.on('message', (message) => {
+      if (message === 'stop') resolve('stop');
+    });
+    process.on('disconnect', () => resolve('disconnect'));
+    process.on('SIGTERM', () => resolve('SIGTERM'));
+    // A terminal sends it to all processes; the primary then tells us.
+    process.on('SIGINT', () => undefined);
+  });
+}

@@ -3,6 +3,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
@@ -15,6 +16,8 @@ export interface RelayProcess {
   readonly url: string;
   /** Ends the process and resolves when it is gone: with its exit code, or the signal that ended it. */
   end(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | string | null>;
+  /** Process ids of its workers, where it has some. */
+  workers(): Promise<number[]>;
   /** Starts it again, after `end`, and resolves when it serves. */
   start(): Promise<void>;
 }
@@ -63,7 +66,13 @@ export async function startRelayProcess(
     return code ?? by;
   }
 
+  async function workers(): Promise<number[]> {
+    const pid = String(child?.pid ?? '');
+    const list = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+    return list.split(' ').filter(Boolean).map(Number);
+  }
+
   t.teardown(() => end('SIGKILL'));
   await start();
-  return { url: url ?? '', end, start };
+  return { url: url ?? '', end, workers, start };
 }

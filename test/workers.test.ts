@@ -1,0 +1,100 @@
+/**
+ * Several workers on one port, as one relay to everybody outside.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { createDatabase } from './support/database.js';
+import { startRelayProcess } from './support/relay-process.js';
+import { runCommand } from './support/command.js';
+import { request } from './support/request.js';
+import { openStream, type TestStream } from './support/stream.js';
+
+const POLL_MS = 50;
+
+async function setUp(t: ExecutionContext, workers: number) {
+  const database = await createDatabase(t);
+  const port = 30_000 + Math.floor(Math.random() * 10_000);
+  const relay = await startRelayProcess(t, database.url, { WORKERS: String(workers), METRICS_PORT: String(port) });
+  /** The workers' backends that listen: one each. */
+  const listeners = async () => {
+    const { rows } = await database.query<{ pid: number }>(
+      "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'outbox-relay listener'",
+    );
+    return rows.map(({ pid }) => pid);
+  };
+  while ((await listeners()).length < workers) await delay(POLL_MS);
+  const metric = async (name: string) => {
+    const { body } = await request(`http://127.0.0.1:${port}`, '/metrics');
+    return Number(
+      body
+        .split('\n')
+        .find((line) => line.startsWith(`outbox_relay_${name} `))
+        ?.split(' ')
+        .at(-1),
+    );
+  };
+  return { database, relay, listeners, metric };
+}
+
+test('R3: workers share a port, and a client resumes exactly on whichever it comes to', async (t) => {
+  const { database, relay, metric } = await setUp(t, 2);
+  const streams = await Promise.all(Array.from({ length: 6 }, () => openStream(t, `${relay.url}/events/a`)));
+  for (const stream of streams) await stream.until(({ event }) => event === 'stream-open');
+  await database.query("INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(n) FROM generate_series(1, 100) AS n");
+  const all = await Promise.all(streams.map((stream) => stream.untilEvents(100)));
+  for (const events of all)
+    t.deepEqual(
+      events.map(({ id }) => id),
+      all[0]?.map(({ id }) => id),
+    );
+  // The sum over both.
+  t.is(await metric('connections{state="live"}'), 6);
+  t.is(await metric('events_sent_total'), 600);
+
+  for (let n = 0; n < 4; n++) {
+    const from = all[0]?.[n * 20]?.id;
+    const resumed = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': from });
+    t.is((await resumed.untilEvents(99 - n * 20))[0]?.id, all[0]?.[n * 20 + 1]?.id);
+  }
+  t.is(await relay.end('SIGTERM'), 0);
+  await Promise.all(streams.map((stream) => stream.ended));
+  for (const stream of streams) t.true((stream.frames.at(-1)?.retry ?? 0) > 0, 'told when to come back');
+});
+
+test('a worker that is killed is replaced, and those of the others notice nothing', async (t) => {
+  const { database, relay, metric } = await setUp(t, 2);
+  // One after the other, they go to the workers in turn.
+  const streams: TestStream[] = [];
+  for (let n = 0; n < 4; n++) {
+    const stream = await openStream(t, `${relay.url}/events/a`);
+    await stream.until(({ event }) => event === 'stream-open');
+    streams.push(stream);
+  }
+  const pids = await relay.workers();
+  t.is(pids.length, 2);
+  process.kill(pids[0] ?? 0, 'SIGKILL');
+  let over = 0;
+  for (const stream of streams) void stream.ended.then(() => (over += 1));
+  while (over === 0 || (await relay.workers()).filter((pid) => !pids.includes(pid)).length === 0) await delay(POLL_MS);
+  while ((await metric('listening')) !== 1) await delay(POLL_MS);
+  t.is(over, 2, 'the other worker lost its streams too');
+  await database.query("INSERT INTO outbox (channel, data) VALUES ('a', '1')");
+  const again = await Promise.all(
+    Array.from({ length: 4 }, () => openStream(t, `${relay.url}/events/a?last_event_id=earliest`)),
+  );
+  for (const stream of again) await stream.untilEvents(1);
+  t.is(await relay.end('SIGTERM'), 0);
+});
+
+test('workers that cannot start end the relay, with their reason', async (t) => {
+  const database = await createDatabase(t);
+  const { url } = await startRelayProcess(t, database.url);
+  const { code, output } = await runCommand([], {
+    DATABASE_URL: database.url,
+    PUBLIC_CHANNELS: '*',
+    WORKERS: '2',
+    PORT: new URL(url).port,
+  });
+  t.is(code, 1);
+  t.regex(output, /Port taken|could not start/);
+});

@@ -78,7 +78,7 @@ export async function startRelay({ config, logger, extend }: RelayOptions): Prom
     stops.push(replays.close);
 
     const source = createOutbox(live.db, replays.db);
-    const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: config.windowBytes / 4 });
+    const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: Math.floor(config.windowBytes / 4) });
     const log = createLog(start, { bytes: config.windowBytes });
     const tail = startTail({ source, log, sweepSeconds: config.sweepSeconds, logger });
     stops.push(tail.stop);

@@ -82,7 +82,7 @@ export function createStreams(options: StreamsOptions): Streams {
 
   /** Tells a client to come back after a pause of its own, which an error status would keep an EventSource from. */
   function sendAway(socket: Socket): void {
-    socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
+    if (socket.writable) socket.end(encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1))));
   }
 
   class Stream implements Beating {
@@ -105,6 +105,8 @@ export function createStreams(options: StreamsOptions): Streams {
         this.expire();
         return true;
       }
+      // The client has said that it leaves, and 'close' follows. Until then nothing more is read for it.
+      if (!this.socket.writable) return false;
       this.wroteAt = heartbeat.now;
       return this.socket.write(frames);
     }
@@ -113,7 +115,7 @@ export function createStreams(options: StreamsOptions): Streams {
     expire(): void {
       if (this.#isExpired || closing) return;
       this.#isExpired = true;
-      this.socket.end(EXPIRED);
+      if (this.socket.writable) this.socket.end(EXPIRED);
       setTimeout(() => this.socket.destroy(), EXPIRED_LINGER).unref();
       // Not now: the subscription may be amid the write that has led here.
       setImmediate(() => this.subscription?.close());

@@ -83,6 +83,8 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     // A peer that vanished without a word is found by the kernel; a stream would not write to it for a heartbeat.
     keepAlive: true,
     keepAliveInitialDelay: 30_000,
+    // Its answer would have no body; ours is in `requireHost`.
+    requireHostHeader: false,
   });
 
   server.maxConnections = options.maxConnections + SPARE_CONNECTIONS;
@@ -93,6 +95,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     if (!isDeparture(error)) options.logger.error({ err: error }, 'a request failed');
   });
   app.use(answerErrors(options));
+  app.use(requireHost);
   app.use(cors(options.allowedOrigins));
   router.get(PATHS, (context) => openStream(context, options));
   router.all(PATHS, (context) => {
@@ -209,6 +212,14 @@ function answerErrors({ retrySeconds, logger, onRefused }: HttpOptions): Koa.Mid
     }
   };
 }
+
+/** Source: RFC 9112, section 3.2. */
+const requireHost: Koa.Middleware = async ({ req: request }, next) => {
+  if (request.headers.host === undefined && request.httpVersion === '1.1') {
+    throw new RequestError(400, 'bad_request', 'A request in HTTP/1.1 has a header "Host".');
+  }
+  await next();
+};
 
 /** @throws what is not the client's business. */
 function refusalOf(error: unknown): RequestError | Denied {

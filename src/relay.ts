@@ -86,7 +86,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     }
 
     const source = createOutbox(live.db, replays.db);
-    const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: config.windowBytes / 4 });
+    const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: Math.floor(config.windowBytes / 4) });
     const log = createLog(start, { bytes: config.windowBytes });
     let isServing = false;
     const tail = startTail({

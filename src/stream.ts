@@ -134,13 +134,14 @@ export function createStreams(options: StreamsOptions): Streams {
     }
 
     write(frames: Buffer, events = 0): boolean {
-      // A client that has closed its half is answered with the end of ours, before its connection is gone.
-      if (this.#isEnding || !this.socket.writable) return true;
+      if (this.#isEnding) return true;
       // The timer may be late, and what is written here may be an event.
       if (this.expiresAt <= Date.now()) {
         this.expire();
         return true;
       }
+      // The client has said that it leaves, and 'close' follows. Until then nothing more is read for it.
+      if (!this.socket.writable) return false;
       this.wroteAt = heartbeat.now;
       totals.events += events;
       totals.bytes += frames.length;
@@ -182,7 +183,7 @@ export function createStreams(options: StreamsOptions): Streams {
 
     #end(frame: Buffer): void {
       this.#isEnding = true;
-      this.socket.end(frame);
+      if (this.socket.writable) this.socket.end(frame);
       setTimeout(() => this.socket.destroy(), LINGER).unref();
       // Not now: the subscription may be amid the write that has led here.
       setImmediate(() => this.subscription?.close());
@@ -286,7 +287,7 @@ export function createStreams(options: StreamsOptions): Streams {
       for (const stream of [...streams.values()]) {
         stream.subscription?.close();
         stream.subscription = undefined;
-        stream.socket.end(pauseFrame());
+        if (stream.socket.writable) stream.socket.end(pauseFrame());
       }
       const deadline = setTimeout(() => {
         for (const socket of [...streams.keys()]) socket.destroy();

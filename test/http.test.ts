@@ -279,6 +279,7 @@ test('what is no HTTP is answered with 400, and the connection closed', async (t
     'hello\r\n\r\n',
     Buffer.concat([Buffer.from([0x16, 3, 1]), randomBytes(500)]),
     'GET /events HTTP/9.9\r\n\r\n',
+    'GET /events?channel=a HTTP/1.1\r\nConnection: close\r\n\r\n',
     'GET /events HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n',
     'GET /events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n',
   ]) {

@@ -1,7 +1,7 @@
 /**
  * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js), and stops and deletes the servers, whatever
- * happened.
+ * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, ava on the tests that need
+ * Chromium), and stops and deletes the servers, whatever happened.
  *
  *     npm test                                      all
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
@@ -127,12 +127,17 @@ async function runTests(args: string[], servers: Record<ServerName, string>, cou
   const name = programIn(args);
   const program = name
     ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
-    : [join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'), ...(counts ? ['--tap'] : []), ...args.map(compiled)];
+    : [
+        join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'),
+        ...(counts ? ['--tap'] : []),
+        ...args.filter((arg) => arg !== '--browser').map(compiled),
+      ];
   const tests = spawn(process.execPath, program, {
     cwd: ROOT,
     env: {
       ...process.env,
       TEST_SERVERS: JSON.stringify(servers),
+      TEST_SUITE: args.includes('--browser') ? 'browser' : '',
       NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --enable-source-maps`.trim(),
     },
     stdio: ['inherit', counts ? 'pipe' : 'inherit', 'inherit'],

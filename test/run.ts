@@ -1,6 +1,7 @@
 /**
  * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture, torture.js), and stops and deletes the servers, whatever happened.
+ * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, ava on the tests that need
+ * Chromium), and stops and deletes the servers, whatever happened.
  *
  *     npm test                                      all
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
@@ -21,6 +22,9 @@ import pg from 'pg';
 import { EmbeddedPostgresError, findBinaries, startEmbedded, type EmbeddedPostgres } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { relayBackends, type ServerName } from './support/database.js';
+
+/** Suites that are programs of their own: each is dist/test/NAME.js. */
+const PROGRAMS = ['torture', 'fuzz'] as const;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -55,7 +59,7 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(args: string[]): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-test-'));
   const started: EmbeddedPostgres[] = [];
-  const counts = process.env['CI_COUNTS'] === '1' && !args.includes('--torture');
+  const counts = process.env['CI_COUNTS'] === '1' && programIn(args) === undefined;
   try {
     const starts = await Promise.allSettled([
       startServer(folder, 'newest', undefined, started),
@@ -120,14 +124,20 @@ async function startServer(
 }
 
 async function runTests(args: string[], servers: Record<ServerName, string>, counts: boolean): Promise<Outcome> {
-  const program = args.includes('--torture')
-    ? [join(ROOT, 'dist/test/torture.js'), ...args.filter((arg) => arg !== '--torture')]
-    : [join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'), ...(counts ? ['--tap'] : []), ...args.map(compiled)];
+  const name = programIn(args);
+  const program = name
+    ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
+    : [
+        join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'),
+        ...(counts ? ['--tap'] : []),
+        ...args.filter((arg) => arg !== '--browser').map(compiled),
+      ];
   const tests = spawn(process.execPath, program, {
     cwd: ROOT,
     env: {
       ...process.env,
       TEST_SERVERS: JSON.stringify(servers),
+      TEST_SUITE: args.includes('--browser') ? 'browser' : '',
       NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --enable-source-maps`.trim(),
     },
     stdio: ['inherit', counts ? 'pipe' : 'inherit', 'inherit'],
@@ -145,6 +155,10 @@ async function runTests(args: string[], servers: Record<ServerName, string>, cou
   }
   const [code] = (await once(tests, 'close')) as [number | null];
   return { code: code ?? 1, passed, failed };
+}
+
+function programIn(args: string[]): (typeof PROGRAMS)[number] | undefined {
+  return PROGRAMS.find((name) => args.includes(`--${name}`));
 }
 
 function compiled(arg: string): string {

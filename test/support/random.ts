@@ -14,13 +14,13 @@ export interface Random {
   sample<T>(items: readonly T[], count: number): T[];
 }
 
-/** The seed in the environment variable SEED, to repeat a run; else a new one. */
-export function seedFromEnvironment(): number {
-  const text = process.env['SEED'];
+/** The seed in an environment variable, to repeat a run; else a new one. */
+export function seedFromEnvironment(name = 'SEED'): number {
+  const text = process.env[name];
   if (text === undefined || text === '') return Math.floor(Math.random() * 2 ** 32);
   const seed = Number(text);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) {
-    throw new RangeError(`SEED=${text}: expected a whole number from 0 to ${2 ** 32 - 1}`);
+    throw new RangeError(`${name}=${text}: expected a whole number from 0 to ${2 ** 32 - 1}`);
   }
   return seed;
 }

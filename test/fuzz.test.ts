@@ -1,0 +1,21 @@
+import test from 'ava';
+import { createDatabase } from './support/database.js';
+import { describeFuzz, runFuzz } from './support/fuzz.js';
+import { seedFromEnvironment } from './support/random.js';
+
+/** The long run is `npm run fuzz`. */
+const REQUESTS = { rights: 1_200, limits: 800 } as const;
+
+for (const scene of ['rights', 'limits'] as const) {
+  test.serial(
+    `R8: random requests against low or high limits harm nothing, tell nothing, leave nothing: ${scene}`,
+    async (t) => {
+      const seed = seedFromEnvironment('FUZZ_SEED');
+      const figures = await runFuzz(t, { seed, requests: REQUESTS[scene], database: await createDatabase(t), scene });
+      t.log(describeFuzz(figures));
+      t.deepEqual(figures.violations, [], `FUZZ_SEED=${seed} repeats the choices of this run`);
+      // A run in which little happened proves little.
+      t.true(figures.streams > 80 && figures.events > 500, describeFuzz(figures));
+    },
+  );
+}

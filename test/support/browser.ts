@@ -1,0 +1,123 @@
+/**
+ * Chromium, and the pages that it opens. A page listens with `EventSource` and keeps what it sees; tests read that.
+ */
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { ExecutionContext } from 'ava';
+import { chromium, type Browser, type Page } from 'playwright-core';
+
+/** Chromium, or what is built from it. */
+const PATHS = ['/usr/bin/chromium', '/usr/bin/google-chrome'] as const;
+
+/** What a page has seen of its `EventSource`. */
+export interface Seen {
+  /** Events without a name, as they came. */
+  readonly events: readonly { readonly id: string; readonly data: string }[];
+  /** Names and data of control events. */
+  readonly controls: readonly { readonly name: string; readonly data: string }[];
+  /** Answers with status 200. */
+  readonly opens: number;
+  /** `readyState` at each error: 0 when it comes back by itself, 2 when it has given up. */
+  readonly errors: readonly number[];
+  readonly readyState: number;
+}
+
+export const CLOSED = 2;
+
+const PAGE = `<!doctype html>
+<meta charset="utf-8">
+<title>page</title>
+<script>
+  const seen = { events: [], controls: [], opens: 0, errors: [], readyState: 0 };
+  let source;
+  function listen(url, withCredentials) {
+    source = new EventSource(url, { withCredentials });
+    const note = () => (seen.readyState = source.readyState);
+    source.onmessage = ({ lastEventId, data }) => seen.events.push({ id: lastEventId, data });
+    source.onopen = () => { seen.opens += 1; note(); };
+    source.onerror = () => { note(); seen.errors.push(source.readyState); };
+    for (const name of ['stream-open', 'stream-reset', 'stream-error']) {
+      source.addEventListener(name, ({ data }) => seen.controls.push({ name, data }));
+    }
+  }
+</script>
+`;
+
+export interface Pages {
+  readonly origin: string;
+}
+
+/**
+ * Serves the page at every path of an origin of its own. `/set?token=…` gives the browser the token in a cookie that
+ * scripts cannot read, and `/drop` takes it away; cookies go by host, so all such origins share them.
+ */
+export async function startPages(t: Pick<ExecutionContext, 'teardown'>): Promise<Pages> {
+  const server = createServer((request, response) => {
+    const url = new URL(request.url ?? '/', 'http://page');
+    const cookie = (value: string, seconds: number) =>
+      response.setHeader('Set-Cookie', `outbox_token=${value}; HttpOnly; SameSite=Lax; Path=/; Max-Age=${seconds}`);
+    if (url.pathname === '/set') cookie(url.searchParams.get('token') ?? '', 3600);
+    if (url.pathname === '/drop') cookie('', 0);
+    response.setHeader('Content-Type', 'text/html; charset=utf-8');
+    response.end(PAGE);
+  });
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+/** @throws Error when there is no Chromium. */
+export function launchBrowser(): Promise<Browser> {
+  const given = process.env['CHROMIUM_PATH'];
+  const executablePath = given ?? PATHS.find((path) => existsSync(path));
+  if (executablePath === undefined) {
+    throw new Error('There is no Chromium: run "apt-get install chromium", or say where it is with CHROMIUM_PATH.');
+  }
+  // Its sandbox refuses to run as root, as containers do; all that it opens here is ours.
+  return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] });
+}
+
+export interface OpenPage {
+  readonly page: Page;
+  /** Makes the page listen. */
+  listen(url: string, withCredentials?: boolean): Promise<void>;
+  seen(): Promise<Seen>;
+  /** Resolves when the expression holds in the page, where `seen` is a `Seen`. */
+  until(expression: string): Promise<Seen>;
+  /** Resolves when so many events have come. */
+  untilEvents(count: number): Promise<Seen>;
+}
+
+/** Opens a page in a profile of its own. */
+export async function openPage(
+  t: Pick<ExecutionContext, 'teardown'>,
+  browser: Browser,
+  url: string,
+): Promise<OpenPage> {
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const page = await context.newPage();
+  await page.goto(url);
+  const seen = () => page.evaluate<Seen>('seen');
+  const until = async (expression: string) => {
+    try {
+      await page.waitForFunction(expression, undefined, { timeout: 20_000 });
+    } catch (error) {
+      throw new Error(`${expression} never held: ${JSON.stringify(await seen())}`, { cause: error });
+    }
+    return seen();
+  };
+  return {
+    page,
+    listen: async (address, withCredentials = false) => {
+      await page.evaluate(`listen(${JSON.stringify(address)}, ${String(withCredentials)})`);
+    },
+    seen,
+    until,
+    untilEvents: (count) => until(`seen.events.length >= ${count}`),
+  };
+}

@@ -75,7 +75,15 @@ async function openBare(url: string): Promise<Party> {
     };
     previous = previous.then(() => client.query(row)).then(() => arrived?.(performance.now()));
   });
-  return { next: () => new Promise((resolve) => (arrived = resolve)), close: () => client.end() };
+  return {
+    next: () => new Promise((resolve) => (arrived = resolve)),
+    async close() {
+      // What the others' turns have rung may still be under way.
+      client.removeAllListeners('notification');
+      await previous;
+      await client.end();
+    },
+  };
 }
 
 async function openRelay(url: string): Promise<Party> {

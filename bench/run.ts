@@ -6,9 +6,13 @@ import os from 'node:os';
 import path from 'node:path';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
+import { measureAccess } from './access.js';
 import { measureLatency } from './latency.js';
 
 const ROUNDS = 40;
+const ACCESS_ROUNDS = 15;
+/** What a token may add to a connection, in CPU milliseconds of the relay. */
+const TOKEN_BAR = 0.2;
 
 const folder = await mkdtemp(path.join(os.tmpdir(), 'outbox-bench-'));
 const server = await startEmbedded({ dataDirectory: path.join(folder, 'data') });
@@ -21,6 +25,15 @@ try {
   console.log(`  LISTEN + SELECT ${ms(bare.p50)} ${ms(bare.p99)}`);
   console.log(`  relay           ${ms(relay.p50)} ${ms(relay.p99)}`);
   console.log(`  ratio           ${ms(relay.p50 / bare.p50)} ${ms(relay.p99 / bare.p99)}`);
+
+  const access = await measureAccess(server.url, ACCESS_ROUNDS);
+  console.log(
+    `\nCPU of the relay for a connection, ${access.rounds} rounds of ${access.connections} each (ms, medians)`,
+  );
+  console.log(`  public channel  ${ms(access.anonymous)}`);
+  console.log(`  HS256 token     ${ms(access.token)}`);
+  console.log(`  ratio           ${ms(access.token / access.anonymous)}`);
+  console.log(`  difference      ${ms(access.difference)}   bar: below ${TOKEN_BAR}`);
 } finally {
   await server.stop();
   await rm(folder, { recursive: true, force: true });

@@ -15,22 +15,29 @@ const SHARE = 16;
 export interface Budget {
   /** Size of the next page, in bytes. */
   pageBytes(): number;
-  /** Counts a page that waits on a socket, until the function that is returned is called. */
-  hold(bytes: number): () => void;
+  /** Counts a page that waits on a socket, once however many wait for it, until each has called what it was returned. */
+  hold(page: Buffer): () => void;
   /** Bytes that wait now. */
   readonly heldBytes: number;
 }
 
 export function createBudget(limitBytes: number): Budget {
   let held = 0;
+  /** How many sockets each page waits on: readers that share a read share its buffer. */
+  const holders = new Map<Buffer, number>();
   return {
     pageBytes: () => Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / SHARE))),
-    hold(bytes) {
-      held += bytes;
+    hold(page) {
+      const others = holders.get(page) ?? 0;
+      holders.set(page, others + 1);
+      if (others === 0) held += page.length;
       let released = false;
       return () => {
-        if (!released) held -= bytes;
+        if (released) return;
         released = true;
+        const left = (holders.get(page) ?? 0) - 1;
+        if (left > 0) holders.set(page, left);
+        else if (holders.delete(page)) held -= page.length;
       };
     },
     get heldBytes() {

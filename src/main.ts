@@ -148,6 +148,7 @@ async function run(): Promise<void> {
   // Heard from the first moment: a signal during start-up must not leave a database server behind.
   const stopped = cluster.isWorker ? toldToStop() : stopSignal(logger);
   const stops: (() => Promise<void>)[] = [];
+  let streams: (() => number) | undefined;
   try {
     if (config.databaseUrl && config.workers > 1 && cluster.isPrimary) {
       await check(config);
@@ -155,10 +156,11 @@ async function run(): Promise<void> {
     } else {
       const relay = config.databaseUrl ? await runOn(config, logger) : await runDemo(config, logger, stops);
       stops.push(relay.stop);
+      streams = () => relay.streams;
       tellServing();
     }
     const signal = await stopped;
-    logger.info({ signal }, 'stopping');
+    logger.info({ signal, ...(streams ? { streams: streams() } : {}) }, 'stopping');
   } finally {
     const deadline = setTimeout(() => process.exit(1), (config.shutdownSeconds + 5) * 1000);
     deadline.unref();

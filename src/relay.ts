@@ -20,17 +20,21 @@ import { createLog, type Log } from './log.js';
 import { createMetrics, serveMetrics } from './metrics.js';
 import { createOutbox, notify, notifyQueueUsage } from './outbox.js';
 import { warnOfExcessRights } from './roles.js';
-import { createStreams } from './stream.js';
+import { createStreams, type StreamStates } from './stream.js';
 import { startTail } from './tail.js';
 
 export interface Relay {
   /** Where it is served, without a path. */
   readonly url: string;
+  /** Where its metrics are, if they have a port of their own. */
+  readonly metricsUrl: string | undefined;
   /** Why it can't deliver now, in words; empty when it can. */
   notReady(): string[];
   readonly log: Log;
   /** Streams that are open. */
   readonly streams: number;
+  /** How many of them are live, catching up, or stalled. */
+  byState(): StreamStates;
   /** Bytes of replay pages that clients have not taken yet. */
   readonly waitingBytes: number;
   /** Stops accepting, ends the streams, closes the database. Safe to call twice. */
@@ -173,10 +177,12 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       queueUsage: () => notifyQueueUsage(live.db),
     });
     const hasOwnMetrics = config.workers === 1;
+    let metricsUrl: string | undefined;
     if (hasOwnMetrics && config.metricsPort !== undefined) {
       const served = await serveMetrics(metrics, { host: config.host, port: config.metricsPort });
       stops.push(served.close);
-      logger.info({ url: served.url }, 'metrics');
+      metricsUrl = served.url;
+      logger.info({ url: metricsUrl }, 'metrics');
     }
 
     const notReady = () => [
@@ -209,11 +215,13 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     let stopping: Promise<void> | undefined;
     return {
       url: server.url,
+      metricsUrl,
       notReady,
       log,
       get streams() {
         return streams.count;
       },
+      byState: streams.byState,
       get waitingBytes() {
         return budget.heldBytes;
       },

@@ -46,13 +46,19 @@ export interface Streams {
   readonly count: number;
   readonly totals: Readonly<StreamTotals>;
   /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
-  byState(): { live: number; catchingUp: number; stalled: number };
+  byState(): StreamStates;
   /** Takes over a socket on which the response's headers have been sent. */
   open(socket: Socket, request: StreamRequest): void;
   /** Whether the socket is a stream: whatever else arrives on it must not be answered. */
   has(socket: Socket): boolean;
   /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
   close(deadlineMs: number): Promise<void>;
+}
+
+export interface StreamStates {
+  readonly live: number;
+  readonly catchingUp: number;
+  readonly stalled: number;
 }
 
 export interface StreamsOptions {

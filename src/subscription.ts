@@ -107,7 +107,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** The page stays in memory until the client takes it. */
   function block(frames: Buffer): void {
     state = 'blocked';
-    release = budget.hold(frames.length);
+    release = budget.hold(frames);
   }
 
   function readHistory(): void {

@@ -81,13 +81,14 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
           { text: () => aggregated.clusterMetrics(), contentType: aggregated.contentType },
           { host, port: metricsPort },
         );
+  if (metrics) logger.info({ url: metrics.url }, 'metrics');
   try {
     await Promise.all(Array.from({ length: count }, fork));
   } catch (error) {
     await stop();
     throw error;
   }
-  logger.info({ workers: count, ...(metrics ? { metrics: metrics.url } : {}) }, 'all workers serve');
+  logger.info({ workers: count }, 'all workers serve');
   return { stop };
 }
 

@@ -90,6 +90,10 @@ test.serial(
         mostConnections = Math.max(mostConnections, found[0]?.count ?? 0);
       }
     })();
+    t.teardown(() => {
+      over.abort();
+      return watched;
+    });
 
     const streams: TestStream[] = [];
     for (let opened = 0; opened < crowd; opened += 1) {
@@ -97,6 +101,7 @@ test.serial(
       stream.pause();
       streams.push(stream);
     }
+    while (relay.byState().stalled < crowd) await delay(POLL_MS);
     const held = await stalled();
     t.true(held > crowd * 100, 'they are not stalled');
     t.true(held <= 2 * MEBIBYTE + crowd * (SMALLEST_PAGE + LARGEST_FRAME), `${held} bytes wait on sockets`);

@@ -39,6 +39,7 @@ test('connections are counted by state, events and bytes as they are written', a
   await database.query(
     "INSERT INTO outbox (channel, data) SELECT 'long', to_jsonb(repeat(md5(n::text), 300)) FROM generate_series(1, 2000) AS n",
   );
+  await until('tail_lag_positions', (lag) => lag === 0);
   const live = await openStream(t, `${url}/events/a`);
   await live.until(({ event }) => event === 'stream-open');
   const stuck = openRaw(t, url, 'GET /events/long?last_event_id=earliest HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -119,10 +120,9 @@ test('event-loop delay and memory are there, under the names of the Node client'
 
 test('METRICS_PORT has them alone, and PORT no longer', async (t) => {
   const database = await createDatabase(t);
-  const [port] = [String(20_000 + Math.floor(Math.random() * 10_000))];
-  const relay = await startTestRelay(t, database.url, { METRICS_PORT: port });
+  const relay = await startTestRelay(t, database.url, { METRICS_PORT: '0' });
   t.is((await request(relay.url, '/metrics')).status, 404);
-  const metrics = `http://127.0.0.1:${port}`;
+  const metrics = relay.metricsUrl ?? '';
   t.is((await request(metrics, '/metrics')).status, 200);
   t.is((await request(metrics, '/events/a')).status, 404);
 });

@@ -26,7 +26,7 @@ const WILD_MS = 1_500;
 /** How long a client whose right ends soon stays, in milliseconds: longer than any such right, and than it takes to end. */
 const STAY_MS = 6_000;
 /** Beyond the relay's time for a request to arrive. */
-const DAWDLE_MS = 1_500;
+const DAWDLE_MS = 2_500;
 
 /** What follows a request on its connection without being asked for. */
 const MORE = [

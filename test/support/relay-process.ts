@@ -14,6 +14,8 @@ const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 export interface RelayProcess {
   /** The same after every restart. */
   readonly url: string;
+  /** Where its metrics are, if they have a port of their own. */
+  readonly metricsUrl: string | undefined;
   /** Ends the process and resolves when it is gone: with its exit code, or the signal that ended it. */
   end(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | string | null>;
   /** Process ids of its workers, where it has some. */
@@ -30,6 +32,7 @@ export async function startRelayProcess(
 ): Promise<RelayProcess> {
   let child: ChildProcess | undefined;
   let url: string | undefined;
+  let metricsUrl: string | undefined;
 
   async function start(): Promise<void> {
     const starting = spawn(process.execPath, [MAIN], {
@@ -52,6 +55,7 @@ export async function startRelayProcess(
       );
       createInterface(starting.stdout).on('line', (line) => {
         const entry = JSON.parse(line) as { msg?: string; url?: string };
+        if (entry.msg === 'metrics') metricsUrl = entry.url;
         if (entry.msg === 'listening' && entry.url !== undefined) resolve(entry.url);
       });
     });
@@ -74,5 +78,5 @@ export async function startRelayProcess(
 
   t.teardown(() => end('SIGKILL'));
   await start();
-  return { url: url ?? '', end, workers, start };
+  return { url: url ?? '', metricsUrl, end, workers, start };
 }

@@ -78,12 +78,14 @@ async function turn(relay: ObservedRelay, headers: (n: number) => http.OutgoingH
     requests.push(...(await Promise.all(some)));
   }
   for (const request of requests) request.destroy();
-  let after = await relay.measure();
-  while (after.sockets > before.sockets) {
-    await delay(POLL_MS);
-    after = await relay.measure();
-  }
-  return after.cpu - before.cpu;
+  while ((await streamsOf(relay)) > 0) await delay(POLL_MS);
+  return (await relay.measure()).cpu - before.cpu;
+}
+
+async function streamsOf(relay: ObservedRelay): Promise<number> {
+  const text = await (await fetch(`${relay.url}/metrics`)).text();
+  const states = text.matchAll(/^outbox_relay_connections\{.*\} (\d+)$/gm);
+  return [...states].reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
 /** Resolves when the stream's first frames have come. */

@@ -6,9 +6,17 @@
  *
  * Source: RFC 7519 (JWT), RFC 8725 (its best practices), RFC 7517 (JWK set).
  */
-import { createPublicKey, createSecretKey, type KeyObject } from 'node:crypto';
+import { createPublicKey, createSecretKey, webcrypto, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createRemoteJWKSet, errors, jwtVerify, SignJWT, type JWTPayload, type JWTVerifyOptions } from 'jose';
+import {
+  createRemoteJWKSet,
+  errors,
+  jwtVerify,
+  SignJWT,
+  type JWTHeaderParameters,
+  type JWTPayload,
+  type JWTVerifyOptions,
+} from 'jose';
 import type { Logger } from 'pino';
 import { ChannelError, interestIn, type Interest } from './channels.js';
 import { RequestError } from './request-error.js';
@@ -164,10 +172,25 @@ type Check = (token: string) => Promise<JWTPayload>;
 function createCheck(options: TokenOptions, checks: JWTVerifyOptions, logger: Logger): Check {
   const { secret, publicKey, keySetUrl } = options;
   if (keySetUrl !== undefined) return createKeySetCheck(keySetUrl, checks, logger);
-  const key = secret ?? publicKey;
-  if (key === undefined) throw new TypeError('tokens need a key');
-  const algorithms = key === secret ? SECRET_ALGORITHMS : algorithmsOf(key);
-  return async (token) => (await jwtVerify(token, key, { ...checks, algorithms })).payload;
+  if (secret !== undefined) return createSecretCheck(secret, checks);
+  if (publicKey === undefined) throw new TypeError('tokens need a key');
+  const algorithms = algorithmsOf(publicKey);
+  return async (token) => (await jwtVerify(token, publicKey, { ...checks, algorithms })).payload;
+}
+
+/** The secret is imported once for each algorithm; given as it is, it would be with each token, which costs as much again. */
+function createSecretCheck(secret: KeyObject, checks: JWTVerifyOptions): Check {
+  const keys = new Map<string, Promise<webcrypto.CryptoKey>>();
+  function keyFor({ alg }: JWTHeaderParameters): Promise<webcrypto.CryptoKey> {
+    const hash = alg.replace('HS', 'SHA-');
+    const known = keys.get(hash);
+    if (known) return known;
+    const key = webcrypto.subtle.importKey('raw', secret.export(), { name: 'HMAC', hash }, false, ['verify']);
+    keys.set(hash, key);
+    return key;
+  }
+  // jose asks for the key only after it has seen that the algorithm is one of these.
+  return async (token) => (await jwtVerify(token, keyFor, { ...checks, algorithms: SECRET_ALGORITHMS })).payload;
 }
 
 /**

@@ -153,7 +153,8 @@ async function runTests(args: string[], servers: Record<ServerName, string>, cou
       if (what === 'fail') failed = Number(number);
     });
   }
-  const [code] = (await once(tests, 'close')) as [number | null];
+  const [code, signal] = (await once(tests, 'close')) as [number | null, NodeJS.Signals | null];
+  if (counts && failed === 0 && code !== 0) console.error(`No test failed, yet the tests ended with ${signal ?? code}.`);
   return { code: code ?? 1, passed, failed };
 }
 

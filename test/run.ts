@@ -154,7 +154,8 @@ async function runTests(args: string[], servers: Record<ServerName, string>, cou
     });
   }
   const [code, signal] = (await once(tests, 'close')) as [number | null, NodeJS.Signals | null];
-  if (counts && failed === 0 && code !== 0) console.error(`No test failed, yet the tests ended with ${signal ?? code}.`);
+  if (counts && failed === 0 && code !== 0)
+    console.error(`No test failed, yet the tests ended with ${signal ?? code}.`);
   return { code: code ?? 1, passed, failed };
 }
 

@@ -4,7 +4,7 @@ import type { Browser } from 'playwright-core';
 import { CLOSED, launchBrowser, openPage, startPages, type Seen } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { sign } from '../support/fuzz-truth.js';
-import { startGate } from '../support/gate.js';
+import { startProxy } from '../support/proxy.js';
 import type { Environment } from '../support/relay.js';
 import { startRelayProcess } from '../support/relay-process.js';
 import { openStream, type TestStream } from '../support/stream.js';
@@ -68,20 +68,20 @@ async function takePlace(t: ExecutionContext, url: string): Promise<TestStream> 
 test.serial('an EventSource that is sent away over a limit comes back by itself, and misses nothing', async (t) => {
   const env = { MAX_CONNECTIONS_PER_ADDRESS: '1', TRUST_PROXY: '0' };
   const { relay, pages, published, publish } = await setUp(t, env);
-  const gate = await startGate(t, relay.url);
+  const proxy = await startProxy(t, relay.url);
   const { page, listen, until, untilEvents } = await openPage(t, browser, pages.origin);
-  await listen(`${gate.url}/events/orders`);
+  await listen(`${proxy.url}/events/orders`);
   await until('seen.controls.length === 1');
   await publish('before 1', 'before 2');
   await untilEvents(2);
 
-  gate.shut();
+  proxy.refuse();
   const holder = await takePlace(t, relay.url);
   await publish('while cut off');
   const statuses: number[] = [];
   page.on('response', (response) => statuses.push(response.status()));
   const { opens } = await until('seen.errors.length > 0');
-  gate.open();
+  proxy.heal();
   // Each refusal is a 200 that ends.
   await until(`seen.opens >= ${opens + 2}`);
   await publish('while refused');
@@ -114,11 +114,12 @@ test.serial('a page of an allowed origin reads with a cookie that it cannot see;
   t.deepEqual((await without.until(`seen.readyState === ${CLOSED}`)).errors, [CLOSED]);
 
   // The cookie is of the same site, so the browser sends it along from here, too.
-  const gate = await startGate(t, relay.url);
+  let sent = '';
+  const proxy = await startProxy(t, relay.url, { onSent: (chunk) => (sent += chunk.toString('latin1')) });
   const elsewhere = await openPage(t, browser, `${foreign.origin}/set?token=${tokenFor(60)}`);
-  await elsewhere.listen(`${gate.url}/events/orders`, true);
+  await elsewhere.listen(`${proxy.url}/events/orders`, true);
   const seen = await elsewhere.until(`seen.readyState === ${CLOSED}`);
-  t.regex(gate.sent, /^Cookie: outbox_token=/im);
+  t.regex(sent, /^Cookie: outbox_token=/im);
   t.like(seen, { events: [], controls: [], opens: 0, errors: [CLOSED] });
 });
 

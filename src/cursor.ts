@@ -1,6 +1,7 @@
 /**
  * The cursor that a request brings: where it may stand, which one counts, and what it comes to.
  */
+import type { History } from './history.js';
 import type { Cursor, Log } from './log.js';
 import type { Source } from './outbox.js';
 
@@ -46,7 +47,7 @@ export function requestedCursor(header: string | undefined, query: URLSearchPara
  *
  * @throws what the database throws.
  */
-export async function resolve(request: CursorRequest, log: Log, source: Source): Promise<Resolved> {
+export async function resolve(request: CursorRequest, log: Log, history: History, source: Source): Promise<Resolved> {
   switch (request.kind) {
     case 'now':
       return log.head;
@@ -58,7 +59,7 @@ export async function resolve(request: CursorRequest, log: Log, source: Source):
       const { id } = request;
       const position = log.positionOf(id);
       if (position !== undefined) return { position, id };
-      const place = await source.placeOf(id);
+      const place = await history.placeOf(id);
       if (typeof place === 'object') return { position: place.position, id };
       const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
       return { ...log.head, reset: { reason: place, lastEventId } };

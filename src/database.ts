@@ -6,6 +6,7 @@
  * such error turns names off for that pool, and the statement is sent again without one.
  */
 import { createHash } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
@@ -25,6 +26,8 @@ export interface Tables {
 
 export interface Database {
   readonly db: Kysely<Tables>;
+  /** Drops all connections, which are believed to be dead: what runs on them fails at once, and the next query connects anew. */
+  drop(): void;
   /** Closes all connections, once the queries that are running have ended. */
   close(): Promise<void>;
 }
@@ -35,8 +38,16 @@ export interface DatabaseOptions {
   readonly applicationName: string;
   /** Most connections at a time; further reads wait their turn, first come, first served. */
   readonly connections: number;
-  /** A query that has had no answer for so long fails, and its connection is dropped. */
+  /**
+   * A query that has had no answer for so long fails, and its connection is dropped: it may be dead, of which nobody tells.
+   * Or the database is slow, so each time the next may take twice as long, up to `longestTimeoutSeconds` (default: the same).
+   */
   readonly timeoutSeconds: number;
+  readonly longestTimeoutSeconds?: number;
+  /** Keeps connections that are idle. Default: false. */
+  readonly keepsIdle?: boolean;
+  /** Called whenever a connection has been opened, before anything is asked on it. */
+  readonly onConnected?: () => void;
   readonly log: Logger;
 }
 
@@ -50,7 +61,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     application_name: options.applicationName,
     max: options.connections,
     connectionTimeoutMillis: options.timeoutSeconds * 1000,
-    query_timeout: options.timeoutSeconds * 1000,
+    ...(options.keepsIdle ? { idleTimeoutMillis: 0 } : {}),
     // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in node-postgres).
     keepAlive: true,
   });
@@ -58,15 +69,25 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
   // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
-  pool.on('connect', (client) => client.on('error', () => undefined));
+  const sockets = new Set<Socket>();
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined);
+    const socket = socketOf(client);
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    options.onConnected?.();
+  });
 
   let named = true;
+  let timeout = options.timeoutSeconds;
 
   function prepared(client: pg.PoolClient): PostgresPoolClient {
     let broken = false;
     const run = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
-      const config = { text, values: [...values] };
-      return client.query(named ? { ...config, name: statementName(text) } : config);
+      const config = { text, values: [...values], query_timeout: timeout * 1000 };
+      const result = await client.query(named ? { ...config, name: statementName(text) } : config);
+      timeout = options.timeoutSeconds;
+      return result;
     };
     const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
       try {
@@ -81,6 +102,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         // No error of the server's own: the connection is dead, or its answer may still come and would be taken for the
         // next query's.
         if (code === undefined) broken = true;
+        if (isTimeout(error)) timeout = Math.min(timeout * 2, options.longestTimeoutSeconds ?? options.timeoutSeconds);
         throw error;
       }
     };
@@ -96,7 +118,23 @@ export function openDatabase(options: DatabaseOptions): Database {
       pool: { connect: async () => prepared(await pool.connect()), end: () => pool.end() },
     }),
   });
-  return { db, close: () => db.destroy() };
+  return {
+    db,
+    drop() {
+      for (const socket of sockets) socket.destroy();
+    },
+    close: () => db.destroy(),
+  };
+}
+
+/** The socket of a connection that is open, to be destroyed where its peer may never answer a farewell. */
+export function socketOf(client: pg.ClientBase): Socket {
+  return (client as unknown as { connection: { stream: Socket } }).connection.stream;
+}
+
+/** node-postgres has no code for it. */
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout';
 }
 
 /** Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. */

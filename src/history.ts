@@ -1,36 +1,77 @@
 /**
- * History: events that the window no longer holds, read from the table in pages, a bounded number at a time.
+ * History: what the window no longer holds, read from the table: events in pages, and where the cursors of returning
+ * clients stand. A bounded number of reads at a time.
  *
- * Reads wait their turn, first come, first served, so every replay moves on at the same pace and none starves. Readers that
- * ask for the same page share one read and one buffer. A read whose readers have all left is never made.
+ * Pages wait their turn, first come, first served, so every replay moves on at the same pace and none starves. After an
+ * outage thousands are back at once, so reads are shared: whoever wants what a page will probably hold waits for it, takes
+ * what follows their own cursor, and is from then on at one place with the others. Cursors are looked up together, those
+ * that arrive while a look-up is under way in the next. A page whose readers have all left is never read.
  */
+import { LRUCache } from 'lru-cache';
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
-import type { HistoryPage, Source } from './outbox.js';
+import type { Place, Source, TablePage } from './outbox.js';
+
+export interface HistoryPage {
+  /** The matching frames, in order; undefined where there are none. */
+  readonly frames: Buffer | undefined;
+  readonly events: number;
+  /** Position up to which everything that matches is in `frames`. */
+  readonly position: bigint;
+  /** Id of the last event in `frames`. */
+  readonly lastId: string | undefined;
+  /** Events after `after` have been deleted from the table, so nothing more can follow it exactly. */
+  readonly expired: boolean;
+  /** The memory that `frames` is part of, which others may share. */
+  readonly buffer: Buffer;
+}
 
 export interface History {
   /**
    * The next page after `after` for `interest`; see `Source.page`.
    *
    * @param isWanted whether the reader is still there; asked when the read's turn comes.
-   * @throws what the database throws.
+   * @throws what the source throws.
    */
   read(interest: Interest, after: bigint, head: bigint, isWanted: () => boolean): Promise<HistoryPage>;
-  /** Reads made, pages that others shared, and events read. */
-  readonly stats: { readonly reads: number; readonly shared: number; readonly events: number };
+  /** Where the event of an id stands. @throws what the source throws. */
+  placeOf(id: string): Promise<Place>;
+  /** Reads of pages, pages that others shared, events read, and look-ups of cursors. */
+  readonly stats: {
+    readonly reads: number;
+    readonly shared: number;
+    readonly events: number;
+    readonly lookups: number;
+  };
 }
 
-/** A page that was asked for and has not come yet. */
+/** A read that has been asked for and has not ended. */
 interface Read {
-  readonly page: Promise<HistoryPage>;
+  readonly after: bigint;
+  readonly pageFor: Promise<PageFor>;
   readonly wantedBy: (() => boolean)[];
 }
 
+/** What one read brought, for everybody whose cursor is in it. */
+type PageFor = (after: bigint) => HistoryPage;
+
+/** Most cursors in one look-up. */
+const MOST_LOOKED_UP = 1000;
+/** Of how many interests it is kept how far their pages reach. */
+const SPANS_KEPT = 1000;
+
+const NOTHING = Buffer.alloc(0);
+
 export function createHistory(source: Source, budget: Budget, { connections }: { connections: number }): History {
-  const reads = new Map<string, Read>();
+  /** By the interest's key. */
+  const reads = new Map<string, Set<Read>>();
+  /** How many positions the latest page of an interest reached over: the next will reach about as far. */
+  const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue: (() => void)[] = [];
   let running = 0;
-  const stats = { reads: 0, shared: 0, events: 0 };
+  const lookups = new Map<string, Lookup>();
+  let isLookingUp = false;
+  const stats = { reads: 0, shared: 0, events: 0, lookups: 0 };
 
   async function turn(): Promise<void> {
     if (running >= connections) await new Promise<void>((resolve) => queue.push(resolve));
@@ -44,42 +85,138 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
     else running -= 1;
   }
 
-  async function fetch(
-    interest: Interest,
-    after: bigint,
-    head: bigint,
-    wantedBy: Read['wantedBy'],
-  ): Promise<HistoryPage> {
+  async function fetch(interest: Interest, after: bigint, head: bigint, wantedBy: Read['wantedBy']): Promise<PageFor> {
     await turn();
     try {
-      if (!wantedBy.some((isWanted) => isWanted())) {
-        return { frames: undefined, events: 0, position: after, lastId: undefined, expired: false };
-      }
+      if (!wantedBy.some((isWanted) => isWanted())) return pageForEach({ events: [], position: after, floor: 0n });
       stats.reads += 1;
       // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
       const page = await source.page(interest, after, head, budget.pageBytes());
-      stats.events += page.events;
-      return page;
+      stats.events += page.events.length;
+      spans.set(interest.key, page.position - after);
+      return pageForEach(page);
     } finally {
       done();
     }
   }
 
-  return {
-    read(interest, after, head, isWanted) {
-      const key = `${after} ${interest.key}`;
-      const existing = reads.get(key);
-      if (existing) {
-        // Another's page ends at a head that was committed when it asked, which is as good as ours.
-        stats.shared += 1;
-        existing.wantedBy.push(isWanted);
-        return existing.page;
+  function begin(interest: Interest, after: bigint, head: bigint): Read {
+    const wantedBy: Read['wantedBy'] = [];
+    const pageFor = fetch(interest, after, head, wantedBy).finally(() => {
+      siblings.delete(read);
+      if (siblings.size === 0) reads.delete(interest.key);
+    });
+    const read: Read = { after, pageFor, wantedBy };
+    const siblings = reads.get(interest.key) ?? new Set();
+    reads.set(interest.key, siblings.add(read));
+    return read;
+  }
+
+  /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
+  function nearest(interest: Interest, after: bigint): Read | undefined {
+    let best: Read | undefined;
+    for (const read of reads.get(interest.key) ?? []) {
+      if (read.after <= after && (best === undefined || read.after > best.after)) best = read;
+    }
+    if (best === undefined || best.after === after) return best;
+    const span = spans.get(interest.key);
+    return span === undefined || after - best.after < span ? best : undefined;
+  }
+
+  async function lookUp(): Promise<void> {
+    isLookingUp = true;
+    while (lookups.size > 0) {
+      const batch = [...lookups].slice(0, MOST_LOOKED_UP);
+      for (const [id] of batch) lookups.delete(id);
+      stats.lookups += 1;
+      try {
+        const places = await source.placesOf(batch.map(([id]) => id));
+        batch.forEach(([, { resolve }], index) => resolve(places[index] ?? 'unknown'));
+      } catch (error) {
+        for (const [, { reject }] of batch) reject(error);
       }
-      const wantedBy = [isWanted];
-      const page = fetch(interest, after, head, wantedBy).finally(() => reads.delete(key));
-      reads.set(key, { page, wantedBy });
-      return page;
+    }
+    isLookingUp = false;
+  }
+
+  return {
+    async read(interest, after, head, isWanted) {
+      for (let read = nearest(interest, after); read; read = nearest(interest, after)) {
+        // Its page ends at a head that was committed when it was asked for, which is as good as ours.
+        read.wantedBy.push(isWanted);
+        const page = (await read.pageFor)(after);
+        // One that ends before us has nothing to tell us.
+        if (page.position > after || page.expired || !isWanted()) {
+          stats.shared += 1;
+          return page;
+        }
+      }
+      const own = begin(interest, after, head);
+      own.wantedBy.push(isWanted);
+      return (await own.pageFor)(after);
     },
+
+    placeOf(id) {
+      let lookup = lookups.get(id);
+      if (lookup === undefined) lookups.set(id, (lookup = createLookup()));
+      // A turn later: those who come back together arrive in one.
+      if (!isLookingUp) {
+        isLookingUp = true;
+        setImmediate(() => void lookUp());
+      }
+      return lookup.promise;
+    },
+
     stats,
   };
+}
+
+function pageForEach({ events, position, floor }: TablePage): PageFor {
+  const buffer = events.length === 0 ? NOTHING : Buffer.concat(events.map(({ frame }) => frame));
+  const lastId = events.at(-1)?.id;
+  /** Where each event begins in the buffer. */
+  let offsets: number[] | undefined;
+
+  function offsetOf(index: number): number {
+    if (offsets === undefined) {
+      let offset = 0;
+      offsets = events.map(({ frame }) => (offset += frame.length) - frame.length);
+    }
+    return offsets[index] ?? buffer.length;
+  }
+
+  return (after) => {
+    let index = 0;
+    for (let end = events.length; index < end;) {
+      const middle = (index + end) >>> 1;
+      if ((events[middle]?.position ?? 0n) <= after) index = middle + 1;
+      else end = middle;
+    }
+    const count = events.length - index;
+    return {
+      frames: count === 0 ? undefined : index === 0 ? buffer : buffer.subarray(offsetOf(index)),
+      events: count,
+      position: position > after ? position : after,
+      lastId: count === 0 ? undefined : lastId,
+      expired: floor > after,
+      buffer,
+    };
+  };
+}
+
+/** A cursor that somebody wants looked up. */
+interface Lookup {
+  readonly promise: Promise<Place>;
+  readonly resolve: (place: Place) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function createLookup(): Lookup {
+  let resolve: Lookup['resolve'] = () => undefined;
+  let reject: Lookup['reject'] = () => undefined;
+  const promise = new Promise<Place>((resolved, rejected) => {
+    resolve = resolved;
+    reject = rejected;
+  });
+  return { promise, resolve, reject };
 }

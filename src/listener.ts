@@ -8,8 +8,9 @@
  * | pausing     | waiting, with jitter, before the next attempt     | the pause ends (connecting)                  |
  * | stopped     | -                                                 | never                                        |
  *
- * Listening is not hearing: a pooler in transaction mode takes LISTEN and drops what is notified. So after every LISTEN the
- * listener has itself notified from another connection, and until that arrives, `onHearing` says that nothing does.
+ * Listening is not hearing: a pooler in transaction mode takes LISTEN and drops what is notified, or nearly all of it. So
+ * after every LISTEN, and whenever a heartbeat's time has passed in silence, the listener has itself notified from another
+ * connection; if that does not arrive, `onHearing` says that nothing does.
  *
  * Starting and recovering are one path: `onListening` is called after every LISTEN, the first included, so whoever relies
  * on notifications looks for what it missed. The session never opens a transaction: a listener that sits in one keeps
@@ -18,6 +19,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { socketOf } from './database.js';
 
 /** The channel that the migrations notify on. */
 const CHANNEL = 'outbox';
@@ -42,6 +44,8 @@ export interface ListenerOptions {
   /** Notifies the channel from another connection. @throws what the database throws. */
   notify(payload: string): Promise<void>;
   onListening(): void;
+  /** The session is dead: others to the same database that were open may be, too. */
+  onLost(): void;
   onNotification(payload: string): void;
   /** Notifications are found to arrive, or not to. */
   onHearing(hears: boolean): void;
@@ -52,14 +56,28 @@ const HEARING_TIMEOUT = 2000;
 
 const PROBE = 'probe:';
 
+/** A pooler lets a notification through by luck: who was found deaf has to hear so many heartbeats in a row. */
+const HEARD_IN_A_ROW = 3;
+
+/**
+ * Parts of the timeout after which a heartbeat goes out, and within which it has to be answered. A session that dies right
+ * after one is found dead after both; what is left is for the next to be up within the timeout.
+ */
+const HEARTBEAT_AFTER = 0.4;
+const HEARTBEAT_WITHIN = 0.4;
+
+/** Between attempts to connect, in milliseconds: doubled each time from the first to the last. */
 const PAUSE_FIRST = 100;
-const PAUSE_LAST = 5000;
+const PAUSE_LAST = 1000;
 
 /** @throws the connection's error, when the very first session can't be opened; after that it tries for ever. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { logger } = options;
   let stopped = false;
+  /** The session that listens. */
   let client: pg.Client | undefined;
+  /** One that does not yet. How it fails is for `connect` alone to say: it would be tried again twice, and those again. */
+  let opening: pg.Client | undefined;
   let heartbeat: NodeJS.Timeout | undefined;
   let retry: NodeJS.Timeout | undefined;
   let pause = PAUSE_FIRST;
@@ -68,18 +86,27 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   let toldDeaf = false;
   let losses = 0;
   let deadline: NodeJS.Timeout | undefined;
+  let heardSinceBeat = false;
+  /** How many heartbeats in a row have been heard. */
+  let heardInARow = 0;
 
   function setHearing(value: boolean): void {
-    clearTimeout(deadline);
     if (hears === value) return;
     hears = value;
     options.onHearing(value);
   }
 
   function onNotification(payload: string): void {
-    if (toldDeaf) logger.info('notifications arrive after all');
-    toldDeaf = false;
-    setHearing(true);
+    clearTimeout(deadline);
+    if (!heardSinceBeat) {
+      heardSinceBeat = true;
+      heardInARow += 1;
+      if (!toldDeaf || heardInARow >= HEARD_IN_A_ROW) {
+        if (toldDeaf) logger.info('notifications arrive after all');
+        toldDeaf = false;
+        setHearing(true);
+      }
+    }
     if (!payload.startsWith(PROBE)) options.onNotification(payload);
   }
 
@@ -91,12 +118,13 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       // The other connection has trouble of its own, which says nothing about this one. The next heartbeat tries again.
       return;
     }
-    if (session !== client || hears) return;
+    if (session !== client || heardSinceBeat) return;
     clearTimeout(deadline);
-    deadline = setTimeout(deaf, Math.min(HEARING_TIMEOUT, options.timeoutSeconds * 500));
+    deadline = setTimeout(deaf, Math.min(HEARING_TIMEOUT, options.timeoutSeconds * HEARTBEAT_AFTER * 1000));
   }
 
   function deaf(): void {
+    heardInARow = 0;
     setHearing(false);
     if (toldDeaf) return;
     toldDeaf = true;
@@ -111,8 +139,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       connectionString: options.url,
       application_name: options.applicationName,
       connectionTimeoutMillis: options.timeoutSeconds * 1000,
-      // A heartbeat goes out every half of the limit and has the other half to be answered.
-      query_timeout: (options.timeoutSeconds * 1000) / 2,
+      query_timeout: options.timeoutSeconds * HEARTBEAT_WITHIN * 1000,
       keepAlive: true,
     });
     session.on('error', (error) => lost(session, error));
@@ -120,7 +147,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     session.on('notification', (message) => {
       if (session === client) onNotification(message.payload ?? '');
     });
-    client = session;
+    opening = session;
     try {
       await session.connect();
       await session.query(`LISTEN ${CHANNEL}`);
@@ -129,12 +156,16 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       throw error;
     }
     if (stopped) return discard(session);
+    opening = undefined;
+    client = session;
     heartbeat = setInterval(
       () => {
         session.query('SELECT 1').catch((error: unknown) => lost(session, error));
-        if (!hears) void probe(session);
+        // Whatever has arrived since the last one shows as much.
+        if (!heardSinceBeat || toldDeaf) void probe(session);
+        heardSinceBeat = false;
       },
-      (options.timeoutSeconds * 1000) / 2,
+      options.timeoutSeconds * HEARTBEAT_AFTER * 1000,
     );
     if (trouble) logger.info('listening for notifications again');
     trouble = undefined;
@@ -148,7 +179,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (session !== client || stopped) return;
     losses += 1;
     discard(session);
+    clearTimeout(deadline);
+    heardSinceBeat = false;
+    heardInARow = 0;
     setHearing(false);
+    options.onLost();
     reconnect(error);
   }
 
@@ -163,10 +198,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 
   function discard(session: pg.Client): void {
     client = undefined;
+    opening = undefined;
     clearInterval(heartbeat);
     // `end` waits for a peer that may never answer; the socket need not.
     void session.end().catch(() => undefined);
-    (session as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+    socketOf(session).destroy();
   }
 
   await connect();
@@ -186,7 +222,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       clearTimeout(retry);
       clearTimeout(deadline);
       clearInterval(heartbeat);
-      const session = client;
+      const session = client ?? opening;
       client = undefined;
       await session?.end().catch(() => undefined);
     },

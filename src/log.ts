@@ -37,7 +37,19 @@ export interface Reader {
    * @param events how many are in it.
    */
   deliver(frames: Buffer, events: number): void;
+  /**
+   * Called while parked, which it no longer is then: the log has restarted, and what the reader has passed leads nowhere.
+   *
+   * @param passed what that was: the head until now.
+   */
+  restarted(reason: RestartReason, passed: Cursor): void;
 }
+
+/**
+ * Why a log has to begin anew: events after its head were deleted before it had read them, or the table turned out to be
+ * another than the one that it had read from.
+ */
+export type RestartReason = 'expired' | 'unknown';
 
 /** What `read` found. */
 export interface LogPage {
@@ -58,6 +70,8 @@ export interface Log {
   readonly size: { readonly bytes: number; readonly events: number };
   /** How often `read` was called. */
   readonly reads: number;
+  /** How often it restarted on another table: positions of different eras have nothing to do with each other. */
+  readonly era: number;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
@@ -71,10 +85,10 @@ export interface Log {
   /** Calls back as soon as the head has reached `position`; at once where it has. Returns a function that cancels. */
   whenReached(position: bigint, callback: () => void): () => void;
   /**
-   * Moves the head past events that were deleted before they were read: parked readers have passed them too. `to` must be
-   * above the head, with nothing left in the table in between.
+   * Drops all events and begins at `at`. Parked readers are told; whoever else reads finds out by `floor` where events
+   * have expired, and by `era` where positions no longer mean what they did.
    */
-  advance(to: Cursor): void;
+  restart(at: Cursor, reason: RestartReason): void;
   /** Drops all events up to `position`: the table's copy has been changed or deleted, so ours must not be sent again. */
   forget(position: bigint): void;
 }
@@ -92,7 +106,7 @@ interface Group {
 
 /** @param bytes bound of the window; the newest event stays whatever its size. */
 export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): Log {
-  const window = createQueue();
+  let window = createQueue();
   const byChannel = new Map<string, Queue>();
   const positions = new Map<string, bigint>();
   const groups = new Map<string, Group>();
@@ -105,6 +119,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   let floorId: string | undefined = start.id;
   let bytes = 0;
   let reads = 0;
+  let era = 0;
 
   function store(event: LogEvent): void {
     window.push(event);
@@ -128,9 +143,10 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     if (channel?.length === 0) byChannel.delete(event.channel);
   }
 
-  function reached(): void {
-    for (const waiter of waiting) {
-      if (waiter.position > head.position) continue;
+  /** @param all Of another table nobody can wait for a position. */
+  function reached(all = false): void {
+    for (const waiter of [...waiting]) {
+      if (!all && waiter.position > head.position) continue;
       waiting.delete(waiter);
       waiter.callback();
     }
@@ -235,9 +251,26 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return () => waiting.delete(waiter);
     },
 
-    advance(to) {
-      head = to;
-      reached();
+    get era() {
+      return era;
+    },
+
+    restart(at, reason) {
+      window = createQueue();
+      byChannel.clear();
+      positions.clear();
+      bytes = 0;
+      const passed = head;
+      head = at;
+      floor = at.position;
+      floorId = at.id;
+      if (reason === 'unknown') era += 1;
+      const parked = [...groups.values()].flatMap((group) => [...group.readers]);
+      groups.clear();
+      groupsByChannel.clear();
+      groupsByPrefix.clear();
+      for (const reader of parked) reader.restarted(reason, passed);
+      reached(reason === 'unknown');
     },
 
     forget(position) {

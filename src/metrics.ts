@@ -116,6 +116,7 @@ export function createMetrics(measured: Measured): Metrics {
   counters('resets', 'Cursors that could not be honoured, by reason.', 'reason', () => ({ ...totals.resets }));
   counter('history_reads', 'Pages read from the table for replays.', () => history.stats.reads);
   counter('history_reads_shared', 'Pages that a replay got from the read of another.', () => history.stats.shared);
+  counter('cursor_lookups', 'Reads of the table for cursors that were not in memory.', () => history.stats.lookups);
   counter('history_events', 'Events read from the table for replays.', () => history.stats.events);
   counters('window_reads', 'Reads by cursor: hit in memory, or miss, which goes to the table.', 'result', () => {
     const { reads, shared } = history.stats;
@@ -136,8 +137,8 @@ export function createMetrics(measured: Measured): Metrics {
   counter('listener_losses', 'Listening sessions that were lost.', () => listener.losses);
   gauge(
     'tail_lag_seconds',
-    'Since when the tail has not known that it has read all there is.',
-    () => (tail.trouble ? (Date.now() - tail.caughtUpAt) / 1000 : 0),
+    'For how long the tail has not read all there is, or not known whether it has.',
+    () => (tail.behindSince ? (Date.now() - tail.behindSince.getTime()) / 1000 : 0),
     'max',
   );
 

@@ -17,16 +17,14 @@ import { encodeEvent } from './sse.js';
  */
 export type Place = { readonly position: bigint } | 'expired' | 'unknown';
 
-export interface HistoryPage {
-  /** The matching frames, in order; undefined where there are none. */
-  readonly frames: Buffer | undefined;
-  readonly events: number;
-  /** Position up to which everything that matches is in `frames`. */
+/** What one read for a replay found. */
+export interface TablePage {
+  /** The matching events, in order. */
+  readonly events: readonly LogEvent[];
+  /** Position up to which everything that matches is in `events`. */
   readonly position: bigint;
-  /** Id of the last event in `frames`. */
-  readonly lastId: string | undefined;
-  /** Events after `after` have been deleted from the table, so nothing more can follow it exactly. */
-  readonly expired: boolean;
+  /** Position of the newest event that was deleted: what came before it can't be told any more. */
+  readonly floor: bigint;
 }
 
 /** An event as the tail reads it. */
@@ -35,25 +33,51 @@ export interface FreshEvent extends LogEvent {
   readonly createdAt: number;
 }
 
-/** What the log is fed from and history is read from. */
+/**
+ * What the log is fed from and history is read from.
+ *
+ * All reject with what the database throws, and with `StandbyError` where it is a standby: one may lag behind what was
+ * committed, and what is missing there would be skipped.
+ */
 export interface Source {
   /** The newest committed event; where all were pruned, the last that was. */
   head(): Promise<Cursor>;
   /** A cursor about `events` events, but no more than `bytes` of payload, before the head; never below the floor. */
   nearHead(limit: { events: number; bytes: number }): Promise<Cursor>;
-  /** The events that follow `after`, ascending: at most `PAGE_EVENTS`, or fewer that have about `PAGE_BYTES`. */
-  eventsAfter(after: bigint): Promise<{ events: FreshEvent[]; more: boolean }>;
+  /**
+   * The events that follow `after`, ascending: at most `PAGE_EVENTS`, or fewer that have about `PAGE_BYTES`; and the floor,
+   * above which they are complete.
+   */
+  eventsAfter(after: bigint): Promise<{ events: FreshEvent[]; more: boolean; floor: Cursor }>;
+  /**
+   * Whether the table is the one that was read up to `read`. It is another when it was restored to an earlier point, or when a
+   * replica took over that lacked the latest commits.
+   *
+   * @param createdAt that of the event at `read`, where it is known: restored, the table may give the same id out again.
+   */
+  holds(read: Cursor, createdAt: number | undefined): Promise<boolean>;
   /**
    * Matching events that follow `after`, about `bytes` of them. `head` is a position known to be committed: where nothing
    * else matches below it, the page ends there. Every page moves on, as long as `after < head`.
    */
-  page(interest: Interest, after: bigint, head: bigint, bytes: number): Promise<HistoryPage>;
-  /** Resolves an event id. */
-  placeOf(id: string): Promise<Place>;
+  page(interest: Interest, after: bigint, head: bigint, bytes: number): Promise<TablePage>;
+  /** Resolves event ids, each to its place in the same order. */
+  placesOf(ids: readonly string[]): Promise<Place[]>;
   /** The floor: the cursor after the last event that was deleted, before all that are retained since. */
   earliest(): Promise<Cursor>;
   /** The cursor before the first event, in commit order, that was created at `time` or later; undefined if none was. */
   since(time: Date): Promise<Cursor | undefined>;
+}
+
+/** The database is a standby. */
+export class StandbyError extends Error {
+  override readonly name = 'StandbyError';
+
+  constructor() {
+    super(
+      'the database is a standby, which may lag behind; waiting until it is promoted, or the address leads to the primary',
+    );
+  }
 }
 
 /** Bounds of one read by the tail. What is larger takes more reads. */
@@ -68,13 +92,15 @@ const SLICE = 20_000n;
 
 const LARGEST_ID = 2n ** 63n - 1n;
 
+/** When a row was inserted, in milliseconds since 1970. */
+const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double precision`;
+
 interface Row {
   id: string;
   position: string;
   channel: string;
   event: string;
   data: string;
-  /** Milliseconds since 1970. */
   created: number;
   /** Bytes of the rows before and up to this one. */
   through: string;
@@ -84,10 +110,12 @@ interface Row {
  * replays never delays live events. */
 export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Source {
   async function head(): Promise<Cursor> {
-    const { rows } = await sql<{ id: string; position: string }>`
-      (SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
-      UNION ALL SELECT id, position FROM outbox_floor
-      ORDER BY position DESC LIMIT 1`.execute(tail);
+    const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
+      SELECT id, position, pg_is_in_recovery() AS standby FROM (
+        (SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
+        UNION ALL SELECT id, position FROM outbox_floor
+      ) newest ORDER BY position DESC LIMIT 1`.execute(tail);
+    refuseStandby(rows[0]);
     return cursorOf(rows[0]);
   }
 
@@ -105,19 +133,32 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     },
 
     async eventsAfter(after) {
-      const { rows } = await sized(
+      const { rows, floor } = await sized(
         tail,
         sql`SELECT id, position, channel, event, data, created_at FROM outbox
             WHERE position > ${after} ORDER BY position LIMIT ${PAGE_EVENTS}`,
         PAGE_BYTES,
       );
-      const events = rows.map((row) => ({
-        ...cursorOf(row),
-        channel: row.channel,
-        createdAt: row.created,
-        frame: encodeEvent(row),
-      }));
-      return { events, more: isFull(rows, PAGE_EVENTS, PAGE_BYTES) };
+      return { events: rows.map(eventOf), more: isFull(rows, PAGE_EVENTS, PAGE_BYTES), floor };
+    },
+
+    async holds(read, createdAt) {
+      const { rows } = await sql<{
+        floorId: string;
+        floor: string;
+        id: string | null;
+        created: number | null;
+        standby: boolean;
+      }>`
+        SELECT floor.id AS "floorId", floor.position AS floor, outbox.id, ${CREATED} AS created, pg_is_in_recovery() AS standby
+        FROM outbox_floor floor LEFT JOIN outbox ON outbox.position = ${read.position}`.execute(tail);
+      const [found] = rows;
+      refuseStandby(found);
+      if (found === undefined) return false;
+      const floor = BigInt(found.floor);
+      // What the read had passed has been deleted since; that is for `floor` to tell.
+      if (floor > read.position || (floor === read.position && found.floorId === read.id)) return true;
+      return found.id === read.id && (createdAt === undefined || createdAt === found.created);
     },
 
     async page(interest, after, head, bytes) {
@@ -128,32 +169,43 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
         bytes,
       );
-      const last = rows.at(-1);
-      const lastPosition = BigInt(last?.position ?? after);
+      const lastPosition = BigInt(rows.at(-1)?.position ?? after);
       const looked = walked && after + SLICE < head ? after + SLICE : head;
       return {
-        frames: last && Buffer.concat(rows.map(encodeEvent)),
-        events: rows.length,
+        events: rows.map(eventOf),
         position: isFull(rows, limit, bytes) ? lastPosition : max(lastPosition, looked),
-        lastId: last?.id,
-        expired: floor > after,
+        floor: floor.position,
       };
     },
 
-    async placeOf(id) {
-      if (!/^(0|[1-9]\d{0,18})$/.test(id) || BigInt(id) > LARGEST_ID) return 'unknown';
-      const { rows } = await sql<{ row: string | null; floorId: string; floor: string; newest: string | null }>`
-        SELECT floor.id AS "floorId", floor.position AS floor,
-               (SELECT position FROM outbox WHERE id = ${id}) AS row,
-               (SELECT max(id) FROM outbox) AS newest
-        FROM outbox_floor floor`.execute(history);
-      const found = rows[0];
-      if (found === undefined) return 'unknown';
-      const floor = BigInt(found.floor);
-      if (found.floorId === id) return { position: floor };
-      if (found.row !== null) return BigInt(found.row) < floor ? 'expired' : { position: BigInt(found.row) };
-      // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
-      return BigInt(id) <= max(BigInt(found.floorId), BigInt(found.newest ?? 0)) ? 'expired' : 'unknown';
+    async placesOf(ids) {
+      const asked = ids.filter(isId);
+      const { rows } = await sql<{
+        floorId: string;
+        floor: string;
+        newest: string | null;
+        standby: boolean;
+        id: string | null;
+        position: string;
+      }>`
+        SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM outbox) AS newest,
+               pg_is_in_recovery() AS standby, outbox.id, outbox.position
+        FROM outbox_floor floor
+        LEFT JOIN outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(history);
+      const [first] = rows;
+      refuseStandby(first);
+      if (first === undefined) return ids.map(() => 'unknown');
+      const floor = BigInt(first.floor);
+      const newest = max(BigInt(first.floorId), BigInt(first.newest ?? 0));
+      const found = new Map(rows.map(({ id, position }) => [id, position]));
+      return ids.map((id) => {
+        if (!isId(id)) return 'unknown';
+        if (id === first.floorId) return { position: floor };
+        const position = found.get(id);
+        if (position !== undefined) return BigInt(position) < floor ? 'expired' : { position: BigInt(position) };
+        // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
+        return BigInt(id) <= newest ? 'expired' : 'unknown';
+      });
     },
 
     async earliest() {
@@ -225,10 +277,10 @@ async function sized(
   db: Kysely<Tables>,
   query: RawBuilder<unknown>,
   bytes: number,
-): Promise<{ rows: Row[]; floor: bigint }> {
-  const result = await sql<Row & { floor: string }>`
-    SELECT floor.position AS floor, page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through,
-      (extract(epoch FROM created_at) * 1000)::double precision AS created
+): Promise<{ rows: Row[]; floor: Cursor }> {
+  const result = await sql<Row & { floorId: string; floor: string; standby: boolean }>`
+    SELECT floor.id AS "floorId", floor.position AS floor, pg_is_in_recovery() AS standby,
+      page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through, ${CREATED} AS created
     FROM outbox_floor floor LEFT JOIN LATERAL (
       SELECT * FROM (
         SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))
@@ -238,14 +290,30 @@ async function sized(
       WHERE through - (${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0)) < ${bytes}
     ) page ON true
     ORDER BY page.position`.execute(db);
-  const floor = BigInt(result.rows[0]?.floor ?? 0);
+  const [first] = result.rows;
+  refuseStandby(first);
   // Without events there is one row, of the floor alone.
-  return { rows: result.rows.filter((row) => (row.id as string | null) !== null), floor };
+  return {
+    rows: result.rows.filter((row) => (row.id as string | null) !== null),
+    floor: cursorOf(first && { id: first.floorId, position: first.floor }),
+  };
 }
 
 /** Whether a read was cut by one of its bounds, so that more may follow. */
 function isFull(rows: readonly Row[], limit: number, bytes: number): boolean {
   return rows.length >= limit || Number(rows.at(-1)?.through ?? 0) >= bytes;
+}
+
+function refuseStandby(row: { standby: boolean } | undefined): void {
+  if (row?.standby) throw new StandbyError();
+}
+
+function isId(text: string): boolean {
+  return /^(0|[1-9]\d{0,18})$/.test(text) && BigInt(text) <= LARGEST_ID;
+}
+
+function eventOf(row: Row): FreshEvent {
+  return { ...cursorOf(row), channel: row.channel, createdAt: row.created, frame: encodeEvent(row) };
 }
 
 function cursorOf(row: { id: string; position: string } | undefined): Cursor {

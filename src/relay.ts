@@ -53,6 +53,9 @@ export interface RelayOptions {
 /** The window starts with so many of the newest events, so that clients which a restart cut off resume from memory. */
 const PRELOAD_EVENTS = 10_000;
 
+/** How long the tail may take to catch up, in milliseconds, before the relay is not ready: a large transaction takes a moment. */
+const BEHIND_GRACE = 2000;
+
 /**
  * Starts a relay on a migrated database.
  *
@@ -68,17 +71,24 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
   };
 
   try {
-    const shared = { timeoutSeconds: config.queryTimeoutSeconds, log: logger };
+    let onConnected: () => void = () => undefined;
     const live = openDatabase({
-      ...shared,
       url: listenDatabaseUrl,
       applicationName: 'outbox-relay tail',
       connections: 1,
-      timeoutSeconds: config.listenTimeoutSeconds,
+      // A dead connection is found within the limit; what is left of it is for the read on the next.
+      timeoutSeconds: config.listenTimeoutSeconds / 2,
+      longestTimeoutSeconds: Math.max(config.listenTimeoutSeconds, config.queryTimeoutSeconds),
+      // Connecting would delay the first event after a quiet time.
+      keepsIdle: true,
+      onConnected: () => onConnected(),
+      log: logger,
     });
     stops.push(live.close);
     const replays = openDatabase({
-      ...shared,
+      timeoutSeconds: Math.min(config.listenTimeoutSeconds, config.queryTimeoutSeconds),
+      longestTimeoutSeconds: config.queryTimeoutSeconds,
+      log: logger,
       url: databaseUrl,
       applicationName: 'outbox-relay history',
       connections: config.historyConnections,
@@ -104,12 +114,15 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       },
     });
     stops.push(tail.stop);
+    onConnected = tail.doubt;
 
     // While no notification arrives, nobody tells of redacted and deleted rows either, so none is kept.
     let poll: NodeJS.Timeout | undefined;
     stops.push(() => clearInterval(poll));
     function look(): void {
       log.forget(log.head.position);
+      // A pooler may have led us elsewhere without our connection having ended.
+      tail.doubt();
       tail.ring();
     }
 
@@ -128,7 +141,14 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
         // While nobody listened, a row may have been redacted or deleted without our hearing of it.
         if (listenedBefore) tail.forget(log.head.position);
         listenedBefore = true;
+        tail.doubt();
         tail.ring();
+      },
+      onLost() {
+        // Whatever killed the session, a machine that is gone or a firewall that forgets, has killed these as well, and would let
+        // what waits on them wait for the whole of its timeout.
+        live.drop();
+        replays.drop();
       },
       onNotification(payload) {
         const forgotten = /^forget:(\d{1,19})$/.exec(payload)?.[1];
@@ -162,6 +182,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       history,
       budget,
       heartbeat,
+      isCurrent: () => tail.trouble === undefined,
       onReadError: (error) => logger.debug({ err: error }, 'a read for one client failed; it is tried again'),
     });
 
@@ -188,6 +209,9 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const notReady = () => [
       ...(listener.trouble ? [`not listening since ${when(listener.trouble)}`] : []),
       ...(tail.trouble ? [`cannot read the outbox since ${when(tail.trouble)}`] : []),
+      ...(!tail.trouble && tail.behindSince && Date.now() - tail.behindSince.getTime() > BEHIND_GRACE
+        ? [`behind the newest events since ${tail.behindSince.toISOString()}`]
+        : []),
     ];
     const server = await startHttp({
       ...config,

@@ -11,7 +11,7 @@ import { resolve, type CursorRequest } from './cursor.js';
 import { startExpiry } from './expiry.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
-import type { Log } from './log.js';
+import type { Log, RestartReason } from './log.js';
 import type { Source } from './outbox.js';
 import { COMMENT, encodeControl, encodeCursor, encodeRetry, encodeStart } from './sse.js';
 import { subscribe, type Subscription } from './subscription.js';
@@ -26,9 +26,6 @@ export interface StreamRequest {
   readonly onGone: () => void;
 }
 
-/** Why a stream began with, or came to, a `stream-reset`. */
-export type ResetReason = 'expired' | 'unknown';
-
 /** Sums since the start. */
 export interface StreamTotals {
   opened: number;
@@ -36,7 +33,7 @@ export interface StreamTotals {
   replays: number;
   events: number;
   bytes: number;
-  resets: Record<ResetReason, number>;
+  resets: Record<RestartReason, number>;
   /** Ended by us: the right to it had ended, the client took nothing, or it had been open for the longest allowed. */
   ended: { expired: number; stalled: number; aged: number };
 }
@@ -72,6 +69,8 @@ export interface StreamsOptions {
   readonly stallSeconds: number;
   /** The longest that a stream lives, by four fifths of that or more; 0: for ever. */
   readonly maxConnectionSeconds: number;
+  /** Whether the log's head is known to be the table's. */
+  readonly isCurrent: () => boolean;
   /** A read for one client failed and will be tried again. */
   readonly onReadError: (error: unknown) => void;
 }
@@ -182,7 +181,7 @@ export function createStreams(options: StreamsOptions): Streams {
       this.socket.destroy();
     }
 
-    reset(reason: ResetReason, lastEventId: string, cursor: string): void {
+    reset(reason: RestartReason, lastEventId: string, cursor: string): void {
       totals.resets[reason] += 1;
       this.write(encodeControl('stream-reset', { reason, lastEventId }, cursor));
     }
@@ -198,13 +197,21 @@ export function createStreams(options: StreamsOptions): Streams {
     beat(): void {
       // A client that has not taken the last frames needs no proof of life, and its cursor is not the head.
       if (closing || this.socket.writableNeedDrain) return;
-      // A client still looking for its place, or reading history, must not be told that it has passed the head.
-      this.write(this.subscription?.parked ? headFrame() : COMMENT);
+      // A client still looking for its place, or reading history, must not be told that it has passed the head; nor anybody
+      // while the database is away, which may come back as another.
+      this.write(this.subscription?.parked && options.isCurrent() ? headFrame() : COMMENT);
     }
   }
 
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
-    const cursor = await retried(stream, () => resolve(request.cursor, log, source));
+    const cursor = await retried(stream, async () => {
+      for (;;) {
+        const { era } = log;
+        const resolved = await resolve(request.cursor, log, history, source);
+        // Else it is a place in a table that is no longer ours.
+        if (era === log.era) return resolved;
+      }
+    });
     if (cursor === undefined) return;
     if (cursor.position < log.head.position) totals.replays += 1;
     const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, cursor.id);
@@ -217,7 +224,7 @@ export function createStreams(options: StreamsOptions): Streams {
       interest: request.interest,
       after: cursor,
       sink: stream,
-      onExpired: (lastEventId) => stream.reset('expired', lastEventId, log.head.id),
+      onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),
       onReadError: options.onReadError,
     });
   }

@@ -16,7 +16,7 @@
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import type { History } from './history.js';
-import type { Cursor, Log, Reader } from './log.js';
+import type { Cursor, Log, Reader, RestartReason } from './log.js';
 
 /** Where frames go. */
 export interface Sink {
@@ -46,21 +46,24 @@ export interface SubscriptionOptions {
   readonly after: Cursor;
   readonly sink: Sink;
   /**
-   * Events that the client has yet to get have been deleted. It goes on from the head, and has to be told.
+   * What follows the client's cursor can't be told any more, or is not the cursor's: see `RestartReason`. It goes on from the
+   * head, and has to be told.
    * @param lastEventId the last that it got.
    */
-  readonly onExpired: (lastEventId: string) => void;
+  readonly onReset: (reason: RestartReason, lastEventId: string) => void;
   /** A history read failed; it is tried again after a pause. Once per failure. */
   readonly onReadError: (error: unknown) => void;
 }
 
 /** Pause before a failed history read is tried again, in milliseconds: doubled each time from the first to the last. */
 const RETRY_FIRST = 200;
-const RETRY_LAST = 5000;
+const RETRY_LAST = 2000;
 
 export function subscribe(options: SubscriptionOptions): Subscription {
-  const { log, history, budget, interest, after, sink, onExpired, onReadError } = options;
+  const { log, history, budget, interest, after, sink, onReset, onReadError } = options;
   let { position, id: lastId } = after;
+  /** In which `position` counts. */
+  let { era } = log;
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
@@ -74,11 +77,27 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       ({ position, id: lastId } = log.head);
       state = 'blocked';
     },
+    restarted(reason, passed) {
+      if (state !== 'parked') return;
+      state = 'reading';
+      lastId = passed.id;
+      reset(reason);
+      read();
+    },
   };
+
+  /** Goes on from the head: what lies between the cursor and there can't be told. */
+  function reset(reason: RestartReason): void {
+    const lastEventId = lastId;
+    ({ era } = log);
+    ({ position, id: lastId } = log.head);
+    onReset(reason, lastEventId);
+  }
 
   /** Reads on until parked, blocked or waiting. */
   function read(): void {
     while (state === 'reading') {
+      if (era !== log.era) reset('unknown');
       if (position < log.floor) return readHistory();
       // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
@@ -118,14 +137,15 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         if (state !== 'waiting') return;
         pause = RETRY_FIRST;
         state = 'reading';
+        // It was read after a position of another table.
+        if (era !== log.era) return read();
         if (page.expired) {
-          position = log.head.position;
-          onExpired(lastId);
+          reset('expired');
           return read();
         }
         position = page.position;
         lastId = page.lastId ?? lastId;
-        if (page.frames && !sink.write(page.frames, page.events)) block(page.frames);
+        if (page.frames && !sink.write(page.frames, page.events)) block(page.buffer);
         else read();
       },
       (error: unknown) => {

@@ -9,12 +9,17 @@
  * | failed   | the last read failed; another is due                | the pause ends or it is rung        |
  * | stopped  | -                                                   | never                               |
  *
+ * Nothing behind the head changes, as long as the table is the one that was read. It may be another after every new
+ * connection: restored to an earlier point, or of a replica that lacked the latest commits when it took over. So whenever
+ * there is reason for doubt the tail first has the source confirm what it stands on; else the log begins anew, and all
+ * clients are told. The same when rows were deleted before they had been read: nobody is to miss them in silence (R4).
+ *
  * A ring only says "look". It may be lost, doubled or early without harm: the sweep rings too, so that a lost
  * notification costs latency and never an event (promise R6). Positions are drawn under a lock that is held until commit
  * is visible, so whatever is visible above the head is complete below itself: nothing can appear behind the head later.
  */
 import type { Logger } from 'pino';
-import type { Log } from './log.js';
+import type { Cursor, Log, RestartReason } from './log.js';
 import type { FreshEvent, Source } from './outbox.js';
 
 export interface Tail {
@@ -22,10 +27,12 @@ export interface Tail {
   ring(): void;
   /** Drops cached events up to `position`, and a read under way, which may hold what was changed meanwhile. */
   forget(position: bigint): void;
+  /** The table may be another than the one that was read: finds out before the next read, and throws away one under way. */
+  doubt(): void;
   /** Undefined when all reads go well, else what went wrong and since when. */
   readonly trouble: { readonly error: unknown; readonly since: Date } | undefined;
-  /** When it last knew that it had read all there was, in milliseconds since 1970. */
-  readonly caughtUpAt: number;
+  /** Since when it has known of events, or had reason to think of some, that it has not read; undefined: it has read all. */
+  readonly behindSince: Date | undefined;
   /** Resolves when no read is under way any more. */
   stop(): Promise<void>;
 }
@@ -44,7 +51,7 @@ export interface TailOptions {
 const MAX_STALE = 3;
 
 const PAUSE_FIRST = 100;
-const PAUSE_LAST = 2000;
+const PAUSE_LAST = 1000;
 
 export function startTail({ source, log, sweepSeconds, logger, onDelivered }: TailOptions): Tail {
   let state: 'idle' | 'reading' | 'failed' | 'stopped' = 'idle';
@@ -53,14 +60,17 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   let changes = 0;
   /** Up to where events may have been changed. */
   let changed = 0n;
-  /** Up to where events may have been deleted that we have not read. */
-  let gone = 0n;
+  /** How often there was doubt, and how much of it has been cleared up. */
+  let doubts = 0;
+  let cleared = 0;
+  /** When the event at the log's head was inserted; undefined until we have read one. */
+  let headCreatedAt: number | undefined;
   let trouble: Tail['trouble'];
   let pause = PAUSE_FIRST;
   let retry: NodeJS.Timeout | undefined;
   let reading: Promise<void> = Promise.resolve();
   const sweep = setInterval(ring, sweepSeconds * 1000);
-  let caughtUpAt = Date.now();
+  let behindSince: Date | undefined;
 
   function ring(): void {
     rung = true;
@@ -70,6 +80,7 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   async function read(): Promise<void> {
     clearTimeout(retry);
     state = 'reading';
+    behindSince ??= new Date();
     let stale = 0;
     try {
       let more = true;
@@ -77,27 +88,54 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
         // Cleared before the read: a ring that comes during it asks for another.
         rung = false;
         const asked = changes;
-        // Read first: what stands at or below it and is not in the page after it is gone.
-        const end = gone > log.head.position ? await source.head() : undefined;
+        const doubted = doubts;
+        if (doubted !== cleared && !(await confirm())) continue;
+        cleared = doubted;
         const page = await source.eventsAfter(log.head.position);
         if (!isRunning()) return;
+        if (doubted !== doubts) continue;
+        if (page.floor.position > log.head.position) {
+          restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
+          continue;
+        }
         const isStale = asked !== changes;
         stale = isStale ? stale + 1 : 0;
         if (!isStale || stale > MAX_STALE) {
           log.append(page.events);
+          headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
           onDelivered?.(page.events);
-          if (end && !page.more && end.position > log.head.position) log.advance(end);
           // Who was waiting got them as they were a moment ago; nobody else will.
           if (isStale) log.forget(changed);
         }
-        more = page.more || wanted() || isStale;
+        recovered();
+        behindSince = page.more || isStale ? (behindSince ?? new Date()) : undefined;
+        more = page.more || isStale || wanted();
       }
-      recovered();
-      caughtUpAt = Date.now();
       state = 'idle';
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Makes sure that the table is the one that was read; restarts the log if it is not. */
+  async function confirm(): Promise<boolean> {
+    const read = log.head;
+    if (await source.holds(read, headCreatedAt)) return true;
+    const now = await source.head();
+    if (!isRunning()) return false;
+    restart(
+      now,
+      'unknown',
+      'the database is not the one that was read up to here, as after a restore or a failover that lost commits: all clients ' +
+        'are reset. Run `outbox-relay advance-ids` once, so that no id is given to a second event',
+    );
+    return false;
+  }
+
+  function restart(at: Cursor, reason: RestartReason, message: string): void {
+    logger[reason === 'unknown' ? 'error' : 'warn']({ from: log.head.id, to: at.id }, message);
+    headCreatedAt = undefined;
+    log.restart(at, reason);
   }
 
   function wanted(): boolean {
@@ -125,12 +163,14 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
 
   return {
     ring,
-    get caughtUpAt() {
-      return caughtUpAt;
+    doubt() {
+      doubts += 1;
+    },
+    get behindSince() {
+      return behindSince;
     },
     forget(position) {
       changes += 1;
-      if (position > gone) gone = position;
       if (position > changed) changed = position;
       log.forget(position);
     },

@@ -150,7 +150,7 @@ for (const server of ['newest', 'oldest'] as const) {
     const head = await source.head();
     queries.length = 0;
     const page = await source.page(interestIn(['rare', 'none']), 0n, head.position, 64 * 1024);
-    t.is(page.events, 100);
+    t.is(page.events.length, 100);
     t.is(page.position, head.position);
 
     const [query] = queries;

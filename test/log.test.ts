@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
 import { interestIn, matches, type Interest } from '../src/channels.js';
-import { createLog, type Cursor, type Log, type LogEvent, type Reader } from '../src/log.js';
+import { createLog, type Cursor, type Log, type LogEvent, type Reader, type RestartReason } from '../src/log.js';
 import { holds } from './support/property.js';
 
 const START = { id: '5', position: 10n };
@@ -23,6 +23,8 @@ const OVERHEAD = ((): number => {
   return log.size.bytes - 40;
 })();
 
+const restarted = () => assert.fail('nothing has restarted here');
+
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2', 'u:1:x');
 const interest = fc.oneof(
   fc.subarray(['a', 'b', 'u:1', 'u:2', 'u:1:x', 'u:*', 'u:1:*', 'none'], { minLength: 1 }).map(interestIn),
@@ -36,7 +38,7 @@ type Step =
   | { do: 'unpark'; reader: number }
   | { do: 'wait'; ahead: number }
   | { do: 'cancel'; waiter: number }
-  | { do: 'advance'; gap: number }
+  | { do: 'restart'; at: number; reason: RestartReason }
   | { do: 'forget'; at: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -57,13 +59,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('unpark' as const), reader: fc.nat(5) }),
   fc.record({ do: fc.constant('wait' as const), ahead: fc.integer({ min: -3, max: 20 }) }),
   fc.record({ do: fc.constant('cancel' as const), waiter: fc.nat(5) }),
-  fc.record({ do: fc.constant('advance' as const), gap: fc.integer({ min: 1, max: 3 }) }),
+  fc.record({
+    do: fc.constant('restart' as const),
+    at: fc.nat(12),
+    reason: fc.constantFrom('expired' as const, 'unknown' as const),
+  }),
   fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1.1, noNaN: true }) }),
 );
 
 interface ModelReader extends Reader {
   readonly got: string[];
   readonly expected: string[];
+  readonly restarts: RestartReason[];
 }
 
 interface Waiter {
@@ -77,6 +84,7 @@ interface Waiter {
 /** The log as anybody would write it who need not be fast: a list. */
 function createModel() {
   const all: LogEvent[] = [];
+  let era = 0;
   let head = START;
   let floor = START.position;
   let floorId: string | undefined = START.id;
@@ -123,8 +131,15 @@ function createModel() {
       if (through > floor) floor = through;
       if (position >= floor) floorId = undefined;
     },
-    advance(to: Cursor) {
-      head = to;
+    get era() {
+      return era;
+    },
+    restart(at: Cursor, reason: RestartReason) {
+      all.length = 0;
+      head = at;
+      floor = at.position;
+      floorId = at.id;
+      if (reason === 'unknown') era += 1;
     },
   };
 }
@@ -164,11 +179,17 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
           assert.equal(page.position, expected.position);
         } else if (action.do === 'park') {
           const got: string[] = [];
-          const reader = {
+          const restarts: RestartReason[] = [];
+          const reader: ModelReader = {
             interest: action.interest,
             got,
             expected: [],
-            deliver: (frames: Buffer) => void got.push(frames.toString()),
+            restarts,
+            deliver: (frames) => void got.push(frames.toString()),
+            restarted: (reason, passed) => {
+              restarts.push(reason);
+              assert.deepEqual(passed, model.head);
+            },
           };
           readers.push(reader);
           log.park(reader);
@@ -196,14 +217,20 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             waiter.cancel();
             waiter.cancelled = true;
           }
-        } else if (action.do === 'advance') {
-          const position = model.head.position + BigInt(action.gap);
-          const to = { position, id: String(1_000_000n - position) };
+        } else if (action.do === 'restart') {
+          // Where rows have expired, ahead of what was read; in another table, anywhere.
+          const from = action.reason === 'expired' ? model.head.position + 1n : START.position;
+          const position = from + BigInt(action.at);
+          const at = { position, id: String(1_000_000n - position) };
           for (const waiter of waiters) {
-            if (!waiter.cancelled && waiter.position <= position) waiter.expected = 1;
+            if (!waiter.cancelled && (action.reason === 'unknown' || waiter.position <= position)) waiter.expected = 1;
           }
-          log.advance(to);
-          model.advance(to);
+          log.restart(at, action.reason);
+          model.restart(at, action.reason);
+          for (const reader of readers.splice(0)) {
+            assert.deepEqual(reader.restarts, [action.reason]);
+            assert.deepEqual(reader.got, reader.expected);
+          }
         } else {
           const position = between(START.position, model.head.position, action.at);
           log.forget(position);
@@ -219,6 +246,7 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
 
   function agree(log: Log, model: ReturnType<typeof createModel>): void {
     assert.deepEqual(log.head, model.head);
+    assert.equal(log.era, model.era);
     assert.equal(log.floor, model.floor);
     assert.deepEqual(log.size, { bytes: model.bytes(), events: model.held().length });
     assert.equal(log.positionOf(START.id), model.positionOf(START.id));
@@ -257,7 +285,7 @@ test('readers with one interest are given one buffer', (t) => {
     ['a', 'b'],
     ['b', 'a', 'a'],
   ])
-    log.park({ interest: interestIn(names), deliver });
+    log.park({ interest: interestIn(names), deliver, restarted });
   log.append([eventOf(11n, 'a'), eventOf(12n, 'b')]);
   t.is(got.length, 2);
   t.is(got[0], got[1]);
@@ -267,7 +295,7 @@ test('an append wakes exactly the readers of its channels', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const woken: string[] = [];
   for (const name of ['a', 'b', 'u:*', 'u:1', '*', 'u:1:*']) {
-    log.park({ interest: interestIn([name]), deliver: () => void woken.push(name) });
+    log.park({ interest: interestIn([name]), deliver: () => void woken.push(name), restarted });
   }
   log.append([eventOf(11n, 'u:1')]);
   t.deepEqual(woken.sort(), ['*', 'u:*', 'u:1']);
@@ -284,6 +312,7 @@ test('a reader that leaves while events are delivered to it takes nothing from t
         got.push(name);
         if (name !== 'third') log.unpark(reader);
       },
+      restarted,
     };
     log.park(reader);
   }

@@ -7,7 +7,7 @@ import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
 import { createHistory } from '../src/history.js';
 import { createLog, type LogEvent } from '../src/log.js';
-import type { HistoryPage, Source } from '../src/outbox.js';
+import type { Source, TablePage } from '../src/outbox.js';
 import { subscribe, type Subscription } from '../src/subscription.js';
 import { holdsAsync } from './support/property.js';
 
@@ -28,6 +28,7 @@ type Step =
   | { do: 'close'; client: number }
   | { do: 'forget'; at: number }
   | { do: 'delete'; at: number }
+  | { do: 'restore'; at: number }
   | { do: 'pause' };
 
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2');
@@ -48,6 +49,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('close' as const), client: index }),
   fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.record({ do: fc.constant('delete' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.record({ do: fc.constant('restore' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.constant({ do: 'pause' as const }),
 );
 
@@ -61,11 +63,12 @@ function createTable() {
     head: unused,
     nearHead: unused,
     eventsAfter: unused,
-    placeOf: unused,
+    placesOf: unused,
+    holds: unused,
     earliest: unused,
     since: unused,
     page: (wanted, after, head, bytes) =>
-      new Promise<HistoryPage>((resolve, reject) => {
+      new Promise<TablePage>((resolve, reject) => {
         reads.push({
           answer: () => resolve(pageOf(wanted, after, head, bytes)),
           fail: () => reject(new Error('the connection was lost')),
@@ -73,27 +76,17 @@ function createTable() {
       }),
   };
 
-  function pageOf(wanted: Interest, after: bigint, head: bigint, bytes: number): HistoryPage {
-    const frames: Buffer[] = [];
-    const expired = floor > after;
-    let position = after;
+  function pageOf(wanted: Interest, after: bigint, head: bigint, bytes: number): TablePage {
+    const found: LogEvent[] = [];
     let size = 0;
     for (const event of events) {
       if (event.position <= after || event.position <= floor || !matches(wanted, event.channel)) continue;
-      if (size >= bytes) {
-        return { frames: Buffer.concat(frames), events: frames.length, position, lastId: String(position), expired };
-      }
-      frames.push(event.frame);
+      if (size >= bytes) return { events: found, position: found.at(-1)?.position ?? after, floor };
+      found.push(event);
       size += event.frame.length;
-      position = event.position;
     }
-    return {
-      frames: frames.length === 0 ? undefined : Buffer.concat(frames),
-      events: frames.length,
-      position: position > head ? position : head,
-      lastId: frames.length === 0 ? undefined : String(position),
-      expired,
-    };
+    const last = found.at(-1)?.position ?? after;
+    return { events: found, position: last > head ? last : head, floor };
   }
 
   return {
@@ -108,6 +101,11 @@ function createTable() {
     delete(through: bigint) {
       if (through > floor) floor = through;
     },
+    /** It is another now, of which nobody has read anything. */
+    restore() {
+      events.length = 0;
+      floor = 0n;
+    },
   };
 }
 
@@ -116,12 +114,15 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
   let got = '';
   let blocked = false;
   let largest = 0;
-  return {
+  const client = {
+    /** What it has is of a table that is no more, of which it has yet to be told. */
+    isAstray: false,
     interest: wanted,
     /** Where it began, or went on after a reset. */
     after,
     sink: {
       write(frames: Buffer) {
+        assert.ok(!client.isAstray, 'R4: a client of another table was given events without a reset');
         assert.ok(!blocked, 'R5: a client that wants no more was given more');
         assert.ok(frames.length > 0);
         got += frames.toString();
@@ -132,6 +133,7 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
     },
     resetTo(position: bigint) {
       this.after = position;
+      this.isAstray = false;
       got = '';
     },
     subscription: undefined as Subscription | undefined,
@@ -151,6 +153,7 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
       return true;
     },
   };
+  return client;
 }
 
 test.serial(
@@ -198,6 +201,7 @@ test.serial(
             assert.ok(budget.heldBytes <= clients.length * (PAGE + LARGEST_EVENT), 'R5: too much waits on sockets');
             for (const { client, had } of left) assert.equal(client.got, had, 'a client that had left was given more');
             for (const client of clients) {
+              if (client.isAstray) continue;
               assert.ok(client.takeLargest() <= Math.max(PAGE + LARGEST_EVENT, batch), 'R5: a write is too large');
               const all = expected(client, position);
               assert.equal(client.got, all.slice(0, client.got.length));
@@ -231,7 +235,9 @@ test.serial(
                 budget,
                 interest: action.interest,
                 after: { position: after, id: String(after) },
-                onExpired: (lastEventId) => {
+                onReset: (reason, lastEventId) => {
+                  assert.equal(reason === 'unknown', client.isAstray);
+                  if (client.isAstray) return client.resetTo(log.head.position);
                   assert.equal(
                     client.got,
                     expected(client, BigInt(lastEventId)),
@@ -261,6 +267,11 @@ test.serial(
             } else if (action.do === 'delete') {
               // What the tail has not read yet is nobody's to miss.
               table.delete(BigInt(Math.round(Number(log.head.position) * action.at)));
+            } else if (action.do === 'restore') {
+              for (const client of clients) client.isAstray = true;
+              table.restore();
+              position = BigInt(Math.round(Number(position) * action.at));
+              log.restart({ position, id: String(position) }, 'unknown');
             } else {
               mock.timers.tick(LONGER_THAN_A_PAUSE);
             }
@@ -279,7 +290,10 @@ test.serial(
             mock.timers.tick(LONGER_THAN_A_PAUSE);
             await settle();
           }
-          for (const client of clients) assert.equal(client.got, expected(client, position));
+          for (const client of clients) {
+            assert.ok(!client.isAstray, 'R4: a client was never told that it is at another table');
+            assert.equal(client.got, expected(client, position));
+          }
           assert.equal(budget.heldBytes, 0, 'what no client waits for is still counted');
           assert.ok(reported === 0 || failed > 0, 'an error out of nothing');
           for (const client of clients) client.subscription?.close();
@@ -311,15 +325,19 @@ function setUp(windowBytes: number) {
       table.events.push(...events);
       return events;
     },
-    subscribe(after: bigint, blocks: () => boolean = () => false, onReadError: (error: unknown) => void = () => {}) {
-      const client = createClient(interestIn(['a']), after, blocks);
+    subscribe(
+      after: bigint,
+      options: { names?: string[]; blocks?: () => boolean; onReadError?: (error: unknown) => void } = {},
+    ) {
+      const { names = ['a'], blocks = () => false, onReadError = () => {} } = options;
+      const client = createClient(interestIn(names), after, blocks);
       client.subscription = subscribe({
         log,
         history,
         budget,
         interest: client.interest,
         after: { position: after, id: String(after) },
-        onExpired: (lastEventId) => {
+        onReset: (_reason, lastEventId) => {
           resets.push(lastEventId);
           client.resetTo(log.head.position);
         },
@@ -349,7 +367,7 @@ test.serial('what is evicted while its page is on the way is neither lost nor se
 test.serial('R4: a client that has yet to get what was deleted is told, once, and goes on from the head', async (t) => {
   const { table, log, commit, subscribe: open, resets } = setUp(1);
   log.append(commit(5));
-  const client = open(0n, () => true);
+  const client = open(0n, { blocks: () => true });
   await turn();
   table.reads.shift()?.answer();
   await turn();
@@ -390,7 +408,7 @@ test.serial('a read that fails is reported once and made again, with growing pau
   const { table, log, commit, subscribe: open } = setUp(1);
   log.append(commit(3));
   const errors: unknown[] = [];
-  const client = open(0n, undefined, (error) => errors.push(error));
+  const client = open(0n, { onReadError: (error) => errors.push(error) });
   await turn();
   for (const longest of [200, 400, 800, 1600]) {
     table.reads.shift()?.fail();
@@ -408,7 +426,7 @@ test.serial('a read that fails is reported once and made again, with growing pau
 
 test.serial('R5: a client that blocks in the turn of an append falls behind and then gets what it lacks', (t) => {
   const { log, commit, subscribe: open } = setUp(100_000);
-  const client = open(0n, () => true);
+  const client = open(0n, { blocks: () => true });
   log.append(commit(2));
   log.append(commit(2));
   t.is(client.got, '<1><2>');
@@ -417,17 +435,85 @@ test.serial('R5: a client that blocks in the turn of an append falls behind and 
   t.is(client.got, '<1><2><3><4>');
 });
 
-test.serial('readers at one place share a read, and a read that nobody waits for any more is not made', async (t) => {
+test.serial('readers share a read that holds what follows their cursors, each from its own place', async (t) => {
   const { table, log, history, commit, subscribe: open } = setUp(1);
-  log.append(commit(3));
-  const crowd = Array.from({ length: 50 }, () => open(0n));
+  log.append(commit(5));
+  const first = open(1n);
+  const crowd = Array.from({ length: 50 }, () => open(1n));
+  const amid = [open(2n), open(3n)];
   await turn();
   t.is(table.reads.length, 1);
-  const others = [open(1n), open(2n)];
+  const before = open(0n);
+  await turn();
+  t.is(table.reads.length, 2, 'what it lacks first is not in the read that is under way');
+  for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+  for (const client of [first, ...crowd]) t.is(client.got, '<2><3><4><5>');
+  t.deepEqual(
+    [...amid, before].map(({ got }) => got),
+    ['<3><4><5>', '<4><5>', '<1><2><3><4><5>'],
+  );
+  t.like(history.stats, { reads: 2, shared: 52, events: 9 });
+});
+
+test.serial(
+  'a reader that is far ahead of another, by the size of its pages, does not wait for its reads',
+  async (t) => {
+    const { table, log, commit, subscribe: open } = setUp(1);
+    log.append(commit(4000));
+    const behind = open(0n);
+    await turn();
+    table.reads.shift()?.answer();
+    await turn();
+    t.true(!behind.subscription?.parked && table.reads.length === 1, 'the second page of several is being read');
+    const ahead = open(3990n);
+    await turn();
+    t.is(table.reads.length, 2);
+    table.reads.pop()?.answer();
+    await turn();
+    t.true(ahead.got.endsWith('<4000>'));
+    t.true(ahead.subscription?.parked);
+  },
+);
+
+test.serial('a read that nobody waits for any more is not made', async (t) => {
+  const { table, log, history, commit, subscribe: open } = setUp(1);
+  log.append(commit(3));
+  const clients = ['a', 'b', 'c'].map((name) => open(0n, { names: [name] }));
   await turn();
   t.is(table.reads.length, 2, 'two connections, so the third read has to wait');
-  for (const other of others) other.subscription?.close();
+  clients[2]?.subscription?.close();
   for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
-  t.true(crowd.every((client) => client.got === '<1><2><3>'));
-  t.true(history.stats.reads <= 3);
+  t.is(history.stats.reads, 2);
+});
+
+test.serial('cursors that arrive together, or while others are looked up, are looked up in one read', async (t) => {
+  const asked: string[][] = [];
+  const answers: (() => void)[] = [];
+  const source = createTable().source;
+  const history = createHistory(
+    {
+      ...source,
+      placesOf: (ids) =>
+        new Promise((resolve) => {
+          asked.push([...ids]);
+          answers.push(() => resolve(ids.map((id) => ({ position: BigInt(id) * 10n }))));
+        }),
+    },
+    createBudget(BUDGET),
+    { connections: 2 },
+  );
+  const first = ['1', '2', '1'].map((id) => history.placeOf(id));
+  await turn();
+  const second = ['3', '4'].map((id) => history.placeOf(id));
+  await turn();
+  t.deepEqual(asked, [['1', '2']]);
+  answers[0]?.();
+  await turn();
+  t.deepEqual(asked[1], ['3', '4']);
+  answers[1]?.();
+  t.deepEqual(
+    await Promise.all([...first, ...second]),
+    [10n, 20n, 10n, 30n, 40n].map((position) => ({ position })),
+  );
+  t.is(history.stats.lookups, 2);
 });

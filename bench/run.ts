@@ -1,5 +1,8 @@
 /**
- * `npm run bench`: measures against a baseline in the same run, on a PostgreSQL of its own in a temporary folder.
+ * `npm run bench`: measures against a baseline or a bar in the same run, on a PostgreSQL of its own in a temporary folder.
+ *
+ *     npm run bench                     all parts
+ *     npm run bench -- latency storm    some
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -7,33 +10,76 @@ import path from 'node:path';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { measureAccess } from './access.js';
+import { measureStalled, measureStorm } from './crowd.js';
 import { measureLatency } from './latency.js';
 
 const ROUNDS = 40;
 const ACCESS_ROUNDS = 15;
 /** What a token may add to a connection, in CPU milliseconds of the relay. */
 const TOKEN_BAR = 0.2;
+const STALLED = { readers: 2000, rows: 1_000_000 };
+/** By how much the relay may grow with them, in MiB. */
+const STALLED_BAR = 64;
+const STORM_CLIENTS = 5000;
+/** Events of 300 bytes take two thirds of their memory for their places in the indexes: enough for 2000, and not. */
+const STORM_WINDOWS = [64, 0.1];
 
+const number = (value: number, digits = 2) => value.toFixed(digits).padStart(8);
+
+const PARTS: Readonly<Record<string, (url: string) => Promise<void>>> = {
+  async latency(url) {
+    const { bare, relay, rounds } = await measureLatency(url, ROUNDS);
+    console.log(`Insert to client, ${rounds} events each, one at a time (ms)`);
+    console.log(`                     p50      p99`);
+    console.log(`  LISTEN + SELECT ${number(bare.p50)} ${number(bare.p99)}`);
+    console.log(`  relay           ${number(relay.p50)} ${number(relay.p99)}`);
+    console.log(`  ratio           ${number(relay.p50 / bare.p50)} ${number(relay.p99 / bare.p99)}`);
+  },
+
+  async access(url) {
+    const { connections, rounds, ...access } = await measureAccess(url, ACCESS_ROUNDS);
+    console.log(`CPU of the relay for a connection, ${rounds} rounds of ${connections} each (ms, medians)`);
+    console.log(`  public channel  ${number(access.anonymous)}`);
+    console.log(`  HS256 token     ${number(access.token)}`);
+    console.log(`  ratio           ${number(access.token / access.anonymous)}`);
+    console.log(`  difference      ${number(access.difference)}   bar: below ${TOKEN_BAR}`);
+  },
+
+  async stalled(url) {
+    const { readers, rows, before, most, delivery } = await measureStalled(url, STALLED.readers, STALLED.rows);
+    console.log(`${readers} readers of a replay of ${rows} rows that take nothing: resident memory (MiB)`);
+    console.log(`  without them    ${number(before, 1)}`);
+    console.log(`  with them       ${number(most, 1)}`);
+    console.log(`  growth          ${number(most - before, 1)}   bar: below ${STALLED_BAR}`);
+    console.log(`  insert to a client that reads, meanwhile (ms, median) ${number(delivery)}`);
+  },
+
+  async storm(url) {
+    for (const window of STORM_WINDOWS) {
+      const { clients, seconds, events, reads, newcomer } = await measureStorm(url, STORM_CLIENTS, window);
+      console.log(`${clients} clients back at once, with cursors of their own; window of ${window} MB`);
+      console.log(`  all caught up after   ${number(seconds)} s, with ${events} events`);
+      console.log(`  reads of the table    ${number(reads, 0)}`);
+      console.log(`  a newcomer's stream   ${number(newcomer, 0)} ms at the longest`);
+    }
+  },
+};
+
+const names = process.argv.slice(2);
+const strangers = names.filter((name) => !(name in PARTS));
+if (strangers.length > 0) {
+  console.error(`There is no part ${strangers.join(', ')}. Parts: ${Object.keys(PARTS).join(', ')}.`);
+  process.exit(1);
+}
 const folder = await mkdtemp(path.join(os.tmpdir(), 'outbox-bench-'));
 const server = await startEmbedded({ dataDirectory: path.join(folder, 'data') });
 try {
   await migrate(server.url, 'up');
-  const { bare, relay, rounds } = await measureLatency(server.url, ROUNDS);
-  const ms = (value: number) => value.toFixed(2).padStart(8);
-  console.log(`Insert to client, ${rounds} events each, one at a time (ms)`);
-  console.log(`                     p50      p99`);
-  console.log(`  LISTEN + SELECT ${ms(bare.p50)} ${ms(bare.p99)}`);
-  console.log(`  relay           ${ms(relay.p50)} ${ms(relay.p99)}`);
-  console.log(`  ratio           ${ms(relay.p50 / bare.p50)} ${ms(relay.p99 / bare.p99)}`);
-
-  const access = await measureAccess(server.url, ACCESS_ROUNDS);
-  console.log(
-    `\nCPU of the relay for a connection, ${access.rounds} rounds of ${access.connections} each (ms, medians)`,
-  );
-  console.log(`  public channel  ${ms(access.anonymous)}`);
-  console.log(`  HS256 token     ${ms(access.token)}`);
-  console.log(`  ratio           ${ms(access.token / access.anonymous)}`);
-  console.log(`  difference      ${ms(access.difference)}   bar: below ${TOKEN_BAR}`);
+  for (const [name, measure] of Object.entries(PARTS)) {
+    if (names.length > 0 && !names.includes(name)) continue;
+    await measure(server.url);
+    console.log();
+  }
 } finally {
   await server.stop();
   await rm(folder, { recursive: true, force: true });

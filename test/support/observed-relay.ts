@@ -11,6 +11,7 @@ const PROBE = new URL('./probe.js', import.meta.url).href;
 
 export interface ObservedRelay {
   readonly url: string;
+  readonly pid: number;
   /** All that it has logged. */
   readonly output: string;
   /** All that it has written on standard error, which a sound relay leaves empty. */
@@ -53,6 +54,7 @@ export async function startObservedRelay(
 
   return {
     url,
+    pid: child.pid ?? 0,
     get output() {
       return output;
     },

@@ -13,6 +13,8 @@ import { AdvanceError, advanceIds, DEFAULT_STEP } from './advance-ids.js';
 import { ChannelError, interestIn } from './channels.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { createDemo } from './demo.js';
+import { hasErrors, resultsText } from './doctor-finding.js';
+import { examine } from './doctor.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
 import { makeRoles, passwordCommand, RolesError, rolesSql } from './roles.js';
@@ -26,6 +28,7 @@ const USAGE = `Usage:
   outbox-relay migrate status    show what is applied and what is missing
   outbox-relay roles --app NAME --relay NAME --retention NAME --redaction NAME [--print]
                                  make those roles, or some of them, with the least rights; --print shows the SQL instead
+  outbox-relay doctor [--json]   look for trouble, and say what to run against it; changes nothing. Exit 1 on errors
   outbox-relay advance-ids [--by NUMBER]
                                  after a restore or a failover that lost commits: see that no id is given out twice
   outbox-relay token --channel CHANNEL [--channel CHANNEL …] [--expires 1h] [--sub NAME]
@@ -46,6 +49,7 @@ async function main(args: readonly string[]): Promise<void> {
   else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
   else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
   else if (command === 'roles') await runRoles(rest);
+  else if (command === 'doctor') await runDoctor(rest);
   else if (command === 'advance-ids') await runAdvanceIds(rest);
   else if (command === 'token') await runToken(rest);
   else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
@@ -100,6 +104,20 @@ async function runRoles(args: readonly string[]): Promise<void> {
     console.log('\nA new role has no password. In psql, as the same user:');
     for (const { name } of created) console.log(`  ${passwordCommand(name)}`);
   }
+}
+
+async function runDoctor(args: readonly string[]): Promise<void> {
+  const { json } = parseOptions(args, { json: { type: 'boolean' } });
+  const { databaseUrl, listenDatabaseUrl } = readConfig(process.env);
+  if (!databaseUrl || !listenDatabaseUrl) {
+    throw new UserError(
+      'DATABASE_URL is not set. Run, with the settings of the relay: ' +
+        'DATABASE_URL=postgres://user:password@host:5432/database npx outbox-relay doctor',
+    );
+  }
+  const results = await examine({ databaseUrl, listenDatabaseUrl });
+  console.log(json ? JSON.stringify(results, undefined, 2) : resultsText(results));
+  if (hasErrors(results)) process.exitCode = 1;
 }
 
 async function runAdvanceIds(args: readonly string[]): Promise<void> {

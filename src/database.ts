@@ -148,6 +148,8 @@ export async function withClient<T>(
     application_name: applicationName,
     connectionTimeoutMillis: 10_000,
   });
+  // A connection that breaks fails the query that is running; unheard, the event would end the process besides.
+  client.on('error', () => undefined);
   await client.connect();
   try {
     return await use(client);

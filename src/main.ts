@@ -9,9 +9,12 @@ import path from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import pg from 'pg';
 import { pino, type Logger } from 'pino';
+import { AdvanceError, advanceIds, DEFAULT_STEP } from './advance-ids.js';
 import { ChannelError, interestIn } from './channels.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { createDemo } from './demo.js';
+import { hasErrors, resultsText } from './doctor-finding.js';
+import { examine } from './doctor.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
 import { makeRoles, passwordCommand, RolesError, rolesSql } from './roles.js';
@@ -25,6 +28,9 @@ const USAGE = `Usage:
   outbox-relay migrate status    show what is applied and what is missing
   outbox-relay roles --app NAME --relay NAME --retention NAME --redaction NAME [--print]
                                  make those roles, or some of them, with the least rights; --print shows the SQL instead
+  outbox-relay doctor [--json]   look for trouble, and say what to run against it; changes nothing. Exit 1 on errors
+  outbox-relay advance-ids [--by NUMBER]
+                                 after a restore or a failover that lost commits: see that no id is given out twice
   outbox-relay token --channel CHANNEL [--channel CHANNEL …] [--expires 1h] [--sub NAME]
                                  print a token for these channels, signed with JWT_SECRET, to try things out
   outbox-relay --help | --version
@@ -43,6 +49,8 @@ async function main(args: readonly string[]): Promise<void> {
   else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
   else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
   else if (command === 'roles') await runRoles(rest);
+  else if (command === 'doctor') await runDoctor(rest);
+  else if (command === 'advance-ids') await runAdvanceIds(rest);
   else if (command === 'token') await runToken(rest);
   else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
 }
@@ -96,6 +104,40 @@ async function runRoles(args: readonly string[]): Promise<void> {
     console.log('\nA new role has no password. In psql, as the same user:');
     for (const { name } of created) console.log(`  ${passwordCommand(name)}`);
   }
+}
+
+async function runDoctor(args: readonly string[]): Promise<void> {
+  const { json } = parseOptions(args, { json: { type: 'boolean' } });
+  const { databaseUrl, listenDatabaseUrl } = readConfig(process.env);
+  if (!databaseUrl || !listenDatabaseUrl) {
+    throw new UserError(
+      'DATABASE_URL is not set. Run, with the settings of the relay: ' +
+        'DATABASE_URL=postgres://user:password@host:5432/database npx outbox-relay doctor',
+    );
+  }
+  const results = await examine({ databaseUrl, listenDatabaseUrl });
+  console.log(json ? JSON.stringify(results, undefined, 2) : resultsText(results));
+  if (hasErrors(results)) process.exitCode = 1;
+}
+
+async function runAdvanceIds(args: readonly string[]): Promise<void> {
+  const { by } = parseOptions(args, { by: { type: 'string', default: String(DEFAULT_STEP) } });
+  if (!/^[1-9]\d{0,14}$/.test(by)) {
+    throw new UserError(`--by is how many ids to skip, a whole number from 1 to 999999999999999, not "${by}".`);
+  }
+  const { databaseUrl } = readConfig(process.env);
+  if (!databaseUrl) {
+    throw new UserError(
+      'DATABASE_URL is not set. Run, as the owner of the outbox: ' +
+        'DATABASE_URL=postgres://owner:password@host:5432/database npx outbox-relay advance-ids',
+    );
+  }
+  for (const { sequence, from, to } of await advanceIds(databaseUrl, BigInt(by))) {
+    console.log(`${sequence} goes on after ${to}; it was at ${from}`);
+  }
+  console.log(`
+If more than ${by} events can have been published since the copy that you restored, run it once more with --by.
+Then restart the relays. A client with the cursor of an event that was lost gets a stream-reset.`);
 }
 
 async function runToken(args: readonly string[]): Promise<void> {
@@ -268,7 +310,8 @@ function explain(error: unknown): string {
     error instanceof UserError ||
     error instanceof WorkerError ||
     error instanceof ConfigError ||
-    error instanceof RolesError
+    error instanceof RolesError ||
+    error instanceof AdvanceError
   )
     return error.message;
   if (error instanceof pg.DatabaseError)

@@ -4,7 +4,8 @@
  * The bookkeeping table has a name of its own, so that it collides neither with Django's nor with that of another user of
  * node-pg-migrate in the same database.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
 import type pg from 'pg';
@@ -75,6 +76,13 @@ export async function migrationStatus(url: string): Promise<MigrationStatus> {
       unknown: applied.filter((name) => !known.includes(name)),
     };
   });
+}
+
+/** What `up` runs, all of it, oldest first. */
+export async function migrationsSql(): Promise<string> {
+  const names = await knownMigrations();
+  const files = await Promise.all(names.map((name) => readFile(path.join(DIRECTORY, `${name}.sql`), 'utf8')));
+  return files.map((text) => text.split(/^-- Down Migration$/m, 1)[0]).join('\n');
 }
 
 async function knownMigrations(): Promise<string[]> {

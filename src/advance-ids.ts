@@ -1,0 +1,85 @@
+/**
+ * Advancing ids: for a database that went back in time, by a restore or by a failover that lost commits. It would hand out ids
+ * and positions once more, and a cursor from before would name another event and skip what lies between, in silence. Past
+ * all that can have been handed out such a cursor names nothing, and its client is told so.
+ */
+import type pg from 'pg';
+import { withClient } from './database.js';
+
+/**
+ * More than a day of 100 events a second: the restored copy is rarely older. Ids have room for 900 billion such steps. Not far
+ * more, as a replay of a prefix crosses the gap in positions in steps of some thousands.
+ */
+export const DEFAULT_STEP = 10_000_000n;
+
+export interface Advance {
+  readonly sequence: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** A database whose ids cannot be advanced, with what to do in the message. Nothing has changed then. */
+export class AdvanceError extends Error {
+  override readonly name = 'AdvanceError';
+
+  constructor(
+    readonly code: 'no-outbox' | 'not-owner' | 'standby',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/**
+ * Moves both sequences on by `step`, from what they have handed out or from the highest number that is in use, whichever is
+ * more. Never back, whoever else publishes or advances meanwhile.
+ *
+ * @throws AdvanceError; else what PostgreSQL throws
+ */
+export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Promise<Advance[]> {
+  return withClient(url, 'outbox-relay advance-ids', async (client) => {
+    const { rows } = await client.query<{ isStandby: boolean; owner: string | null; role: string; mayMove: boolean }>(
+      `SELECT pg_is_in_recovery() AS "isStandby", current_user AS role, pg_get_userbyid(relowner) AS owner,
+         coalesce(pg_has_role(relowner, 'USAGE'), false) AS "mayMove"
+       FROM (VALUES (to_regclass('outbox_floor'))) AS found(oid) LEFT JOIN pg_class USING (oid)`,
+    );
+    const { isStandby = false, owner = null, role = '', mayMove = false } = rows[0] ?? {};
+    if (isStandby) throw new AdvanceError('standby', 'DATABASE_URL leads to a standby: run it on the primary.');
+    if (owner === null) {
+      throw new AdvanceError(
+        'no-outbox',
+        'The database has no outbox, or the search_path does not lead to it. Check DATABASE_URL.',
+      );
+    }
+    if (!mayMove) {
+      throw new AdvanceError(
+        'not-owner',
+        `Role ${role} may not do that: run it as ${owner}, the owner of the outbox, or as a superuser.`,
+      );
+    }
+
+    await client.query('BEGIN');
+    // The lock of outbox_place(): positions are drawn under it, so that their order is that of commits. No other of our
+    // kind gets between reading and setting either.
+    await client.query(`SELECT pg_advisory_xact_lock('outbox_pending'::regclass::oid::integer, 0)`);
+    const advances = [
+      await advance(client, 'outbox_id_seq', 'id', step),
+      await advance(client, 'outbox_position_seq', 'position', step),
+    ];
+    await client.query('COMMIT');
+    return advances;
+  });
+}
+
+/** Ids that publishers draw between reading and setting do no harm: they are fewer than a step, so it still goes forward. */
+async function advance(client: pg.Client, sequence: string, column: string, step: bigint): Promise<Advance> {
+  const { rows } = await client.query<{ from: string }>(
+    `SELECT greatest(last_value, (SELECT max(${column}) FROM outbox), (SELECT max(${column}) FROM outbox_floor)) AS from
+     FROM ${sequence}`,
+  );
+  const from = rows[0]?.from ?? '0';
+  const to = String(BigInt(from) + step);
+  await client.query('SELECT setval($1, $2)', [sequence, to]);
+  return { sequence, from, to };
+}

@@ -6,12 +6,14 @@
  * the connection belongs to `stream.ts`.
  */
 import http from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import Koa from 'koa';
 import Router from 'koa-router';
 import type { Logger } from 'pino';
 import type { Access, AccessRequest, Permission } from './access.js';
 import { ChannelError, interestIn } from './channels.js';
+import { Connection, layer } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
 import { Denied } from './forward-auth.js';
 import type { Limits } from './limits.js';
@@ -87,6 +89,12 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     requireHostHeader: false,
   });
 
+  const connections = new Set<Duplex>();
+  server.on('connection', (connection: Duplex) => {
+    connections.add(connection);
+    connection.once('close', () => connections.delete(connection));
+  });
+  layer(server);
   server.maxConnections = options.maxConnections + SPARE_CONNECTIONS;
   app.proxy = options.trustProxy > 0;
   app.maxIpsCount = options.trustProxy;
@@ -132,7 +140,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const handle = app.callback();
   // Connections on which an answer, which may become a stream, is on its way. Whatever else arrives on them would be
   // answered amid the frames.
-  const answering = new WeakSet<Socket>();
+  const answering = new WeakSet<Duplex>();
   server.on('request', (request, response) => {
     const { socket } = request;
     if (answering.has(socket)) {
@@ -143,12 +151,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     response.once('finish', () => answering.delete(socket));
     void handle(request, response);
   });
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-  });
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     if (answering.has(socket)) socket.destroy();
     else refuse(error, socket, options.maxHeaderBytes);
   });
@@ -169,7 +172,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
         // A connection on which nothing was asked yet, as browsers open in advance, does not count as idle.
         const grace = setTimeout(
           () => {
-            for (const socket of sockets) if (!options.streams.has(socket)) socket.destroy();
+            for (const connection of connections) connection.destroy();
           },
           Math.min(STOPPING_GRACE_MS, options.shutdownSeconds * 800),
         );
@@ -232,7 +235,7 @@ function refusalOf(error: unknown): RequestError | Denied {
 
 async function openStream(context: Koa.ParameterizedContext, options: HttpOptions): Promise<void> {
   const { req: request, res: response } = context;
-  const { socket } = request;
+  const connection: Duplex = request.socket;
   const asked = readRequest(context, options);
   const place = options.limits.enter(context.ip);
   let isOpen = false;
@@ -246,10 +249,12 @@ async function openStream(context: Koa.ParameterizedContext, options: HttpOption
     context.respond = false;
     if (context.method === 'HEAD') {
       response.end();
-    } else if (!socket.destroyed) {
+    } else if (!connection.destroyed) {
       response.setHeader('Connection', 'close');
       response.removeHeader('Transfer-Encoding');
       response.flushHeaders();
+      const socket = connection instanceof Connection ? connection.release() : undefined;
+      if (socket === undefined) return;
       isOpen = true;
       options.streams.open(socket, {
         interest: asked.wanted,
@@ -342,7 +347,7 @@ function methodNotAllowed(allow: string): RequestError {
 }
 
 /** Answers what the parser could not take. The client may still be sending: the rest is read and dropped, for a moment. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket, maxHeaderBytes: number): void {
+function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBytes: number): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;

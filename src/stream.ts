@@ -44,10 +44,8 @@ export interface Streams {
   readonly totals: Readonly<StreamTotals>;
   /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
   byState(): StreamStates;
-  /** Takes over a socket on which the response's headers have been sent. */
+  /** Takes over a bare socket on which the response's headers have been sent. */
   open(socket: Socket, request: StreamRequest): void;
-  /** Whether the socket is a stream: whatever else arrives on it must not be answered. */
-  has(socket: Socket): boolean;
   /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
   close(deadlineMs: number): Promise<void>;
 }
@@ -268,8 +266,6 @@ export function createStreams(options: StreamsOptions): Streams {
       }
       return counts;
     },
-    has: (socket) => streams.has(socket),
-
     open(socket, request) {
       if (closing) {
         request.onGone();
@@ -282,12 +278,14 @@ export function createStreams(options: StreamsOptions): Streams {
       expiry.add(stream, stream.expiresAt);
       ageing.add(stream, stream.retiresAt);
       totals.opened += 1;
-      socket.setTimeout(0);
+      // What else it has to say cannot be answered amid the frames.
+      socket.on('data', hangUp);
+      socket.on('end', hangUp);
       socket.on('drain', () => stream.drained());
       socket.on('timeout', () => stream.drop());
       socket.on('close', () => remove(stream));
       // 'close' follows: a client that resets its connection has left, and that is no error.
-      socket.on('error', () => undefined);
+      socket.on('error', ignore);
       void start(stream, request);
     },
 
@@ -310,3 +308,9 @@ export function createStreams(options: StreamsOptions): Streams {
     },
   };
 }
+
+function hangUp(this: Socket): void {
+  this.destroy();
+}
+
+function ignore(): void {}

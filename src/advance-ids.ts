@@ -6,11 +6,8 @@
 import type pg from 'pg';
 import { withClient } from './database.js';
 
-/**
- * More than a day of 100 events a second: the restored copy is rarely older. Ids have room for 900 billion such steps. Not far
- * more, as a replay of a prefix crosses the gap in positions in steps of some thousands.
- */
-export const DEFAULT_STEP = 10_000_000n;
+/** More than a hundred days of 100 events a second: the restored copy is rarely older. Ids have room for 9 billion such steps. */
+export const DEFAULT_STEP = 1_000_000_000n;
 
 export interface Advance {
   readonly sequence: string;

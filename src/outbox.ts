@@ -119,6 +119,13 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     return cursorOf(rows[0]);
   }
 
+  /** Of the first event after `position`; `LARGEST_ID` where there is none. */
+  async function nextPosition(position: bigint): Promise<bigint> {
+    const { rows } = await sql<{ position: string }>`
+      SELECT position FROM outbox WHERE position > ${position} ORDER BY position LIMIT 1`.execute(history);
+    return BigInt(rows[0]?.position ?? LARGEST_ID);
+  }
+
   return {
     head,
 
@@ -169,11 +176,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
         bytes,
       );
-      const lastPosition = BigInt(rows.at(-1)?.position ?? after);
-      const looked = walked && after + SLICE < head ? after + SLICE : head;
+      let position = head;
+      if (isFull(rows, limit, bytes)) position = BigInt(rows.at(-1)?.position ?? after);
+      else if (walked && after + SLICE < head) {
+        position = after + SLICE;
+        // Positions may leave a gap of millions where ids were moved on after a restore.
+        if (rows.length === 0) position = max(position, min(head, (await nextPosition(position)) - 1n));
+      }
       return {
         events: rows.map(eventOf),
-        position: isFull(rows, limit, bytes) ? lastPosition : max(lastPosition, looked),
+        position: max(position, BigInt(rows.at(-1)?.position ?? after)),
         floor: floor.position,
       };
     },
@@ -318,6 +330,10 @@ function eventOf(row: Row): FreshEvent {
 
 function cursorOf(row: { id: string; position: string } | undefined): Cursor {
   return { id: row?.id ?? '0', position: BigInt(row?.position ?? 0) };
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }
 
 function max(a: bigint, b: bigint): bigint {

@@ -1,6 +1,7 @@
 /**
  * Metrics: each says what happens, shown by making it happen.
  */
+import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
@@ -125,4 +126,26 @@ test('METRICS_PORT has them alone, and PORT no longer', async (t) => {
   const metrics = relay.metricsUrl ?? '';
   t.is((await request(metrics, '/metrics')).status, 200);
   t.is((await request(metrics, '/events/a')).status, 404);
+});
+
+test('the dashboard asks for metrics that there are, and leaves none of ours out', async (t) => {
+  const { url } = await setUp(t);
+  const { body } = await request(url, '/metrics');
+  const offered = new Set([...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name));
+  const dashboard = await readFile(new URL('../../examples/grafana/outbox-relay.json', import.meta.url), 'utf8');
+  const { panels } = JSON.parse(dashboard) as { panels: { targets?: { expr: string }[] }[] };
+  const queries = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)).join('\n');
+  const asked = new Set(
+    [...queries.matchAll(/\b((?:outbox_relay|nodejs|process)_\w+)/g)].map(([, name = '']) =>
+      name.replace(/_bucket$/, ''),
+    ),
+  );
+  t.deepEqual(
+    [...asked].filter((name) => !offered.has(name)),
+    [],
+  );
+  t.deepEqual(
+    [...offered].filter((name) => name.startsWith('outbox_relay_') && !asked.has(name)),
+    [],
+  );
 });

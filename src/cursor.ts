@@ -60,9 +60,12 @@ export async function resolve(request: CursorRequest, log: Log, history: History
       const position = log.positionOf(id);
       if (position !== undefined) return { position, id };
       const place = await history.placeOf(id);
-      if (typeof place === 'object') return { position: place.position, id };
+      if (place !== 'unknown' && 'position' in place) return { position: place.position, id };
       const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
-      return { ...log.head, reset: { reason: place, lastEventId } };
+      if (place === 'unknown') return { ...log.head, reset: { reason: place, lastEventId } };
+      // Where the log has yet to hear of what was deleted, its head may be behind the client: nothing is to come twice.
+      const at = place.floor.position > log.head.position ? place.floor : log.head;
+      return { ...at, reset: { reason: 'expired', lastEventId } };
     }
   }
 }

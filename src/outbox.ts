@@ -13,9 +13,9 @@ import { encodeEvent } from './sse.js';
 
 /**
  * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
- * can't be told any more; or never handed out here.
+ * can't be told any more, the last of them at `floor`; or never handed out here.
  */
-export type Place = { readonly position: bigint } | 'expired' | 'unknown';
+export type Place = { readonly position: bigint } | { readonly floor: Cursor } | 'unknown';
 
 /** What one read for a replay found. */
 export interface TablePage {
@@ -214,9 +214,10 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         if (!isId(id)) return 'unknown';
         if (id === first.floorId) return { position: floor };
         const position = found.get(id);
-        if (position !== undefined) return BigInt(position) < floor ? 'expired' : { position: BigInt(position) };
+        if (position !== undefined && BigInt(position) >= floor) return { position: BigInt(position) };
         // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
-        return BigInt(id) <= newest ? 'expired' : 'unknown';
+        if (position === undefined && BigInt(id) > newest) return 'unknown';
+        return { floor: { position: floor, id: first.floorId } };
       });
     },
 

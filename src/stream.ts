@@ -212,8 +212,10 @@ export function createStreams(options: StreamsOptions): Streams {
     });
     if (cursor === undefined) return;
     if (cursor.position < log.head.position) totals.replays += 1;
-    const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, cursor.id);
-    stream.write(Buffer.concat([encodeStart(retry, cursor.id), open]));
+    // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
+    const known = cursor.reset ? undefined : cursor.id;
+    const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, known);
+    stream.write(Buffer.concat([known === undefined ? encodeRetry(retry) : encodeStart(retry, known), open]));
     if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
     stream.subscription = subscribe({
       log,

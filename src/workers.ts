@@ -37,6 +37,9 @@ const REPLACE_PAUSE = 1000;
 
 /** Starts them all. @throws WorkerError when one of them cannot start. */
 export async function startWorkers({ count, host, metricsPort, logger }: WorkersOptions): Promise<Workers> {
+  // Workers take connections off the one socket by themselves. By default the primary hands them out, and one on its way to a
+  // worker that dies stays open, its client waiting in silence.
+  cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
   const workers = new Set<Worker>();
 

@@ -28,8 +28,7 @@ async function setUp(t: ExecutionContext, server: ServerName) {
   const database = await createDatabase(t, { server });
   const proxy = await startProxy(t, database.url);
   const publish = (from: number, to: number) => database.query(INSERT, [from, to]);
-  const start = () =>
-    startTestRelay(t, proxy.url, { HEARTBEAT_SECONDS: '0.2', LISTEN_TIMEOUT_SECONDS: '2', STALL_SECONDS: '600' });
+  const start = () => startTestRelay(t, proxy.url, { HEARTBEAT_SECONDS: '0.2', STALL_SECONDS: '600' });
   return { database, proxy, publish, start };
 }
 
@@ -80,6 +79,33 @@ for (const server of SERVERS) {
     await stream.untilEvents(4);
     t.deepEqual(data(stream), ['1', '2', '3', '4']);
     t.false(stream.frames.some(isReset));
+  });
+
+  test(`R4: nobody is sent back by a reset, however far behind the relay is that gives it (${server})`, async (t) => {
+    const { database, proxy, publish } = await setUp(t, server);
+    const relay = await startTestRelay(t, database.url, { LISTEN_DATABASE_URL: proxy.url });
+    await publish(1, 3);
+    await (await openStream(t, `${relay.url}/events/a?last_event_id=earliest`)).untilEvents(3);
+    // The relay hears and reads nothing new from here on, but looks up cursors.
+    proxy.refuse();
+    await publish(4, 9);
+    await database.query('DELETE FROM outbox WHERE position <= 8');
+    const { rows } = await database.query<{ id: string }>('SELECT id FROM outbox_floor');
+    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '7' });
+    const reset = await stream.until(isReset);
+    t.deepEqual(JSON.parse(reset.data ?? ''), { reason: 'expired', lastEventId: '7' });
+    t.is(reset.id, rows[0]?.id);
+    t.deepEqual(
+      stream.frames.slice(0, stream.frames.indexOf(reset)).filter(({ id }) => id !== undefined),
+      [],
+      'cut off before the reset, the client would come back past what it has missed',
+    );
+    proxy.heal();
+    await stream.untilEvents(1);
+    await publish(10, 10);
+    await stream.untilEvents(2);
+    t.deepEqual(data(stream), ['9', '10']);
+    t.is(stream.frames.filter(isReset).length, 1);
   });
 
   for (const handedOutAgain of [false, true]) {

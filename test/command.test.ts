@@ -34,14 +34,14 @@ test('migrate up, status and down do their work, twice in a row without harm', a
   const { url } = await createDatabase(t, { template: false });
   const env = { DATABASE_URL: url };
   const before = await runCommand(['migrate', 'status'], env);
-  t.deepEqual([before.code, lines(before.output)], [1, ['missing  1_outbox']]);
-  t.deepEqual(await runCommand(['migrate'], env), { code: 0, output: 'applied 1_outbox\n' });
+  t.deepEqual([before.code, lines(before.output)], [1, ['missing  1_outbox', 'missing  2_storage']]);
+  t.deepEqual(await runCommand(['migrate'], env), { code: 0, output: 'applied 1_outbox\napplied 2_storage\n' });
   t.deepEqual(await runCommand(['migrate', 'up'], env), {
     code: 0,
     output: 'Nothing to do: the database is as it should be.\n',
   });
-  t.deepEqual(await runCommand(['migrate', 'status'], env), { code: 0, output: 'applied  1_outbox\n' });
-  t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 0, output: 'removed 1_outbox\n' });
+  t.deepEqual(await runCommand(['migrate', 'status'], env), { code: 0, output: 'applied  1_outbox\napplied  2_storage\n' });
+  t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 0, output: 'removed 2_storage\nremoved 1_outbox\n' });
   t.is((await runCommand(['migrate', 'down'], env)).code, 0);
 });
 

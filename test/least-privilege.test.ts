@@ -257,7 +257,7 @@ for (const server of SERVERS) {
     const app = await connectAs(t, db, names.app);
     await app.query('SELECT id FROM outbox UNION ALL SELECT id FROM outbox_floor');
     const { code, output } = await runCommand(['migrate', 'status'], { DATABASE_URL: await urlOf(db, names.relay) });
-    t.deepEqual([code, output], [0, 'applied  1_outbox\n']);
+    t.deepEqual([code, output], [0, 'applied  1_outbox\napplied  2_storage\n']);
     const relay = await startTestRelay(t, await urlOf(db, names.relay));
     t.deepEqual(relay.notReady(), []);
   });

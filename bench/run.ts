@@ -3,6 +3,7 @@
  *
  *     npm run bench                     all parts
  *     npm run bench -- latency storm    some
+ *     npm run bench -- vacuum           by itself only: it takes minutes, on a server of its own settings
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -12,6 +13,7 @@ import { migrate } from '../src/migrate.js';
 import { measureAccess } from './access.js';
 import { measureStalled, measureStorm } from './crowd.js';
 import { measureLatency } from './latency.js';
+import { benchVacuum } from './vacuum.js';
 
 const ROUNDS = 40;
 const ACCESS_ROUNDS = 15;
@@ -66,6 +68,11 @@ const PARTS: Readonly<Record<string, (url: string) => Promise<void>>> = {
 };
 
 const names = process.argv.slice(2);
+if (names[0] === 'vacuum') {
+  const [rows = 200_000, events = 40_000, repeats = 2] = names.slice(1).map(Number);
+  await benchVacuum({ rows, events, repeats });
+  process.exit();
+}
 const strangers = names.filter((name) => !(name in PARTS));
 if (strangers.length > 0) {
   console.error(`There is no part ${strangers.join(', ')}. Parts: ${Object.keys(PARTS).join(', ')}.`);

@@ -8,6 +8,7 @@ import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { ChannelError, interestIn, type Interest } from './channels.js';
 import type { ForwardAuthOptions } from './forward-auth.js';
+import { secondsIn, SPAN_FORM } from './span.js';
 import { readPublicKey, readSecret, SECRET_BYTES, type TokenOptions } from './token.js';
 
 export interface Config {
@@ -15,6 +16,10 @@ export interface Config {
   readonly databaseUrl: string | undefined;
   /** A direct connection for LISTEN and for the live path; by default `databaseUrl`. */
   readonly listenDatabaseUrl: string | undefined;
+  /** For pruning, by a role that may delete; by default `listenDatabaseUrl`. */
+  readonly retentionDatabaseUrl: string | undefined;
+  /** How long events are kept. Undefined: this relay deletes none. */
+  readonly retentionSeconds: number | undefined;
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -99,6 +104,16 @@ const integerOrNone = (from: number, to: number) =>
 const integer = (fallback: number, from: number, to: number) =>
   number(fallback, from, to).refine(Number.isInteger, `a whole number from ${from} to ${to}`);
 
+const spanOrNone = z
+  .string()
+  .transform((text, context) => {
+    const seconds = secondsIn(text);
+    if (seconds !== undefined) return seconds;
+    context.addIssue({ code: 'custom', message: SPAN_FORM });
+    return z.NEVER;
+  })
+  .optional();
+
 const list = z
   .string()
   .default('')
@@ -147,6 +162,8 @@ const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as
 const variables = z.object({
   DATABASE_URL: databaseUrl,
   LISTEN_DATABASE_URL: databaseUrl,
+  RETENTION: spanOrNone,
+  RETENTION_DATABASE_URL: databaseUrl,
   HOST: z.string().default('127.0.0.1'),
   PORT: integer(8001, 0, 65535),
   ALLOWED_ORIGINS: list.refine(
@@ -226,7 +243,7 @@ const environment = variables.superRefine((values, context) => {
 export const VARIABLES = Object.keys(variables.shape);
 
 /** Their values are never shown. */
-const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL', ...KEYS, 'FORWARD_AUTH_URL']);
+const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL', 'RETENTION_DATABASE_URL', ...KEYS, 'FORWARD_AUTH_URL']);
 
 /**
  * Reads the configuration. A variable that is set but empty counts as not set, as compose files leave them.
@@ -249,6 +266,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   return {
     databaseUrl: values.DATABASE_URL,
     listenDatabaseUrl: values.LISTEN_DATABASE_URL ?? values.DATABASE_URL,
+    retentionDatabaseUrl: values.RETENTION_DATABASE_URL ?? values.LISTEN_DATABASE_URL ?? values.DATABASE_URL,
+    retentionSeconds: values.RETENTION,
     host: values.HOST,
     port: values.PORT,
     allowedOrigins: values.ALLOWED_ORIGINS,

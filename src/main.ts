@@ -18,7 +18,9 @@ import { hasErrors, resultsText } from './doctor-finding.js';
 import { examine } from './doctor.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
+import { prune, RetentionError, startRetention } from './retention.js';
 import { makeRoles, passwordCommand, RolesError, rolesSql } from './roles.js';
+import { secondsIn, SPAN_FORM } from './span.js';
 import { mintToken } from './token.js';
 import { hangUp, startWorkers, tellServing, toldToStop, WorkerError } from './workers.js';
 
@@ -32,11 +34,15 @@ const USAGE = `Usage:
   outbox-relay doctor [--json]   look for trouble, and say what to run against it; changes nothing. Exit 1 on errors
   outbox-relay advance-ids [--by NUMBER]
                                  after a restore or a failover that lost commits: see that no id is given out twice
+  outbox-relay prune --keep 7d   delete events that are older; with RETENTION=7d the relay does it by itself
   outbox-relay token --channel CHANNEL [--channel CHANNEL …] [--expires 1h] [--sub NAME]
                                  print a token for these channels, signed with JWT_SECRET, to try things out
   outbox-relay --help | --version
 
 Settings come from the environment: see .env.example.`;
+
+/** How often a long pruning says how far it is, in milliseconds. */
+const PROGRESS = 10_000;
 
 /** A failure that is the user's to mend: printed as it is, without a stack. */
 class UserError extends Error {
@@ -52,6 +58,7 @@ async function main(args: readonly string[]): Promise<void> {
   else if (command === 'roles') await runRoles(rest);
   else if (command === 'doctor') await runDoctor(rest);
   else if (command === 'advance-ids') await runAdvanceIds(rest);
+  else if (command === 'prune') await runPrune(rest);
   else if (command === 'token') await runToken(rest);
   else throw new UserError(`There is no command "${args.join(' ')}".\n\n${USAGE}`);
 }
@@ -141,6 +148,40 @@ If more than ${by} events can have been published since the copy that you restor
 Running relays need no restart. A client with the cursor of an event that was lost gets a stream-reset.`);
 }
 
+async function runPrune(args: readonly string[]): Promise<void> {
+  const { keep } = parseOptions(args, { keep: { type: 'string' } });
+  if (keep === undefined) {
+    throw new UserError('How long are events to be kept? As in: outbox-relay prune --keep 7d');
+  }
+  const keepSeconds = secondsIn(keep);
+  if (keepSeconds === undefined) throw new UserError(`--keep is ${SPAN_FORM}, not "${keep}".`);
+  const { retentionDatabaseUrl: url } = readConfig(process.env);
+  if (!url) {
+    throw new UserError(
+      'Neither RETENTION_DATABASE_URL nor DATABASE_URL is set. Run: ' +
+        'RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database npx outbox-relay prune --keep 7d',
+    );
+  }
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  let deleted = 0;
+  let told = Date.now();
+  const onBatch = (rows: number) => {
+    deleted += rows;
+    if (Date.now() - told < PROGRESS) return;
+    told = Date.now();
+    console.error(`Deleted ${deleted} so far …`);
+  };
+  try {
+    const outcome = await prune({ url, keepSeconds, signal: stop.signal, onBatch });
+    if (outcome === 'another prunes') console.log('Another process prunes this outbox, so this one leaves it to that.');
+    if (outcome === 'stopped') console.log('Stopped: what is left is for the next run.');
+    if (outcome === 'done' && deleted === 0) console.log(`Nothing to delete: no event is older than ${keep}.`);
+  } finally {
+    if (deleted > 0) console.log(`Deleted ${deleted} ${deleted === 1 ? 'event' : 'events'} older than ${keep}.`);
+  }
+}
+
 async function runToken(args: readonly string[]): Promise<void> {
   const values = parseOptions(args, {
     channel: { type: 'string', multiple: true },
@@ -153,7 +194,7 @@ async function runToken(args: readonly string[]): Promise<void> {
   }
   const expiresInSeconds = secondsIn(expires);
   if (expiresInSeconds === undefined) {
-    throw new UserError(`--expires is a number with a unit, as in 90s, 15m, 1h or 7d, not "${expires}".`);
+    throw new UserError(`--expires is ${SPAN_FORM}, not "${expires}".`);
   }
   const { tokens } = readConfig(process.env);
   if (tokens?.secret === undefined) {
@@ -177,14 +218,6 @@ function parseOptions<T extends NonNullable<ParseArgsConfig['options']>>(args: r
   }
 }
 
-/** Reads a span of time such as `90s`, `15m`, `1h` or `7d`. Undefined where it is none. */
-function secondsIn(text: string): number | undefined {
-  const [, number, unit] = /^(\d+)([smhd])$/.exec(text) ?? [];
-  const seconds = { s: 1, m: 60, h: 3600, d: 86_400 }[unit ?? ''];
-  const total = Number(number) * (seconds ?? 0);
-  return total > 0 ? total : undefined;
-}
-
 /**
  * By how much the heap may grow, in percent of what is live, before V8 collects the old part of it. By itself V8 lets it become
  * several times as large: then a crowd that comes and goes leaves tens of MiB of garbage resident, much more than it needs itself.
@@ -200,11 +233,16 @@ async function run(): Promise<void> {
   const stops: (() => Promise<void>)[] = [];
   let streams: (() => number) | undefined;
   try {
+    if (config.databaseUrl) {
+      requireReaders(config);
+      await requireMigrated(config.databaseUrl);
+      // One process prunes, and not each of its workers.
+      if (cluster.isPrimary) await keepPruned(config, config.retentionDatabaseUrl, logger, stops);
+    }
     if (config.databaseUrl && config.workers > 1 && cluster.isPrimary) {
-      await check(config);
       stops.push((await startWorkers({ ...config, count: config.workers, logger })).stop);
     } else {
-      const relay = config.databaseUrl ? await runOn(config, logger) : await runDemo(config, logger, stops);
+      const relay = config.databaseUrl ? await startRelay({ config, logger }) : await runDemo(config, logger, stops);
       stops.push(relay.stop);
       streams = () => relay.streams;
       tellServing();
@@ -220,15 +258,15 @@ async function run(): Promise<void> {
   hangUp();
 }
 
-/** What has to be right before anything starts. */
-async function check(config: Config): Promise<void> {
-  requireReaders(config);
-  await requireMigrated(config.databaseUrl ?? '');
-}
-
-async function runOn(config: Config, logger: Logger): Promise<Relay> {
-  await check(config);
-  return startRelay({ config, logger });
+/** Where `RETENTION` asks for it. */
+async function keepPruned(
+  { retentionSeconds: keepSeconds }: Config,
+  url: string | undefined,
+  logger: Logger,
+  stops: (() => Promise<void>)[],
+): Promise<void> {
+  if (keepSeconds === undefined || url === undefined) return;
+  stops.push((await startRetention({ url, keepSeconds, logger })).stop);
 }
 
 /** Nobody could read anything: that is not what somebody who starts a relay wants. */
@@ -265,6 +303,7 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
   const server = await startEmbedded({ dataDirectory: path.resolve('.data') });
   stops.push(() => server.stop());
   await migrate(server.url, 'up');
+  await keepPruned(config, server.url, logger, stops);
   const demo = createDemo({ databaseUrl: server.url, version: version() });
   stops.push(demo.stop);
   const relay = await startRelay({
@@ -319,7 +358,8 @@ function explain(error: unknown): string {
     error instanceof WorkerError ||
     error instanceof ConfigError ||
     error instanceof RolesError ||
-    error instanceof AdvanceError
+    error instanceof AdvanceError ||
+    error instanceof RetentionError
   )
     return error.message;
   if (error instanceof pg.DatabaseError)

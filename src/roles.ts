@@ -41,10 +41,11 @@ const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
     { privilege: 'SELECT', table: 'outbox_floor' },
     { privilege: 'SELECT', table: 'outbox_migrations' },
   ],
-  // A trigger of the owner's raises the floor.
+  // A trigger of the owner's raises the floor; each batch starts at it.
   retention: [
     { privilege: 'SELECT', table: 'outbox' },
     { privilege: 'DELETE', table: 'outbox' },
+    { privilege: 'SELECT', table: 'outbox_floor' },
   ],
   redaction: [
     { privilege: 'SELECT', table: 'outbox' },

@@ -16,7 +16,7 @@ const lines = (output: string) => output.trim().split('\n');
 test('--help names every command, --version says which it is', async (t) => {
   const help = await runCommand(['--help']);
   t.is(help.code, 0);
-  for (const command of ['migrate [up]', 'migrate down', 'migrate status', 'roles --app'])
+  for (const command of ['migrate [up]', 'migrate down', 'migrate status', 'roles --app', 'prune --keep'])
     t.true(help.output.includes(command));
   const version = await runCommand(['--version']);
   t.is(version.code, 0);
@@ -34,14 +34,17 @@ test('migrate up, status and down do their work, twice in a row without harm', a
   const { url } = await createDatabase(t, { template: false });
   const env = { DATABASE_URL: url };
   const before = await runCommand(['migrate', 'status'], env);
-  t.deepEqual([before.code, lines(before.output)], [1, ['missing  1_outbox']]);
-  t.deepEqual(await runCommand(['migrate'], env), { code: 0, output: 'applied 1_outbox\n' });
+  t.deepEqual([before.code, lines(before.output)], [1, ['missing  1_outbox', 'missing  2_storage']]);
+  t.deepEqual(await runCommand(['migrate'], env), { code: 0, output: 'applied 1_outbox\napplied 2_storage\n' });
   t.deepEqual(await runCommand(['migrate', 'up'], env), {
     code: 0,
     output: 'Nothing to do: the database is as it should be.\n',
   });
-  t.deepEqual(await runCommand(['migrate', 'status'], env), { code: 0, output: 'applied  1_outbox\n' });
-  t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 0, output: 'removed 1_outbox\n' });
+  t.deepEqual(await runCommand(['migrate', 'status'], env), {
+    code: 0,
+    output: 'applied  1_outbox\napplied  2_storage\n',
+  });
+  t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 0, output: 'removed 2_storage\nremoved 1_outbox\n' });
   t.is((await runCommand(['migrate', 'down'], env)).code, 0);
 });
 
@@ -172,5 +175,55 @@ test('token says what it lacks, and never shows the secret', async (t) => {
     t.is(code, 1, args.join(' '));
     t.regex(output, expected);
     t.false(output.includes(SECRET) || output.includes('too short s3'));
+  }
+});
+
+test('prune says what it deleted, and that nothing was due', async (t) => {
+  const { url, query } = await createDatabase(t);
+  // The address of its own counts before the relay's.
+  const env = { DATABASE_URL: 'postgres://app@127.0.0.1:1/app', RETENTION_DATABASE_URL: url };
+  await query(
+    `INSERT INTO outbox (channel, created_at) VALUES ('a', now() - interval '9 days'), ('a', now() - interval '8 days'),
+       ('a', now() - interval '13 hours'), ('a', now())`,
+  );
+  const outcomes = [];
+  for (const keep of ['7d', '7d', '12h', '30m'])
+    outcomes.push(Object.values(await runCommand(['prune', '--keep', keep], env)));
+  t.deepEqual(outcomes, [
+    [0, 'Deleted 2 events older than 7d.\n'],
+    [0, 'Nothing to delete: no event is older than 7d.\n'],
+    [0, 'Deleted 1 event older than 12h.\n'],
+    [0, 'Nothing to delete: no event is older than 30m.\n'],
+  ]);
+  t.is((await query('SELECT FROM outbox')).rowCount, 1);
+});
+
+test('prune leaves the work to another that is at it, and says so', async (t) => {
+  const database = await createDatabase(t);
+  await database.query("INSERT INTO outbox (channel, created_at) VALUES ('a', now() - interval '9 days')");
+  await database.withClient(async (other) => {
+    await other.query("BEGIN; SELECT pg_advisory_xact_lock('outbox'::regclass::oid::integer, 1)");
+    t.deepEqual(await runCommand(['prune', '--keep', '7d'], { DATABASE_URL: database.url }), {
+      code: 0,
+      output: 'Another process prunes this outbox, so this one leaves it to that.\n',
+    });
+  });
+});
+
+test('prune says what it lacks', async (t) => {
+  const { url } = await createDatabase(t, { template: false });
+  const env = { DATABASE_URL: url };
+  for (const [args, vars, expected] of [
+    [['prune'], env, /prune --keep 7d/],
+    [['prune', '--keep', 'a week'], env, /--keep .* 90s, 15m, 1h or 7d, not "a week"/],
+    [['prune', '--keep', '0d'], env, /--keep/],
+    [['prune', '--keep', '7d', '--batch', '5'], env, /Usage:/],
+    [['prune', '7d'], env, /Usage:/],
+    [['prune', '--keep', '7d'], {}, /RETENTION_DATABASE_URL/],
+    [['prune', '--keep', '7d'], env, /no outbox .*npx outbox-relay migrate/],
+  ] as const) {
+    const { code, output } = await runCommand(args, vars);
+    t.is(code, 1, args.join(' '));
+    t.regex(output, expected);
   }
 });

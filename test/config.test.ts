@@ -35,6 +35,8 @@ test('an empty environment is a valid one, with the defaults that are documented
   t.deepEqual(readConfig({}), {
     databaseUrl: undefined,
     listenDatabaseUrl: undefined,
+    retentionDatabaseUrl: undefined,
+    retentionSeconds: undefined,
     host: '127.0.0.1',
     port: 8001,
     allowedOrigins: [],
@@ -72,6 +74,8 @@ test('every variable reaches the configuration', (t) => {
   const env = {
     DATABASE_URL,
     LISTEN_DATABASE_URL: 'postgresql://direct.example/app',
+    RETENTION: '36h',
+    RETENTION_DATABASE_URL: 'postgresql://pruner@direct.example/app',
     HOST: '::',
     PORT: '0',
     ALLOWED_ORIGINS: 'https://a.example, http://localhost:8000 ,',
@@ -115,6 +119,8 @@ test('every variable reaches the configuration', (t) => {
   t.deepEqual(readConfig(env), {
     databaseUrl: DATABASE_URL,
     listenDatabaseUrl: 'postgresql://direct.example/app',
+    retentionDatabaseUrl: 'postgresql://pruner@direct.example/app',
+    retentionSeconds: 36 * 3600,
     host: '::',
     port: 0,
     allowedOrigins: ['https://a.example', 'http://localhost:8000'],
@@ -181,6 +187,17 @@ test('LISTEN goes to DATABASE_URL where it has no address of its own', (t) => {
   t.is(readConfig({ DATABASE_URL }).listenDatabaseUrl, DATABASE_URL);
 });
 
+test('pruning goes where LISTEN does, unless it has an address of its own', (t) => {
+  const LISTEN_DATABASE_URL = 'postgres://direct.example/app';
+  t.is(readConfig({ DATABASE_URL }).retentionDatabaseUrl, DATABASE_URL);
+  t.is(readConfig({ DATABASE_URL, LISTEN_DATABASE_URL }).retentionDatabaseUrl, LISTEN_DATABASE_URL);
+});
+
+test('what is kept is kept for seconds, minutes, hours or days', (t) => {
+  const seconds = ['90s', '30m', '12h', '7d'].map((RETENTION) => readConfig({ RETENTION }).retentionSeconds);
+  t.deepEqual(seconds, [90, 1800, 43_200, 604_800]);
+});
+
 test('with a database the log says what happens; the demo only warns', (t) => {
   t.is(readConfig({ DATABASE_URL }).logLevel, 'info');
   t.is(readConfig({}).logLevel, 'warn');
@@ -204,6 +221,11 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
     expected: /a URL, as in postgres:\/\//,
   },
   LISTEN_DATABASE_URL: { values: ['db.example'], expected: /a URL, as in postgres:\/\// },
+  RETENTION_DATABASE_URL: { values: ['db.example'], expected: /a URL, as in postgres:\/\// },
+  RETENTION: {
+    values: ['7', '0d', '-1d', '1.5h', '7 d', '7D', '2w', 'P7D', '36501d', '1e3s'],
+    expected: /a number with a unit, as in 90s, 15m, 1h or 7d/,
+  },
   PORT: {
     values: ['65536', '-1', '80.5', 'http', '0x50', '1e3', ' 80', 'Infinity'],
     expected: /number from 0 to 65535/,
@@ -256,7 +278,7 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
 /** Whatever is in these counts as text. */
 const FREE = ['HOST', 'JWT_ISSUER', 'JWT_AUDIENCE', 'JWT_CHANNELS_CLAIM'];
 
-const URLS = ['DATABASE_URL', 'LISTEN_DATABASE_URL'];
+const URLS = ['DATABASE_URL', 'LISTEN_DATABASE_URL', 'RETENTION_DATABASE_URL'];
 const SECRET = new Set([...URLS, 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'FORWARD_AUTH_URL']);
 
 test('what is invalid is reported with the variable, its value and what is expected', (t) => {

@@ -3,6 +3,7 @@
  * role can do more. In a schema other than public, since that one is open to everybody in its own way before PostgreSQL 15.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
 import { pino } from 'pino';
@@ -10,6 +11,7 @@ import { readConfig } from '../src/config.js';
 import { openDatabase } from '../src/database.js';
 import { migrate } from '../src/migrate.js';
 import { startRelay } from '../src/relay.js';
+import { prune } from '../src/retention.js';
 import {
   excessRights,
   makeRoles,
@@ -21,16 +23,15 @@ import {
 } from '../src/roles.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, servers, type ServerName, type TestDatabase } from './support/database.js';
+import { startRelayProcess } from './support/relay-process.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 
 const SERVERS = ['newest', 'oldest'] as const;
 const PERMISSION_DENIED = { code: '42501' };
 const SCHEMA = 'Our Events';
-const RETENTION = `DELETE FROM outbox WHERE position IN (
-  SELECT position FROM outbox
-  WHERE position < (SELECT min(position) FROM outbox WHERE created_at >= now() - interval '7 days')
-  ORDER BY position LIMIT 10)`;
+const POLL_MS = 20;
+const WEEK = 7 * 86_400;
 
 const quoted = (name: string) => pg.escapeIdentifier(name);
 const lines = (output: string) => output.trim().split('\n');
@@ -113,7 +114,7 @@ const EXPECTED: Readonly<Record<Purpose, readonly string[]>> = {
     `USAGE schema ${SCHEMA}`,
   ],
   relay: ['SELECT outbox', 'SELECT outbox_floor', 'SELECT outbox_migrations', `USAGE schema ${SCHEMA}`],
-  retention: ['DELETE outbox', 'SELECT outbox', `USAGE schema ${SCHEMA}`],
+  retention: ['DELETE outbox', 'SELECT outbox', 'SELECT outbox_floor', `USAGE schema ${SCHEMA}`],
   redaction: ['SELECT outbox', 'UPDATE outbox.data', `USAGE schema ${SCHEMA}`],
 };
 
@@ -192,7 +193,6 @@ for (const server of SERVERS) {
     const db = await createDatabaseWithSchema(t, server);
     await makeRoles(db.url, each(names));
     const app = await connectAs(t, db, names.app);
-    const retention = await connectAs(t, db, names.retention);
     const redaction = await connectAs(t, db, names.redaction);
 
     const { rows } = await app.query<{ id: string }>(
@@ -218,8 +218,10 @@ for (const server of SERVERS) {
     // Its triggers are for what a publisher may not set.
     await db.query('ALTER TABLE outbox DISABLE TRIGGER outbox_refuse_change');
     await db.query(`UPDATE outbox SET created_at = now() - interval '8 days' WHERE id <= 2`);
-    t.is((await retention.query(RETENTION)).rowCount, 2);
-    t.is((await retention.query(RETENTION)).rowCount, 0);
+    let deleted = 0;
+    const onBatch = (rows: number) => (deleted += rows);
+    t.is(await prune({ url: await urlOf(db, names.retention), keepSeconds: WEEK, onBatch }), 'done');
+    t.is(deleted, 2);
     t.deepEqual((await db.query('SELECT id, position FROM outbox_floor')).rows, [{ id: '2', position: '2' }]);
 
     const resumed = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
@@ -257,9 +259,35 @@ for (const server of SERVERS) {
     const app = await connectAs(t, db, names.app);
     await app.query('SELECT id FROM outbox UNION ALL SELECT id FROM outbox_floor');
     const { code, output } = await runCommand(['migrate', 'status'], { DATABASE_URL: await urlOf(db, names.relay) });
-    t.deepEqual([code, output], [0, 'applied  1_outbox\n']);
+    t.deepEqual([code, output], [0, 'applied  1_outbox\napplied  2_storage\n']);
     const relay = await startTestRelay(t, await urlOf(db, names.relay));
     t.deepEqual(relay.notReady(), []);
+    t.is(await prune({ url: await urlOf(db, names.retention), keepSeconds: WEEK }), 'done');
+  });
+
+  test(`a relay that may only read prunes by a role that may delete, and refuses to start without one (${server})`, async (t) => {
+    const names = nameRoles(t, server);
+    const db = await createDatabaseWithSchema(t, server);
+    await makeRoles(db.url, each(names));
+    await db.query(PUBLISH);
+    const env = { DATABASE_URL: await urlOf(db, names.relay), RETENTION: '1s' };
+    for (const refused of [
+      await runCommand([], { ...env, PUBLIC_CHANNELS: '*', PORT: '0' }),
+      await runCommand(['prune', '--keep', '1s'], env),
+    ]) {
+      t.is(refused.code, 1);
+      for (const part of [names.relay, 'outbox-relay roles --retention', 'RETENTION_DATABASE_URL=']) {
+        t.true(refused.output.includes(part), refused.output);
+      }
+    }
+    t.is((await db.query('SELECT FROM outbox')).rowCount, 1);
+
+    const relay = await startRelayProcess(t, env.DATABASE_URL, {
+      ...env,
+      RETENTION_DATABASE_URL: await urlOf(db, names.retention),
+    });
+    while ((await db.query('SELECT FROM outbox')).rowCount !== 0) await delay(POLL_MS);
+    t.is(await relay.end('SIGTERM'), 0);
   });
 
   test(`the printed SQL gives the same roles and rights, and is harmless to repeat (${server})`, async (t) => {

@@ -10,14 +10,14 @@ import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 
 const SERVERS = ['newest', 'oldest'] as const;
-const MIGRATIONS = ['1_outbox'];
+const MIGRATIONS = ['1_outbox', '2_storage'];
 
 /** All that is in the database and not PostgreSQL's own, by catalog. */
 async function catalog(db: TestDatabase): Promise<string[]> {
   const { rows } = await db.query<{ entry: string }>(`
     WITH own AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)')
     SELECT format('schema %s %s', nspname, nspacl) AS entry FROM pg_namespace JOIN own USING (oid, nspname)
-    UNION ALL SELECT format('class %s %s.%s %s', relkind, nspname, relname, relacl)
+    UNION ALL SELECT format('class %s %s.%s %s %s', relkind, nspname, relname, relacl, reloptions)
       FROM pg_class JOIN own ON own.oid = relnamespace
     UNION ALL SELECT format('column %s.%s.%s', nspname, relname, attname)
       FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN own ON own.oid = relnamespace
@@ -89,7 +89,7 @@ for (const server of SERVERS) {
       t.deepEqual(await catalog(db), migrated);
       t.is((await db.query('SELECT FROM outbox')).rowCount, 1);
 
-      t.deepEqual(await migrate(db.url, 'down'), MIGRATIONS);
+      t.deepEqual(await migrate(db.url, 'down'), MIGRATIONS.toReversed());
       t.deepEqual(await catalog(db), before);
       t.deepEqual(await migrate(db.url, 'down'), []);
       t.deepEqual(await migrationStatus(db.url), { applied: [], pending: MIGRATIONS, unknown: [] });
@@ -145,7 +145,7 @@ for (const server of SERVERS) {
     t.deepEqual((await db.query('SELECT position FROM app.outbox_floor')).rows, [{ position: '2' }]);
     await relay.stop();
 
-    t.deepEqual(await migrate(url, 'down'), MIGRATIONS);
+    t.deepEqual(await migrate(url, 'down'), MIGRATIONS.toReversed());
     t.deepEqual(await catalog(db), before);
   });
 

@@ -202,7 +202,7 @@ test('the demo is refused on an address that others reach', async (t) => {
 
 const MIGRATIONS: Readonly<Record<string, { sql: string; expected: RegExp }>> = {
   'lacks a migration': {
-    sql: `UPDATE outbox_migrations SET name = '0_before'`,
+    sql: `UPDATE outbox_migrations SET name = '0_before' WHERE name = '1_outbox'`,
     expected: /^The database lacks 1_outbox\. As its owner, run: npx outbox-relay migrate$/m,
   },
   'is newer than the relay': {
@@ -228,13 +228,13 @@ test('migrate takes a database up and down again, and status says where it stand
     const outcome = await run(t, args.split(' '), env);
     t.deepEqual(outcome, { code, stdout, stderr: '' }, args);
   };
-  await expect('migrate status', 1, 'missing  1_outbox\n');
-  await expect('migrate', 0, 'applied 1_outbox\n');
-  await expect('migrate status', 0, 'applied  1_outbox\n');
+  await expect('migrate status', 1, 'missing  1_outbox\nmissing  2_storage\n');
+  await expect('migrate', 0, 'applied 1_outbox\napplied 2_storage\n');
+  await expect('migrate status', 0, 'applied  1_outbox\napplied  2_storage\n');
   await expect('migrate up', 0, 'Nothing to do: the database is as it should be.\n');
   await database.query(`INSERT INTO outbox (channel) VALUES ('a')`);
-  await expect('migrate down', 0, 'removed 1_outbox\n');
-  await expect('migrate status', 1, 'missing  1_outbox\n');
+  await expect('migrate down', 0, 'removed 2_storage\nremoved 1_outbox\n');
+  await expect('migrate status', 1, 'missing  1_outbox\nmissing  2_storage\n');
   await expect('migrate down', 0, 'Nothing to do: the database is as it should be.\n');
   const { rows } = await database.query(
     `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace

@@ -1,11 +1,12 @@
 /** Suites share the runner, test/run.ts, which names the one that it wants. */
 const FILES = {
   browser: ['dist/test/browser/*.test.js'],
-  all: ['dist/test/**/*.test.js', '!dist/test/browser/**'],
+  faults: ['dist/test/faults/*.test.js'],
 };
+const ALL = ['dist/test/**/*.test.js', ...Object.keys(FILES).map((name) => `!dist/test/${name}/**`)];
 
 export default {
-  files: process.env['TEST_SUITE'] === 'browser' ? FILES.browser : FILES.all,
+  files: FILES[process.env['TEST_SUITE']] ?? ALL,
   concurrency: 2,
   timeout: '60s',
 };

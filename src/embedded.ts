@@ -209,7 +209,8 @@ async function startOnce({ path, binaries, account, settings, log }: Launch, por
           log(line);
           latest.splice(0, latest.length - 19);
           latest.push(line);
-          if (line.includes('database system is ready to accept connections')) resolveReady();
+          // A standby accepts read-only ones.
+          if (/database system is ready to accept (read-only )?connections/.test(line)) resolveReady();
         });
       }
       void ended.then(() => {

@@ -69,8 +69,8 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
     await Promise.all(
       [...workers].map(async (worker) => {
         const gone = once(worker, 'exit');
-        if (worker.isConnected()) worker.send('stop');
-        else worker.process.kill('SIGTERM');
+        // Not a message: one that has only been forked would not hear it, serve, and be waited for in vain.
+        worker.process.kill('SIGTERM');
         await gone;
       }),
     );
@@ -108,9 +108,6 @@ export function hangUp(): void {
 /** In a worker: resolves when it is told to stop, or when its primary is gone. */
 export function toldToStop(): Promise<string> {
   return new Promise((resolve) => {
-    process.on('message', (message) => {
-      if (message === 'stop') resolve('stop');
-    });
     process.on('disconnect', () => resolve('disconnect'));
     process.on('SIGTERM', () => resolve('SIGTERM'));
     // A terminal sends it to all processes; the primary then tells us.

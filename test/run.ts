@@ -1,7 +1,7 @@
 /**
  * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, ava on the tests that need
- * Chromium), and stops and deletes the servers, whatever happened.
+ * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser or --faults, ava on the tests that
+ * need Chromium, or PgBouncer and nginx), and stops and deletes the servers, whatever happened.
  *
  *     npm test                                      all
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
@@ -13,7 +13,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -25,6 +25,9 @@ import { relayBackends, type ServerName } from './support/database.js';
 
 /** Suites that are programs of their own: each is dist/test/NAME.js. */
 const PROGRAMS = ['torture', 'fuzz'] as const;
+
+/** Suites of ava that need more than Node and npm: see ava.config.js. */
+const SUITES = ['browser', 'faults'] as const;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -58,6 +61,8 @@ process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-test-'));
+  // Servers of the tests have folders of their own in it, and do not run as root.
+  await chmod(folder, 0o711);
   const started: EmbeddedPostgres[] = [];
   const counts = process.env['CI_COUNTS'] === '1' && programIn(args) === undefined;
   try {
@@ -71,7 +76,7 @@ async function main(args: string[]): Promise<number> {
     if (newest === undefined) throw new Error('No PostgreSQL to test with.');
 
     const servers: Record<ServerName, string> = { newest, oldest: oldest ?? newest };
-    const outcome = await runTests(args, servers, counts);
+    const outcome = await runTests(args, folder, servers, counts);
     const leaks = (await Promise.all(started.map(leftOn))).flat();
     for (const leak of leaks) console.error(`\n  ✘ After all tests a connection of the relay is left: ${leak}`);
     // What fails outside of a test (no test found, a connection left) must not read as a success to who reads the line only.
@@ -81,7 +86,7 @@ async function main(args: string[]): Promise<number> {
     return code;
   } finally {
     await Promise.allSettled(started.map((server) => server.stop('immediate')));
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
@@ -123,24 +128,33 @@ async function startServer(
   return server.url;
 }
 
-async function runTests(args: string[], servers: Record<ServerName, string>, counts: boolean): Promise<Outcome> {
+async function runTests(
+  args: string[],
+  folder: string,
+  servers: Record<ServerName, string>,
+  counts: boolean,
+): Promise<Outcome> {
   const name = programIn(args);
+  const suite = SUITES.find((option) => args.includes(`--${option}`)) ?? '';
   const program = name
     ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
     : [
         join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'),
         ...(counts ? ['--tap'] : []),
-        ...args.filter((arg) => arg !== '--browser').map(compiled),
+        ...args.filter((arg) => arg !== `--${suite}`).map(compiled),
       ];
   const tests = spawn(process.execPath, program, {
     cwd: ROOT,
     env: {
       ...process.env,
       TEST_SERVERS: JSON.stringify(servers),
-      TEST_SUITE: args.includes('--browser') ? 'browser' : '',
+      TEST_SUITE: suite,
+      TEST_FOLDER: folder,
       NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --enable-source-maps`.trim(),
     },
     stdio: ['inherit', counts ? 'pipe' : 'inherit', 'inherit'],
+    // A process group: what a test that was cut off has started is found by it.
+    detached: true,
   });
   child = tests;
   let [passed, failed] = [0, 0];
@@ -154,9 +168,28 @@ async function runTests(args: string[], servers: Record<ServerName, string>, cou
     });
   }
   const [code, signal] = (await once(tests, 'close')) as [number | null, NodeJS.Signals | null];
+  await endLeftovers(tests, folder);
   if (counts && failed === 0 && code !== 0)
     console.error(`No test failed, yet the tests ended with ${signal ?? code}.`);
   return { code: code ?? 1, passed, failed };
+}
+
+/** What tests started and did not get to end, because they ran out of time or their process crashed. */
+async function endLeftovers(tests: ChildProcess, folder: string): Promise<void> {
+  const ends: (readonly [number, NodeJS.Signals])[] = tests.pid === undefined ? [] : [[-tests.pid, 'SIGKILL']];
+  for (const name of await readdir(folder)) {
+    if (name === 'newest' || name === 'oldest') continue;
+    // Servers of PostgreSQL lead groups of their own.
+    const lock = await readFile(join(folder, name, 'data', 'postmaster.pid'), 'utf8').catch(() => undefined);
+    if (lock !== undefined) ends.push([Number.parseInt(lock), 'SIGQUIT']);
+  }
+  for (const [pid, signal] of ends) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It has ended.
+    }
+  }
 }
 
 function programIn(args: string[]): (typeof PROGRAMS)[number] | undefined {

@@ -86,6 +86,14 @@ test('a worker that is killed is replaced, and those of the others notice nothin
   t.is(await relay.end('SIGTERM'), 0);
 });
 
+test('a relay that is told to stop while a worker starts does not wait for it in vain', async (t) => {
+  const { relay } = await setUp(t, 2);
+  const pids = await relay.workers();
+  process.kill(pids[0] ?? 0, 'SIGKILL');
+  while ((await relay.workers()).every((pid) => pids.includes(pid))) await delay(POLL_MS);
+  t.is(await relay.end('SIGTERM'), 0);
+});
+
 test('workers that cannot start end the relay, with their reason', async (t) => {
   const database = await createDatabase(t);
   const { url } = await startRelayProcess(t, database.url);

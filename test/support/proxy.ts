@@ -29,8 +29,13 @@ export interface Proxy {
   /** Ends all connections and takes no new ones. */
   refuse(): void;
   blackhole(): void;
-  /** The connections that are open now are dead for ever: nothing passes, nothing ends. */
-  strand(): void;
+  /**
+   * The connections that are open now are dead for ever: nothing passes, nothing ends. With `name` only those that gave
+   * it in what they sent first, as a session of PostgreSQL does with its application_name.
+   */
+  strand(name?: string): void;
+  /** New connections lead to the host and port of that URL; those that are open stay where they are. */
+  retarget(target: string): void;
   /** Passes everything again, at full speed. */
   heal(): void;
 }
@@ -46,6 +51,8 @@ export interface ProxyOptions {
 interface Connection {
   readonly near: Socket;
   readonly far: Socket;
+  /** What the connecting side sent first. */
+  hello: string | undefined;
   isStranded: boolean;
 }
 
@@ -58,7 +65,7 @@ export async function startProxy(
   target: string,
   options: ProxyOptions = {},
 ): Promise<Proxy> {
-  const address = new URL(target);
+  let address = new URL(target);
   const connections = new Set<Connection>();
   let mode: 'passing' | 'blackhole' | 'refusing' = 'passing';
   let late = 0;
@@ -81,7 +88,10 @@ export async function startProxy(
   async function pump(from: Socket, to: Socket, connection: Connection): Promise<void> {
     try {
       for await (const chunk of from) {
-        if (from === connection.near) options.onSent?.(chunk as Buffer);
+        if (from === connection.near) {
+          connection.hello ??= (chunk as Buffer).toString('latin1');
+          options.onSent?.(chunk as Buffer);
+        }
         if (late > 0) await delay(late);
         await passable(connection);
         await pass(chunk as Buffer, to, connection);
@@ -116,7 +126,7 @@ export async function startProxy(
     }
     const far = connect({ host: address.hostname, port: Number(address.port), allowHalfOpen: true });
     far.on('error', () => undefined);
-    const connection: Connection = { near, far, isStranded: false };
+    const connection: Connection = { near, far, hello: undefined, isStranded: false };
     connections.add(connection);
     for (const socket of [near, far]) {
       socket.once('close', () => {
@@ -166,8 +176,13 @@ export async function startProxy(
     blackhole() {
       mode = 'blackhole';
     },
-    strand() {
-      for (const connection of connections) connection.isStranded = true;
+    strand(name) {
+      for (const connection of connections) {
+        if (name === undefined || connection.hello?.includes(name)) connection.isStranded = true;
+      }
+    },
+    retarget(next) {
+      address = new URL(next);
     },
     heal,
   };

@@ -18,6 +18,8 @@ export interface RelayProcess {
   readonly metricsUrl: string | undefined;
   /** Ends the process and resolves when it is gone: with its exit code, or the signal that ended it. */
   end(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | string | null>;
+  /** Stops the process where it stands, or lets it go on. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   /** Process ids of its workers, where it has some. */
   workers(): Promise<number[]>;
   /** Starts it again, after `end`, and resolves when it serves. */
@@ -43,20 +45,25 @@ export async function startRelayProcess(
         SHUTDOWN_SECONDS: '2',
         ...env,
         DATABASE_URL: databaseUrl,
-        PORT: url === undefined ? '0' : new URL(url).port,
+        PORT: url === undefined ? (env['PORT'] ?? '0') : new URL(url).port,
       },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     child = starting;
+    // Of several workers each says where it listens.
+    const serves = Number(env['WORKERS'] ?? 1) > 1 ? 'all workers serve' : 'listening';
+    let address: string | undefined;
     url = await new Promise<string>((resolve, reject) => {
       starting.once('error', reject);
       starting.once('exit', (code, signal) =>
         reject(new Error(`the relay ended early: ${signal ?? `exit code ${String(code)}`}`)),
       );
       createInterface(starting.stdout).on('line', (line) => {
+        if (process.env['TEST_LOG'] === '1') console.error(line);
         const entry = JSON.parse(line) as { msg?: string; url?: string };
         if (entry.msg === 'metrics') metricsUrl = entry.url;
-        if (entry.msg === 'listening' && entry.url !== undefined) resolve(entry.url);
+        if (entry.msg === 'listening') address = entry.url;
+        if (entry.msg === serves && address !== undefined) resolve(address);
       });
     });
   }
@@ -78,5 +85,5 @@ export async function startRelayProcess(
 
   t.teardown(() => end('SIGKILL'));
   await start();
-  return { url: url ?? '', metricsUrl, end, workers, start };
+  return { url: url ?? '', metricsUrl, end, signal: (name) => void child?.kill(name), workers, start };
 }

@@ -26,6 +26,8 @@ export interface TestStream {
   until(test: (frame: Frame) => boolean): Promise<Frame>;
   /** Resolves when so many published events have arrived. */
   untilEvents(count: number): Promise<readonly Frame[]>;
+  /** Resolves when one more frame has arrived. */
+  more(): Promise<void>;
   /** Resolves when the relay has ended the stream. */
   readonly ended: Promise<void>;
   pause(): void;
@@ -107,6 +109,10 @@ export async function openStream(
     },
     until: (test) => waitFor(() => frames.find(test), 'the frame that was waited for'),
     untilEvents: (count) => waitFor(() => (events.length >= count ? events : undefined), `${count} events`),
+    async more() {
+      const count = frames.length;
+      await waitFor(() => (frames.length > count ? true : undefined), 'one more frame');
+    },
     ended,
     pause: () => response.pause(),
     resume: () => response.resume(),

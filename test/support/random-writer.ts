@@ -1,33 +1,24 @@
 /**
  * A publisher that inserts in every shape of transaction that an application might have, with pauses that keep some open for
- * long, and commits or rolls back by chance. It outlives its database: it opens another session, and the transaction that
- * was cut off is one whose outcome it does not know.
+ * long, and commits or rolls back by chance. It outlives its server: a transaction that was cut off amid its commit is one
+ * whose outcome it does not know.
  *
  * Each row carries the name of its transaction, so that the table tells in the end what became of it: see settle.ts.
  */
-import pg from 'pg';
+import type pg from 'pg';
+import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
 import { CHANNELS } from './random-interest.js';
 import type { Random } from './random.js';
-import type { Shift } from './shift.js';
 
 const BUSY = CHANNELS.slice(0, -1) as [string, ...string[]];
 
 /** 5 MB: more than the kernel buffers for a client that does not read, so the relay meets backpressure. */
 const FLOOD = { rows: 50, length: 100_000 } as const;
 
-/** The server went away: administrator's command, crash, or still starting (PostgreSQL manual, appendix A, class 57). */
-const AWAY = new Set(['57P01', '57P02', '57P03']);
-
-const RECONNECT_MS = 50;
-
-export interface WriterOptions {
+export interface WriterOptions extends Omit<LastingSessionOptions, 'onFailure'> {
   /** Distinguishes its transactions from those of others. */
   readonly name: string;
-  readonly url: string;
   readonly random: Random;
-  readonly shift: Shift;
-  /** Whether somebody took the server away since then, in milliseconds of `performance.now`. Default: never. */
-  readonly wasAway?: (since: number) => boolean;
 }
 
 export interface Transaction {
@@ -45,7 +36,7 @@ export interface WriterResult {
 }
 
 export async function runWriter(options: WriterOptions): Promise<WriterResult> {
-  const { random, shift, wasAway = () => false } = options;
+  const { random, shift } = options;
   const transactions: Transaction[] = [];
   const failures: string[] = [];
   let count = 0;
@@ -122,24 +113,7 @@ export async function runWriter(options: WriterOptions): Promise<WriterResult> {
     };
   }
 
-  while (shift.isOn) {
-    const opened = performance.now();
-    let open = true;
-    const client = new pg.Client({ connectionString: options.url, application_name: 'test' });
-    client.on('error', () => (open = false));
-    client.on('end', () => (open = false));
-    try {
-      await client.connect();
-      await write(client, () => open);
-    } catch (error) {
-      const code = error instanceof pg.DatabaseError ? error.code : undefined;
-      const excused = (code === undefined || AWAY.has(code)) && wasAway(opened);
-      if (!excused) failures.push(String(error));
-    } finally {
-      await client.end().catch(() => undefined);
-    }
-    await shift.pause(RECONNECT_MS);
-  }
+  await lastingSession({ ...options, onFailure: (text) => failures.push(text) }, write);
   return { transactions, failures };
 }
 

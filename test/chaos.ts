@@ -88,6 +88,7 @@ async function storm(t: { teardown(teardown: () => unknown): void }, seed: numbe
   });
   t.teardown(() => server.stop('immediate'));
   await migrate(server.url, 'up');
+  interrupted.signal.throwIfAborted();
 
   let shown = 0;
   let [most, since] = [0, 0];

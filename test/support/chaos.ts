@@ -107,6 +107,7 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
     void crowd.abandon();
   };
   signal.addEventListener('abort', abort);
+  if (signal.aborted) abort();
 
   const progress = (): ChaosProgress => ({
     ...crowd.progress(),
@@ -153,6 +154,7 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
     ]);
     for (const relay of relays) relay.heal();
     await crowd.started();
+    // Else the relays might not have been started again.
     signal.throwIfAborted();
     await publishLast(database);
     const truth = await readTruth(database, ALL_EVENTS);

@@ -36,7 +36,7 @@ export interface Crowd {
   started(): Promise<void>;
   /** Resolves when each has got the last that it is owed. A client that is stuck is for the judge to tell of. */
   catchUp(truth: Truth): Promise<void>;
-  /** Sends all away; resolves when they have gone. */
+  /** Sends all away, and ends what waits for them; resolves when they have gone. */
   abandon(): Promise<void>;
 }
 
@@ -45,10 +45,12 @@ export function startCrowd({ seed, size, relays, shift, habits, stuckMs }: Crowd
     const random = randomOf(seed, `client ${n}`);
     return startDroppingClient({ random, names: randomInterest(random), relays, shift, ...(habits && { habits }) });
   });
+  let leave: () => void = () => undefined;
+  const left = new Promise<void>((resolve) => (leave = resolve));
   const sum = (value: (client: DroppingClient) => number) => clients.reduce((all, client) => all + value(client), 0);
 
   async function unlessStuck(until: (client: DroppingClient) => Promise<void>): Promise<void> {
-    const all = Promise.all(clients.map(until)).then(() => 'all' as const);
+    const all = Promise.race([Promise.all(clients.map(until)), left]).then(() => 'all' as const);
     // Different events: one that comes over and over is no progress.
     const arrived = () => sum(({ received, isDone }) => new Set(received).size + (isDone ? 1 : 0));
     for (let before = -1; arrived() > before;) {
@@ -76,6 +78,7 @@ export function startCrowd({ seed, size, relays, shift, habits, stuckMs }: Crowd
       return unlessStuck((client) => client.done);
     },
     async abandon() {
+      leave();
       for (const client of clients) client.abandon();
       await Promise.all(clients.map((client) => client.done));
     },

@@ -86,8 +86,12 @@ export async function startExposedRelay(
   }
 
   async function killWorker(): Promise<void> {
-    const [worker] = random.sample(await relay.workers(), 1);
-    if (worker !== undefined) process.kill(worker, 'SIGKILL');
+    try {
+      const [worker] = random.sample(await relay.workers(), 1);
+      if (worker !== undefined) process.kill(worker, 'SIGKILL');
+    } catch {
+      // It is gone, or the whole relay is: `end` will tell.
+    }
   }
 
   return {

@@ -39,6 +39,8 @@ export async function startRelayProcess(
   let child: ChildProcess | undefined;
   let url: string | undefined;
   let metricsUrl: string | undefined;
+  // The first worker serves while the others may still fail, and with them the start.
+  const served = Number(env['WORKERS'] ?? 1) > 1 ? 'all workers serve' : 'listening';
 
   async function start(): Promise<void> {
     const starting = spawn(process.execPath, [MAIN], {
@@ -55,6 +57,7 @@ export async function startRelayProcess(
     });
     child = starting;
     if (log && starting.stderr) createInterface(starting.stderr).on('line', log);
+    let address: string | undefined;
     url = await new Promise<string>((resolve, reject) => {
       starting.once('error', reject);
       starting.once('exit', (code, signal) =>
@@ -64,7 +67,8 @@ export async function startRelayProcess(
         log?.(line);
         const entry = JSON.parse(line) as { msg?: string; url?: string };
         if (entry.msg === 'metrics') metricsUrl = entry.url;
-        if (entry.msg === 'listening' && entry.url !== undefined) resolve(entry.url);
+        if (entry.msg === 'listening' && entry.url !== undefined) address = entry.url;
+        if (entry.msg === served && address !== undefined) resolve(address);
       });
     });
   }

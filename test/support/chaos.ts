@@ -73,7 +73,7 @@ const ENVIRONMENT = {
 /** What is different about each relay. */
 const RELAYS = [{}, { MAX_CONNECTION_SECONDS: '10' }, { WORKERS: '2' }] as const;
 
-const PAUSES = { server: [3_000, 12_000], process: [4_000, 15_000], network: [500, 5_000] } as const;
+const PAUSES = { server: [3_000, 12_000], process: [6_000, 20_000], network: [1_000, 6_000] } as const;
 
 /** Nothing takes so long once all is healed, however busy the machine. */
 const STUCK_MS = 60_000;

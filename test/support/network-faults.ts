@@ -7,7 +7,7 @@ import type { Random } from './random.js';
 import type { Shift } from './shift.js';
 
 /** The longest that a fault lasts, in milliseconds; each time one of these is picked. */
-const LENGTHS = [300, 1_500, 5_000, 9_000] as const;
+const LENGTHS = [300, 1_500, 4_000, 8_000] as const;
 
 /** @param line what the proxy leads to: stands in the names of the faults. */
 export function networkFaults(

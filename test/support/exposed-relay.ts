@@ -38,8 +38,8 @@ export interface ExposedRelayOptions {
 
 /** The longest that it stays away, in milliseconds. */
 const AWAY_MS = 1_500;
-/** A start that has not ended after so many milliseconds is given up. */
-const START_MS = 20_000;
+/** A start that has not ended after so many milliseconds is given up: it may wait on a connection that is dead for ever. */
+const START_MS = 45_000;
 const START_PAUSE_MS = 200;
 /** So many starts in a row fail only if something is wrong, once nothing happens to the database any more. */
 const MOST_STARTS = 20;

@@ -55,7 +55,6 @@ export function judge(client: DroppingClient, truth: Truth, floors: readonly Flo
     const place = wrong === -1 && span.got.length > span.owed.length ? span.owed.length : wrong;
     if (place !== -1) violations.push(describe(client, span, place, { lost, double, outOfOrder }));
   }
-  // A reset may lead back where a relay has yet to hear what it missed, but nobody is sent again what they had.
   const again = client.received.length - new Set(client.received).size - sums.double;
   if (again > 0) violations.push({ text: `${name}: ${again} events came again after a reset` });
   sums.double += again;
@@ -64,9 +63,10 @@ export function judge(client: DroppingClient, truth: Truth, floors: readonly Flo
 
 /** What is wrong with a reset. */
 function objection({ reason, from, to, at }: Reset, truth: Truth, floors: readonly Floor[]): string | undefined {
-  const old = truth.placeOf(from);
-  if (old === undefined || truth.placeOf(to) === undefined) return 'a reset with a cursor that is no event';
+  const [old, fresh] = [truth.placeOf(from), truth.placeOf(to)];
+  if (old === undefined || fresh === undefined) return 'a reset with a cursor that is no event';
   if (reason !== 'expired') return 'a reset that is never justified';
+  if (fresh <= old) return 'a reset that leads back';
   const isJustified = floors.some((floor) => floor.at <= at && (truth.placeOf(floor.id) ?? -1) > old);
   return isJustified ? undefined : 'a reset though nothing was deleted that the client had yet to get';
 }

@@ -40,6 +40,9 @@ export interface Connection {
   readonly before: number;
   /** When it began, in milliseconds of `performance.now`. */
   readonly at: number;
+  /** Frames that arrived, heartbeats included, and when the last did. */
+  readonly frames: number;
+  readonly lastFrameAt: number;
 }
 
 /** A `stream-reset`: what follows `from` is not owed any more, what follows `to` is. */
@@ -154,7 +157,9 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     const { hostname, port } = new URL(relay);
     const request = requestFor(names, cursor ?? first, random);
     place = cursor;
-    connections.push({ cursor, request, relay, before: received.length, at: performance.now() });
+    const began = performance.now();
+    const connection = { cursor, request, relay, before: received.length, at: began, frames: 0, lastFrameAt: began };
+    connections.push(connection);
     const slow = random.chance(0.15);
     let budget = random.integer(0, random.pick(BUDGETS));
     const stopsAt = random.chance(0.05) ? random.integer(0, budget) : -Infinity;
@@ -186,8 +191,10 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
         let start = 0;
         for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n', start)) {
           take(text.slice(start, end));
+          connection.frames += 1;
           start = end + 2;
         }
+        if (start > 0) connection.lastFrameAt = performance.now();
         text = text.slice(start);
         if (cut || over) socket.destroy();
         else if (shift.isOn && (slow || budget < stopsAt)) {

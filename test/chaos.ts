@@ -14,24 +14,12 @@ import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { runChaos, type ChaosFigures, type ChaosProgress } from './support/chaos.js';
 import { seedFromEnvironment } from './support/random.js';
+import { SERVER_SETTINGS } from './support/server-settings.js';
 
 const PROGRESS_SECONDS = 5;
 /** A run in which nobody has got anything for so long is judged as it is. */
 const SILENCE_SECONDS = 120;
 const MOST_SHOWN = 20;
-
-/**
- * A commit is in the hands of the system, as WAL, before anybody sees its rows, so the death of processes takes nothing back
- * that a client got. It would take a death of the machine to need fsync.
- */
-const SETTINGS = {
-  fsync: 'off',
-  synchronous_commit: 'on',
-  wal_level: 'minimal',
-  max_wal_senders: '0',
-  max_connections: '300',
-  shared_buffers: '32MB',
-};
 
 const wanted = {
   deliveries: numberFromEnvironment('CHAOS_DELIVERIES', 1_000_000),
@@ -77,7 +65,7 @@ async function storm(t: { teardown(teardown: () => unknown): void }, seed: numbe
   const waiting = new Set<() => void>();
   const server = await startEmbedded({
     dataDirectory: join(folder, 'postgres'),
-    settings: SETTINGS,
+    settings: SERVER_SETTINGS,
     persistent: false,
     log(line) {
       log(`server: ${line}`);

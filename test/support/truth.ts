@@ -37,11 +37,16 @@ export async function readTruth(
     `SELECT id, channel, by, position FROM ${from} ORDER BY position`,
   );
   const events = rows.filter(({ position }) => position !== null);
+  return { ...truthOf(events), unplaced: rows.length - events.length };
+}
+
+/** @param events in the order of their commits. */
+export function truthOf(events: readonly TrueEvent[]): Truth {
   const places = new Map(events.map(({ id }, place) => [id, place]));
   if (places.size !== events.length) throw new Error('an event is there twice');
   return {
     events,
-    unplaced: rows.length - events.length,
+    unplaced: 0,
     placeOf: (id) => (id === '0' ? -1 : places.get(id)),
     wanted: (names) => events.flatMap(({ id, channel }, place) => (isWanted(names, channel) ? [{ id, place }] : [])),
   };

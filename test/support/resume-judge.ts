@@ -74,6 +74,16 @@ function objection({ reason, from, to, at }: Reset, truth: Truth, floors: readon
 function spansOf({ startId, names, resets, received }: DroppingClient, truth: Truth): Span[] {
   if (startId === undefined) return [];
   const wanted = truth.wanted(names);
+  /** How many of them stand at this place or before it. */
+  const countThrough = (place: number) => {
+    let [low, high] = [0, wanted.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((wanted[middle]?.place ?? Infinity) <= place) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
   const starts = [startId, ...resets.map(({ to }) => to)];
   return starts.map((start, n) => {
     const [first, reset] = [truth.placeOf(start) ?? -1, resets[n]];
@@ -81,7 +91,7 @@ function spansOf({ startId, names, resets, received }: DroppingClient, truth: Tr
     const before = resets[n - 1]?.before ?? 0;
     return {
       before,
-      owed: wanted.flatMap(({ id, place }) => (place > first && place <= last ? [id] : [])),
+      owed: wanted.slice(countThrough(first), countThrough(last)).map(({ id }) => id),
       got: received.slice(before, reset?.before),
     };
   });

@@ -43,11 +43,21 @@ export async function readTruth(
 /** @param events in the order of their commits. */
 export function truthOf(events: readonly TrueEvent[]): Truth {
   const places = new Map(events.map(({ id }, place) => [id, place]));
+  // Read several times for each client, from up to half a million events.
+  const matches = new Map<string, ReturnType<Truth['wanted']>>();
   if (places.size !== events.length) throw new Error('an event is there twice');
   return {
     events,
     unplaced: 0,
     placeOf: (id) => (id === '0' ? -1 : places.get(id)),
-    wanted: (names) => events.flatMap(({ id, channel }, place) => (isWanted(names, channel) ? [{ id, place }] : [])),
+    wanted(names) {
+      const key = names.join('\n');
+      let found = matches.get(key);
+      if (found === undefined) {
+        found = events.flatMap(({ id, channel }, place) => (isWanted(names, channel) ? [{ id, place }] : []));
+        matches.set(key, found);
+      }
+      return found;
+    },
   };
 }

@@ -58,8 +58,8 @@ export interface EmbeddedPostgres {
   stop(mode?: 'fast' | 'immediate'): Promise<void>;
   /** Kills the server as a crash would, for tests of faults. The folder stays ours. */
   kill(): Promise<void>;
-  /** Stops the server if it runs, and starts it on the same data and port. Not after `stop`. */
-  restart(): Promise<void>;
+  /** Stops the server if it runs, as `stop` does, and starts it on the same data and port. Not after `stop`. */
+  restart(mode?: 'fast' | 'immediate'): Promise<void>;
 }
 
 interface Server {
@@ -75,6 +75,9 @@ interface Launch {
   readonly settings: Readonly<Record<string, string>>;
   readonly log: (line: string) => void;
 }
+
+/** What each way to stop is asked for with. Source: PostgreSQL manual, "Shutting Down the Server". */
+const SHUTDOWN = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
 /** Between attempts to start on data whose last backends, left by a crash, are still about to end. */
 const BACKENDS_GONE_MS = { patience: 10_000, pause: 50 };
@@ -130,13 +133,13 @@ export async function startEmbedded(options: EmbeddedPostgresOptions): Promise<E
       version: binaries.version,
       major: binaries.major,
       async stop(mode = 'fast') {
-        await end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
+        await end(SHUTDOWN[mode]);
         stopped ??= leave();
         await stopped;
       },
       kill: () => end('SIGKILL'),
-      async restart() {
-        await end('SIGINT');
+      async restart(mode = 'fast') {
+        await end(SHUTDOWN[mode]);
         if (stopped !== undefined)
           throw new EmbeddedPostgresError('failed', 'This PostgreSQL was stopped for good. Start another.');
         server = await start(launch, first.port);

@@ -22,6 +22,7 @@ import pg from 'pg';
 import { EmbeddedPostgresError, findBinaries, startEmbedded, type EmbeddedPostgres } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { relayBackends, type ServerName } from './support/database.js';
+import { SERVER_SETTINGS } from './support/server-settings.js';
 
 /** Suites that are programs of their own: each is dist/test/NAME.js. */
 const PROGRAMS = ['torture', 'fuzz'] as const;
@@ -30,16 +31,6 @@ const PROGRAMS = ['torture', 'fuzz'] as const;
 const SUITES = ['browser', 'faults'] as const;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-
-/** Durability is not tested, commit order is: a commit waits for its WAL as in production, but the disk does not. */
-const SETTINGS = {
-  fsync: 'off',
-  synchronous_commit: 'on',
-  wal_level: 'minimal',
-  max_wal_senders: '0',
-  max_connections: '300',
-  shared_buffers: '32MB',
-};
 
 interface Outcome {
   readonly code: number;
@@ -114,7 +105,7 @@ async function startServer(
   const server = await startEmbedded({
     dataDirectory: join(folder, name),
     binaries,
-    settings: SETTINGS,
+    settings: SERVER_SETTINGS,
     persistent: false,
     log: process.env['TEST_LOG'] === '1' ? (line) => console.error(`[${name}] ${line}`) : undefined,
   });

@@ -54,21 +54,35 @@ export async function createDatabase(
   const template = options.template === false ? 'template1' : 'outbox_template';
   await onServer(server, (client) => cloneTemplate(client, name, template));
 
-  const address = new URL(server);
-  address.pathname = `/${name}`;
-  const url = address.href;
+  const database = useDatabase(withPath(server, name));
+  let dropped: Promise<void> | undefined;
+  const drop = async (): Promise<void> => {
+    if (!database.pool.ended) await database.pool.end();
+    await onServer(server, async (client) => {
+      const left = await relayBackends(client, name);
+      await client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+      if (left.length > 0) throw new Error(`The test has left connections of the relay open: ${left.join(', ')}`);
+    });
+  };
+  const dropOnce = () => (dropped ??= drop());
+  t?.teardown(dropOnce);
+  return { ...database, drop: dropOnce };
+}
+
+/** One that is there already. Its pool is for the caller to end, and nothing is dropped. */
+export function useDatabase(url: string): Omit<TestDatabase, 'drop'> {
+  const name = new URL(url).pathname.slice(1);
   const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
   // A test that ends sessions or restarts the server breaks idle ones too; unheard, the event would end the process.
   pool.on('error', () => {});
 
-  let dropped: Promise<void> | undefined;
-  const database: TestDatabase = {
+  return {
     url,
     name,
     pool,
     query: (sql, values) => pool.query(sql, values),
     kill: (applicationName) =>
-      onServer(server, async (client) => {
+      onServer(withPath(url, 'postgres'), async (client) => {
         const { rowCount } = await client.query(
           'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2',
           [name, applicationName],
@@ -85,18 +99,7 @@ export async function createDatabase(
         await client.end();
       }
     },
-    drop: () => (dropped ??= drop()),
   };
-  const drop = async (): Promise<void> => {
-    if (!pool.ended) await pool.end();
-    await onServer(server, async (client) => {
-      const left = await relayBackends(client, name);
-      await client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
-      if (left.length > 0) throw new Error(`The test has left connections of the relay open: ${left.join(', ')}`);
-    });
-  };
-  t?.teardown(database.drop);
-  return database;
 }
 
 /** The application_name of each connection that a relay still holds, in one database or in all, once the leeway is over. */
@@ -123,6 +126,12 @@ async function cloneTemplate(client: pg.Client, name: string, template: string):
       if (!busy || attempt === 5) throw error;
     }
   }
+}
+
+function withPath(url: string, name: string): string {
+  const address = new URL(url);
+  address.pathname = `/${name}`;
+  return address.href;
 }
 
 async function onServer<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {

@@ -3,7 +3,8 @@
  * id of the last frame whose blank line has arrived. WHATWG HTML sets the last event id when a frame is dispatched, so an
  * `id:` line of a frame that was cut short does not count, and its event is still owed.
  *
- * It remembers every event that it got in the order of arrival and judges nothing: that is for who reads `received`.
+ * It remembers every event that it got, in the order of arrival, and every reset, and judges nothing: that is for
+ * resume-judge.ts.
  */
 import net from 'node:net';
 import type { Random } from './random.js';
@@ -17,15 +18,46 @@ export interface DroppingClientOptions {
   readonly relays: () => readonly string[];
   /** While it lasts, the client drops and dawdles; then it reads to the end. */
   readonly shift: Shift;
+  /** Default: `BRIEF`. */
+  readonly habits?: Habits;
 }
 
-/** What a connection began with: with it and `received`, a failure can be told. */
+/** The longest that a client stays and is away, in milliseconds: each time one of these is picked. */
+export interface Habits {
+  readonly stays: readonly [number, ...number[]];
+  readonly absences: readonly [number, ...number[]];
+}
+
+/** A client of quiet channels would never spend its bytes. The longest absences leave its place far behind the window. */
+export const BRIEF: Habits = { stays: [20, 200, 800, 2_500], absences: [0, 0, 5, 30, 100, 1_500] };
+
+/** What a connection began with: with it and `received`, a failure can be told. Those that came to nothing are not kept. */
 export interface Connection {
   readonly cursor: string | undefined;
   readonly request: string;
   readonly relay: string;
   /** How many events had been received before. */
   readonly before: number;
+  /** When it began, in milliseconds of `performance.now`. */
+  readonly at: number;
+  /** Frames that arrived, heartbeats included, and when the last did. */
+  readonly frames: number;
+  readonly lastFrameAt: number;
+}
+
+/** A `stream-reset`: what follows `from` is not owed any more, what follows `to` is. */
+export interface Reset {
+  readonly reason: string;
+  /**
+   * The last place that the client knew of. The ids of the frames that open a stream do not count, as they may be those
+   * of the place that the reset, which then follows, leads to.
+   */
+  readonly from: string;
+  readonly to: string;
+  /** How many events had been received before. */
+  readonly before: number;
+  /** When it came, in milliseconds of `performance.now`. */
+  readonly at: number;
 }
 
 export interface DroppingClient {
@@ -35,16 +67,23 @@ export interface DroppingClient {
   /** The cursor of the very first frame: everything after it is owed. Undefined until then. */
   readonly startId: string | undefined;
   readonly connections: readonly Connection[];
+  readonly resets: readonly Reset[];
+  /** Connections that there were, also those that came to nothing. */
+  readonly tries: number;
   /** Connections that ended amid a frame. */
   readonly cutFrames: number;
-  /** `stream-reset` frames, and whatever else no relay should ever have sent. */
+  /** Whatever no relay should ever have sent. */
   readonly complaints: readonly string[];
   /** Resolves when `startId` is known. */
   readonly started: Promise<void>;
-  /** Resolves when the event of `readUntil` has arrived, or `abandon` was called. */
+  /** Resolves when it is where `readUntil` said, or `abandon` was called. */
   readonly done: Promise<void>;
-  /** Names the event that is the last for this client; it may have arrived already. */
-  readUntil(id: string): void;
+  readonly isDone: boolean;
+  /**
+   * Names the event that is the last for this client, and the last of all: a client that a reset has taken past its own
+   * is done with the cursor of that. Both may have arrived already.
+   */
+  readUntil(id: string, head: string): void;
   /** Gives up at once. */
   abandon(): void;
 }
@@ -52,42 +91,64 @@ export interface DroppingClient {
 const QUERY_NAMES = ['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-ID'] as const;
 /** Bytes that a connection may live for; the first few are enough for headers at most. */
 const BUDGETS = [200, 2_000, 20_000, 1_000_000, 10_000_000] as const;
-/** Milliseconds that a connection may live for: a client of quiet channels would never spend its bytes. */
-const LIFETIMES = [20, 200, 800, 2_500] as const;
-/** Milliseconds between connections. The longest leave the client's place far behind the window. */
-const ABSENCES = [0, 0, 5, 30, 100, 1_500] as const;
+/** Milliseconds for which a reader that stops reads nothing, where it stays for so long. */
+const STOP = 60_000;
 const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{.*\})$/;
+const RESET = /^id: (.+)\nevent: stream-reset\ndata: (\{.*\})$/;
+/** A frame that opens a stream. */
+const OPENING = /^(?:retry: |event: stream-open$)/m;
 
 export function startDroppingClient(options: DroppingClientOptions): DroppingClient {
-  const { random, names, shift } = options;
+  const { random, names, shift, habits = BRIEF } = options;
   const received: string[] = [];
   const connections: Connection[] = [];
+  const resets: Reset[] = [];
   const complaints: string[] = [];
   const first = random.chance(0.2) ? 'earliest' : undefined;
   let cursor: string | undefined;
+  /** The cursor without the ids of opening frames. */
+  let place: string | undefined;
   let startId: string | undefined;
+  let tries = 0;
   let cutFrames = 0;
   let over = false;
   let lastId: string | undefined;
+  let headId: string | undefined;
   let isStarted: () => void = () => undefined;
   const started = new Promise<void>((resolve) => (isStarted = resolve));
   let current: net.Socket | undefined;
 
   function take(frame: string): void {
+    const isReset = takeReset(frame);
     const id = /^id: (.*)$/m.exec(frame)?.[1];
     if (id !== undefined) cursor = id;
     if (startId === undefined && cursor !== undefined) {
       startId = cursor;
       isStarted();
     }
-    if (!/^data:/m.test(frame) || /^event: stream-open$/m.test(frame)) return;
+    if (place === undefined || !OPENING.test(frame)) place = cursor;
+    if (place !== undefined && place === headId) over = true;
+    if (isReset || !/^data:/m.test(frame) || /^event: stream-open$/m.test(frame)) return;
     const event = EVENT.exec(frame);
-    if (event?.[1] === undefined || !isJson(event[2])) {
-      complaints.push(`an unexpected frame: ${JSON.stringify(frame.slice(0, 300))}`);
-      return;
-    }
-    received.push(event[1]);
-    if (event[1] === lastId) over = true;
+    if (event?.[1] !== undefined && isJson(event[2])) {
+      received.push(event[1]);
+      if (event[1] === lastId) over = true;
+    } else complaints.push(`an unexpected frame: ${JSON.stringify(frame.slice(0, 300))}`);
+  }
+
+  /** Whether the frame is a reset. */
+  function takeReset(frame: string): boolean {
+    const [, to, data] = RESET.exec(frame) ?? [];
+    if (to === undefined || !isJson(data)) return false;
+    const { reason } = JSON.parse(data ?? '') as { reason?: unknown };
+    resets.push({
+      reason: String(reason),
+      from: place ?? to,
+      to,
+      before: received.length,
+      at: performance.now(),
+    });
+    return true;
   }
 
   /** One connection, from its request to its end, whichever side ends it. */
@@ -95,9 +156,13 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     const relay = random.pick(options.relays() as [string, ...string[]]);
     const { hostname, port } = new URL(relay);
     const request = requestFor(names, cursor ?? first, random);
-    connections.push({ cursor, request, relay, before: received.length });
+    place = cursor;
+    const began = performance.now();
+    const connection = { cursor, request, relay, before: received.length, at: began, frames: 0, lastFrameAt: began };
+    connections.push(connection);
     const slow = random.chance(0.15);
     let budget = random.integer(0, random.pick(BUDGETS));
+    const stopsAt = random.chance(0.05) ? random.integer(0, budget) : -Infinity;
     let isHead = true;
     let text = '';
 
@@ -126,21 +191,25 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
         let start = 0;
         for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n', start)) {
           take(text.slice(start, end));
+          connection.frames += 1;
           start = end + 2;
         }
+        if (start > 0) connection.lastFrameAt = performance.now();
         text = text.slice(start);
         if (cut || over) socket.destroy();
-        else if (slow && shift.isOn) {
+        else if (shift.isOn && (slow || budget < stopsAt)) {
           socket.pause();
-          void shift.pause(random.integer(1, 800)).then(() => socket.resume());
+          void shift.pause(budget < stopsAt ? STOP : random.integer(1, 800)).then(() => socket.resume());
         }
       });
-      void shift.pause(random.integer(0, random.pick(LIFETIMES))).then(() => {
+      void shift.pause(random.integer(0, random.pick(habits.stays))).then(() => {
         if (shift.isOn) socket.destroy();
       });
+      socket.once('connect', () => (tries += 1));
       socket.on('error', () => undefined);
       socket.on('close', () => {
-        if (text !== '' && !isHead) cutFrames += 1;
+        if (isHead) connections.pop();
+        else if (text !== '') cutFrames += 1;
         ended();
       });
     });
@@ -153,7 +222,7 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
       await connect();
       if (isOver()) return;
       // A relay that is gone refuses at once; without a pause its clients would leave no time to anyone.
-      const pause = random.integer(0, random.pick(ABSENCES));
+      const pause = random.integer(0, random.pick(habits.absences));
       await (shift.isOn ? shift.pause(pause) : new Promise((done) => setTimeout(done, 20)));
     }
   }
@@ -172,18 +241,26 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     names,
     received,
     connections,
+    resets,
     complaints,
     started,
     done,
+    get isDone() {
+      return over;
+    },
     get startId() {
       return startId;
+    },
+    get tries() {
+      return tries;
     },
     get cutFrames() {
       return cutFrames;
     },
-    readUntil(id) {
+    readUntil(id, head) {
       lastId = id;
-      if (received.includes(id)) abandon();
+      headId = head;
+      if (place === head || received.includes(id)) abandon();
     },
     abandon,
   };

@@ -109,7 +109,7 @@ export async function startProxy(
     for (let sent = 0; sent < chunk.length;) {
       const size =
         bytesPerSecond === Infinity ? chunk.length : Math.max(1, Math.round((bytesPerSecond * TRICKLE_PAUSE) / 1000));
-      if (!to.write(chunk.subarray(sent, sent + size))) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+      if (!to.write(chunk.subarray(sent, sent + size))) await drained(to);
       sent += size;
       if (sent < chunk.length) {
         await delay(TRICKLE_PAUSE);
@@ -186,6 +186,21 @@ export async function startProxy(
     },
     heal,
   };
+}
+
+/** Rejects when the socket has closed instead. */
+async function drained(socket: Socket): Promise<void> {
+  const over = new AbortController();
+  const closed = once(socket, 'close', { signal: over.signal }).then(() => {
+    throw new Error('closed');
+  });
+  try {
+    await Promise.race([once(socket, 'drain', { signal: over.signal }), closed]);
+  } finally {
+    // A long wait for a slow reader would leave as many listeners as it has chunks.
+    over.abort();
+    closed.catch(() => undefined);
+  }
 }
 
 function deferred(): { readonly promise: Promise<void>; readonly resolve: () => void } {

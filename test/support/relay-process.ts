@@ -5,6 +5,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { Environment } from './relay.js';
@@ -26,15 +27,22 @@ export interface RelayProcess {
   start(): Promise<void>;
 }
 
-/** Starts a relay with all channels open; resolves when it serves. It ends with the test. */
+/**
+ * Starts a relay with all channels open; resolves when it serves. It ends with the test.
+ *
+ * @param log called with each line that it writes. Default: errors go to ours.
+ */
 export async function startRelayProcess(
   t: Pick<ExecutionContext, 'teardown'>,
   databaseUrl: string,
   env: Environment = {},
+  log?: (line: string) => void,
 ): Promise<RelayProcess> {
   let child: ChildProcess | undefined;
   let url: string | undefined;
   let metricsUrl: string | undefined;
+  // The first worker serves while the others may still fail, and with them the start.
+  const served = Number(env['WORKERS'] ?? 1) > 1 ? 'all workers serve' : 'listening';
 
   async function start(): Promise<void> {
     const starting = spawn(process.execPath, [MAIN], {
@@ -47,23 +55,23 @@ export async function startRelayProcess(
         DATABASE_URL: databaseUrl,
         PORT: url === undefined ? (env['PORT'] ?? '0') : new URL(url).port,
       },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', log ? 'pipe' : 'inherit'],
     });
     child = starting;
-    // Of several workers each says where it listens.
-    const serves = Number(env['WORKERS'] ?? 1) > 1 ? 'all workers serve' : 'listening';
+    if (log && starting.stderr) createInterface(starting.stderr).on('line', log);
     let address: string | undefined;
     url = await new Promise<string>((resolve, reject) => {
       starting.once('error', reject);
       starting.once('exit', (code, signal) =>
         reject(new Error(`the relay ended early: ${signal ?? `exit code ${String(code)}`}`)),
       );
-      createInterface(starting.stdout).on('line', (line) => {
+      createInterface(starting.stdout as Readable).on('line', (line) => {
+        log?.(line);
         if (process.env['TEST_LOG'] === '1') console.error(line);
         const entry = JSON.parse(line) as { msg?: string; url?: string };
         if (entry.msg === 'metrics') metricsUrl = entry.url;
-        if (entry.msg === 'listening') address = entry.url;
-        if (entry.msg === serves && address !== undefined) resolve(address);
+        if (entry.msg === 'listening' && entry.url !== undefined) address = entry.url;
+        if (entry.msg === served && address !== undefined) resolve(address);
       });
     });
   }

@@ -1,0 +1,119 @@
+/**
+ * A relay as a process of its own, to which everything may happen: it is killed and rolled, and between it and its database,
+ * and it and its clients, there is a network that fails.
+ *
+ * It is started again as a supervisor would, until it serves.
+ */
+import type { ExecutionContext } from 'ava';
+import type { Fault } from './fate.js';
+import { networkFaults } from './network-faults.js';
+import { startProxy } from './proxy.js';
+import type { Random } from './random.js';
+import { startRelayProcess } from './relay-process.js';
+import type { Environment } from './relay.js';
+import type { Shift } from './shift.js';
+
+export interface ExposedRelay {
+  /** Ways to it: straight, and through the network. */
+  readonly urls: readonly [string, string];
+  readonly processFaults: Readonly<Record<string, Fault>>;
+  readonly networkFaults: Readonly<Record<string, Fault>>;
+  /** Lets everything through, and ends connections that are dead. */
+  heal(): void;
+  /** Starts that came to nothing, as the database was away. */
+  readonly failedStarts: number;
+  /** What it did that it should not have. */
+  readonly complaints: readonly string[];
+}
+
+export interface ExposedRelayOptions {
+  readonly databaseUrl: string;
+  readonly env: Environment;
+  readonly random: Random;
+  readonly shift: Shift;
+  readonly signal: AbortSignal;
+  /** Called with each line that it writes. */
+  readonly log: (line: string) => void;
+}
+
+/** The longest that it stays away, in milliseconds. */
+const AWAY_MS = 1_500;
+/** A start that has not ended after so many milliseconds is given up: it may wait on a connection that is dead for ever. */
+const START_MS = 45_000;
+const START_PAUSE_MS = 200;
+/** So many starts in a row fail only if something is wrong, once nothing happens to the database any more. */
+const MOST_STARTS = 20;
+
+export async function startExposedRelay(
+  t: Pick<ExecutionContext, 'teardown'>,
+  { databaseUrl, env, random, shift, signal, log }: ExposedRelayOptions,
+): Promise<ExposedRelay> {
+  const [live, replays] = await Promise.all([startProxy(t, databaseUrl), startProxy(t, databaseUrl)]);
+  const relay = await startRelayProcess(t, replays.url, { ...env, LISTEN_DATABASE_URL: live.url }, log);
+  const clients = await startProxy(t, relay.url);
+  const proxies = { live, replays, clients };
+  const complaints: string[] = [];
+  let failedStarts = 0;
+
+  async function end(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const code = await relay.end(how);
+    if (code === null) complaints.push('a relay had ended by itself');
+    // 1: it was still waiting for something when its time was up.
+    else if (how === 'SIGTERM' && code !== 0 && code !== 1) complaints.push(`SIGTERM ended a relay with ${code}`);
+  }
+
+  async function restart(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    await end(how);
+    await shift.pause(random.integer(0, AWAY_MS));
+    for (let failures = 0; !signal.aborted && !(await serves());) {
+      failedStarts += 1;
+      failures = shift.isOn ? 0 : failures + 1;
+      if (failures === MOST_STARTS) throw new Error('a relay does not start any more');
+    }
+  }
+
+  async function serves(): Promise<boolean> {
+    const deadline = setTimeout(() => void relay.end('SIGKILL'), START_MS);
+    try {
+      await relay.start();
+      return true;
+    } catch {
+      await new Promise((done) => setTimeout(done, START_PAUSE_MS));
+      return false;
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+
+  async function killWorker(): Promise<void> {
+    try {
+      const [worker] = random.sample(await relay.workers(), 1);
+      if (worker !== undefined) process.kill(worker, 'SIGKILL');
+    } catch {
+      // It is gone, or the whole relay is: `end` will tell.
+    }
+  }
+
+  return {
+    urls: [relay.url, clients.url],
+    processFaults: {
+      'relay killed': () => restart('SIGKILL'),
+      'relay rolled': () => restart('SIGTERM'),
+      ...(env['WORKERS'] === undefined ? {} : { 'worker killed': killWorker }),
+    },
+    networkFaults: Object.assign(
+      {},
+      ...Object.entries(proxies).map(([line, proxy]) => networkFaults(proxy, line, random, shift)),
+    ) as Record<string, Fault>,
+    heal() {
+      for (const proxy of Object.values(proxies)) {
+        proxy.heal();
+        proxy.cut();
+      }
+    },
+    get failedStarts() {
+      return failedStarts;
+    },
+    complaints,
+  };
+}

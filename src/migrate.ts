@@ -49,6 +49,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
       migrationsSchema: schema,
       lockValue: LOCK,
       checkOrder: true,
+      singleTransaction: true,
       log: () => undefined,
     }).catch(async (error: unknown) => {
       // It is made ahead of the transaction; one that failed is to leave nothing behind.

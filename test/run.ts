@@ -1,7 +1,7 @@
 /**
  * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, ava on the tests that need
- * Chromium), and stops and deletes the servers, whatever happened.
+ * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser or --django, ava on the tests that need
+ * Chromium, or Python and Chromium), and stops and deletes the servers, whatever happened.
  *
  *     npm test                                      all
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
@@ -25,6 +25,8 @@ import { relayBackends, type ServerName } from './support/database.js';
 
 /** Suites that are programs of their own: each is dist/test/NAME.js. */
 const PROGRAMS = ['torture', 'fuzz'] as const;
+/** Suites of ava's: each is what ava.config.js has of that name. */
+const SUITES = ['browser', 'django'];
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -125,19 +127,22 @@ async function startServer(
 
 async function runTests(args: string[], servers: Record<ServerName, string>, counts: boolean): Promise<Outcome> {
   const name = programIn(args);
+  const suite = SUITES.find((each) => args.includes(`--${each}`)) ?? '';
+  // Once, and not by each of its files at the same time.
+  if (suite === 'django') (await import('./support/python.js')).prepare();
   const program = name
     ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
     : [
         join(ROOT, 'node_modules/ava/entrypoints/cli.mjs'),
         ...(counts ? ['--tap'] : []),
-        ...args.filter((arg) => arg !== '--browser').map(compiled),
+        ...args.filter((arg) => arg !== `--${suite}`).map(compiled),
       ];
   const tests = spawn(process.execPath, program, {
     cwd: ROOT,
     env: {
       ...process.env,
       TEST_SERVERS: JSON.stringify(servers),
-      TEST_SUITE: args.includes('--browser') ? 'browser' : '',
+      TEST_SUITE: suite,
       NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --enable-source-maps`.trim(),
     },
     stdio: ['inherit', counts ? 'pipe' : 'inherit', 'inherit'],

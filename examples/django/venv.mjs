@@ -36,28 +36,34 @@ export function pythonVersion() {
 }
 
 /**
- * Installs into examples/django/NAME what `args` name, as pip takes it, and the app `outbox`.
+ * Installs into examples/django/NAME what `args` name, as pip takes it, and the app `outbox`; and `extras`, which do not make
+ * the venv another for who can do without them.
  *
  * @returns the path of the venv's python
  * @throws PythonError
  */
-export function ensureVenv(name, args) {
+export function ensureVenv(name, args, extras = []) {
   const version = pythonVersion();
   const folder = join(HERE, name);
   const interpreter = join(folder, 'bin/python');
   const stamp = join(folder, 'made-from');
-  const wanted = fingerprint([folder, version.join('.'), ...args]);
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return interpreter;
+  const basis = fingerprint([folder, version.join('.'), ...args]);
+  const wanted = [basis, ...(extras.length > 0 ? [fingerprint([basis, ...extras])] : [])];
+  const there = existsSync(stamp) ? readFileSync(stamp, 'utf8').split('\n') : [];
+  if (wanted.every((each) => there.includes(each))) return interpreter;
   console.log(`Making examples/django/${name}, with what it needs from PyPI …`);
-  rmSync(folder, { recursive: true, force: true });
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check'];
   try {
-    run(python(), ['-m', 'venv', folder]);
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check'];
-    run(interpreter, [...pip, ...args, APP]);
+    if (!there.includes(basis)) {
+      rmSync(folder, { recursive: true, force: true });
+      run(python(), ['-m', 'venv', folder]);
+      run(interpreter, [...pip, ...args, APP]);
+    }
+    if (extras.length > 0) run(interpreter, [...pip, ...extras]);
   } catch (error) {
     throw new PythonError(`The virtual environment could not be made:\n${error.stderr ?? error.message}`);
   }
-  writeFileSync(stamp, wanted);
+  writeFileSync(stamp, wanted.join('\n'));
   return interpreter;
 }
 

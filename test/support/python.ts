@@ -10,7 +10,7 @@ export const APP = fileURLToPath(new URL('../../../examples/django/outbox/', imp
 
 interface VenvModule {
   pythonVersion(): number[];
-  ensureVenv(name: string, args: readonly string[]): string;
+  ensureVenv(name: string, args: readonly string[], extras?: readonly string[]): string;
 }
 
 // The example's own, which is JavaScript: it runs from a checkout without a build of its own.
@@ -18,7 +18,7 @@ const { ensureVenv, pythonVersion } = (await import(`${EXAMPLE}venv.mjs`)) as Ve
 
 /** The interpreter with the oldest Django that is supported, the LTS, which is the example's too. */
 export function oldestDjango(): string {
-  return ensureVenv('.venv-tests', ['-r', 'requirements.txt', '-r', 'requirements-dev.txt']);
+  return ensureVenv('.venv', ['-r', 'requirements.txt'], ['-r', 'requirements-dev.txt']);
 }
 
 /** The one with the newest Django; undefined where this Python is too old for any but the oldest. */

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { createDatabase, type TestDatabase } from './database.js';
 import { EXAMPLE, oldestDjango, runPython } from './python.js';
+import type { Environment } from './relay.js';
 import { startRelayProcess, type RelayProcess } from './relay-process.js';
 
 interface FrontModule {
@@ -55,7 +56,8 @@ export function createTeardown(): Teardown & { end(): Promise<void> } {
   };
 }
 
-export async function startSite(t: Teardown): Promise<Site> {
+/** @param relayEnv of the relay, beside what it shares with Django */
+export async function startSite(t: Teardown, relayEnv: Environment = {}): Promise<Site> {
   const python = oldestDjango();
   const database = await createDatabase(t);
   const env = {
@@ -77,7 +79,11 @@ export async function startSite(t: Teardown): Promise<Site> {
      WHERE username = 'alice'`,
     [USERS],
   );
-  const relay = await startRelayProcess(t, database.url, { PUBLIC_CHANNELS: '', JWT_SECRET: env.JWT_SECRET });
+  const relay = await startRelayProcess(t, database.url, {
+    PUBLIC_CHANNELS: '',
+    JWT_SECRET: env.JWT_SECRET,
+    ...relayEnv,
+  });
   const start = async (owner: Teardown, more: Readonly<Record<string, string>>) => {
     const app = await startGunicorn(owner, python, { ...env, ...more });
     const front = await startFront({ app, relay: relay.url });

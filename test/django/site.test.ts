@@ -175,13 +175,13 @@ test.serial('after a log-out other tabs leave at once, and no stream outlives it
   await page.click('text=Log out');
   await page.waitForURL('**/log-in/');
   await other.waitForURL('**/log-in/');
+  await bare.waitForFunction('seen.state === EventSource.CLOSED');
+  const events = await bare.evaluate<[string, string][]>('seen.events');
+  t.is((JSON.parse(events.at(-1)?.[1] ?? '{}') as { condition?: string }).condition, 'expired');
   t.deepEqual(
     (await context.cookies()).filter(({ name }) => name === 'outbox_token'),
     [],
   );
-  await bare.waitForFunction('seen.state === EventSource.CLOSED');
-  const events = await bare.evaluate<[string, string][]>('seen.events');
-  t.is((JSON.parse(events.at(-1)?.[1] ?? '{}') as { condition?: string }).condition, 'expired');
 });
 
 test.serial('a page that stays open renews its token: its stream goes on past the end of the first', async (t) => {

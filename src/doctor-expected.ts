@@ -150,6 +150,8 @@ export interface ExpectedFunction {
   readonly isDefiner: boolean;
   /** Its SET clauses, as pg_proc.proconfig has them. */
   readonly settings: readonly string[];
+  /** Everybody may execute it, since it runs with its caller's rights. */
+  readonly isPublic?: true;
 }
 
 const PINNED = 'search_path=pg_catalog, pg_temp';
@@ -169,6 +171,7 @@ export const FUNCTIONS: readonly ExpectedFunction[] = [
   { name: 'outbox_deleted', args: '', isDefiner: true, settings: [PINNED] },
   { name: 'outbox_before_truncate', args: '', isDefiner: true, settings: [PINNED] },
   { name: 'outbox_after_truncate', args: '', isDefiner: true, settings: [PINNED] },
+  { name: 'outbox_publish', args: 'text, jsonb, text', isDefiner: false, settings: [], isPublic: true },
 ];
 
 export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor'] as const;

@@ -78,7 +78,7 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
     [FUNCTIONS.map(({ name }) => name)],
   );
   const findings: Finding[] = [];
-  for (const { name, args, isDefiner, settings } of FUNCTIONS) {
+  for (const { name, args, isDefiner, settings, isPublic } of FUNCTIONS) {
     const own = rows.find((row) => row.name === name && row.args === args);
     const source = sources.get(name);
     const signature = `${name}(${args})`;
@@ -87,14 +87,14 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
           ...(own.body !== source?.body ? ['its body was changed'] : []),
           ...(own.isDefiner !== isDefiner ? [`it is ${isDefiner ? 'not ' : ''}SECURITY DEFINER`] : []),
           ...([...own.settings].sort().join() !== [...settings].sort().join() ? ['its settings were changed'] : []),
-          ...(own.isPublic ? ['everybody may execute it'] : []),
+          ...(own.isPublic && !isPublic ? ['everybody may execute it'] : []),
         ]
       : ['it is missing'];
     if (troubles.length > 0) {
       const sql = [
         source?.create ?? '',
         ...settings.map((setting) => `ALTER FUNCTION ${signature} SET ${setting.replace('=', ' = ')}`),
-        `REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`,
+        ...(isPublic ? [] : [`REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`]),
       ];
       findings.push({
         level: 'error',

@@ -2,15 +2,16 @@
  * Migrations: they add only what is ours, take away all of it, and leave what was there alone; and the table refuses, in
  * the publisher's own statement, what could not be sent. On both ends of the range of supported servers.
  */
+import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
 import { migrate, migrationStatus } from '../src/migrate.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
+import { MIGRATIONS } from './support/migrations.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 
 const SERVERS = ['newest', 'oldest'] as const;
-const MIGRATIONS = ['1_outbox', '2_storage'];
 
 /** All that is in the database and not PostgreSQL's own, by catalog. */
 async function catalog(db: TestDatabase): Promise<string[]> {
@@ -269,6 +270,51 @@ for (const server of SERVERS) {
     await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) SELECT 'a', data FROM large`), {
       message: /outbox_data_at_most_16_mib/,
     });
+  });
+
+  test(`outbox_publish publishes with its caller's rights, from whatever schema (${server})`, async (t) => {
+    const db = await createDatabase(t, { server });
+    const role = `publisher_${randomBytes(6).toString('hex')}`;
+    await db.query(`
+      CREATE ROLE ${role};
+      CREATE SCHEMA app;
+      CREATE TABLE app.orders (id int, status text);
+      CREATE FUNCTION app.publish_order() RETURNS trigger LANGUAGE plpgsql SET search_path = app AS $$
+      BEGIN
+        PERFORM public.outbox_publish('orders', jsonb_build_object('order', NEW.id, 'status', NEW.status), 'status');
+        RETURN NULL;
+      END $$;
+      CREATE TRIGGER publish_order AFTER INSERT OR UPDATE OF status ON app.orders
+        FOR EACH ROW EXECUTE FUNCTION app.publish_order();
+      GRANT USAGE ON SCHEMA app TO ${role};
+      GRANT INSERT ON app.orders TO ${role}`);
+    t.teardown(() => db.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`));
+    const insert = `INSERT INTO app.orders VALUES (7, 'packed')`;
+    const asRole = (sql: string) =>
+      db.withClient(async (client) => {
+        await client.query(`SET ROLE ${role}`);
+        return client.query<{ id: string }>(sql);
+      });
+    await t.throwsAsync(asRole(insert), { message: /permission denied for table outbox/ });
+    await db.query(`GRANT INSERT (channel, event, data), SELECT ON outbox TO ${role}`);
+    await asRole(insert);
+    await asRole(`SELECT outbox_publish('a')`);
+    await asRole(`SELECT outbox_publish(event => 'row', data => to_jsonb('<p>'::text), channel => 'a')`);
+    const last = await asRole(`SELECT outbox_publish('a', '[1]') AS id`);
+    await t.throwsAsync(asRole(`SELECT outbox_publish('a*')`), { message: /outbox_channel_no_asterisk/ });
+    const { rows } = await db.query<{ id: string; row: unknown }>(
+      'SELECT id, jsonb_build_array(channel, event, data) AS row FROM outbox WHERE position > 0 ORDER BY position',
+    );
+    t.deepEqual(
+      rows.map(({ row }) => row),
+      [
+        ['orders', 'status', { order: 7, status: 'packed' }],
+        ['a', 'message', null],
+        ['a', 'row', '<p>'],
+        ['a', 'message', [1]],
+      ],
+    );
+    t.is(last.rows[0]?.id, rows.at(-1)?.id);
   });
 
   test(`what can be sent is accepted, up to its limits (${server})`, async (t) => {

@@ -1,0 +1,112 @@
+"""A page and the stream from its cursor are of one moment. What concurrent writers make of that is tested with a relay."""
+
+from threading import Thread
+
+from django.contrib.auth.models import User
+from django.db import InternalError, connection, transaction
+from django.db.transaction import TransactionManagementError
+from django.template import Context, Template, engines
+from django.template.response import TemplateResponse
+from django.test import RequestFactory, TestCase, TransactionTestCase, override_settings
+
+from outbox import consistent_page, current_cursor, publish
+from outbox.models import Event
+
+
+def elsewhere(function):
+    """Runs it on a connection of its own, to its end."""
+
+    def run():
+        function()
+        connection.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+def render(text, **context):
+    return Template("{% load outbox %}" + text).render(Context(context))
+
+
+class CursorTest(TransactionTestCase):
+    def test_the_cursor_is_the_newest_event_in_commit_order(self):
+        publish("a", 1)
+        with transaction.atomic():
+            early = publish("a", "drawn first, committed last")
+            elsewhere(lambda: publish("a", 2))
+        self.assertEqual(current_cursor(), str(early.pk))
+        Event.objects.all().delete()
+        self.assertEqual(current_cursor(), str(early.pk))
+
+    def test_an_event_that_has_not_committed_is_not_in_the_cursor(self):
+        before = publish("a", 1)
+        with transaction.atomic():
+            publish("a", 2)
+            self.assertEqual(current_cursor(), str(before.pk))
+
+    def test_a_consistent_page_reads_all_of_one_moment(self):
+        for use in ("context manager", "decorator", "decorator with options", "template response"):
+            with self.subTest(use=use):
+                before = publish("a", 1)
+
+                def read(request=None):
+                    count = Event.objects.count()
+                    elsewhere(lambda: publish("a", 2))
+                    return count, Event.objects.count(), current_cursor()
+
+                if use == "context manager":
+                    with consistent_page():
+                        first, then, cursor = read()
+                elif use == "decorator":
+                    first, then, cursor = consistent_page(read)(None)
+                elif use == "decorator with options":
+                    first, then, cursor = consistent_page(using="default")(read)(None)
+                else:
+                    template = engines["django"].from_string(
+                        "{{ first }} {{ events.count }} {% load outbox %}{% outbox_cursor %}"
+                    )
+
+                    @consistent_page
+                    def view(request, template=template):
+                        first, *_ = read()
+                        return TemplateResponse(request, template, {"first": first, "events": Event.objects.all()})
+
+                    first, then, cursor = view(RequestFactory().get("/")).content.decode().split()
+                self.assertEqual((first, cursor), (then, str(before.pk)))
+
+    def test_a_consistent_page_writes_nothing(self):
+        with self.assertRaises(InternalError), consistent_page():
+            publish("a", 1)
+
+    def test_a_consistent_page_inside_of_another_transaction_is_refused(self):
+        with transaction.atomic(), self.assertRaisesMessage(TransactionManagementError, "outermost"), consistent_page():
+            pass
+
+    def test_the_decorator_takes_its_view_out_of_atomic_requests(self):
+        view = consistent_page(lambda request: None)
+        self.assertEqual(view._non_atomic_requests, {"default"})
+
+
+class TagsTest(TestCase):
+    def test_the_cursor_stands_in_the_page(self):
+        self.assertEqual(render("{% outbox_cursor %}"), current_cursor())
+
+    def test_the_address_has_the_channels_that_are_named_percent_encoded(self):
+        self.assertEqual(
+            render('{% outbox_url "news" name %}', name="a&b=<'\"é"),
+            f"/events?channel=news&channel=a%26b%3D%3C%27%22%C3%A9&last_event_id={current_cursor()}",
+        )
+
+    @override_settings(OUTBOX_URL="https://live.example.com/events")
+    def test_the_address_has_all_that_the_user_may_read_where_none_are_named(self):
+        user = User.objects.create_user("ann")
+        self.assertEqual(
+            render("{% outbox_url %}", user=user),
+            f"https://live.example.com/events?channel=user%3A{user.pk}&last_event_id={current_cursor()}",
+        )
+
+    def test_a_consistent_page_works_in_a_test_case(self):
+        with consistent_page():
+            self.assertEqual(render("{% outbox_cursor %}"), current_cursor())
+        publish("a", 1)

@@ -1,0 +1,8 @@
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("outbox/", include("outbox.urls")),
+    path("", include("store.urls")),
+]

@@ -70,11 +70,18 @@ export function openDatabase(options: DatabaseOptions): Database {
 
   // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
   const sockets = new Set<Socket>();
+  /** Those of connections that nothing runs on. */
+  const idle = new Set<Socket>();
+  pool.on('acquire', (client) => idle.delete(socketOf(client)));
+  pool.on('release', (_error, client) => idle.add(socketOf(client)));
   pool.on('connect', (client) => {
     client.on('error', () => undefined);
     const socket = socketOf(client);
     sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+    socket.once('close', () => {
+      sockets.delete(socket);
+      idle.delete(socket);
+    });
     options.onConnected?.();
   });
 
@@ -102,7 +109,11 @@ export function openDatabase(options: DatabaseOptions): Database {
         // No error of the server's own: the connection is dead, or its answer may still come and would be taken for the
         // next query's.
         if (code === undefined) broken = true;
-        if (isTimeout(error)) timeout = Math.min(timeout * 2, options.longestTimeoutSeconds ?? options.timeoutSeconds);
+        if (isTimeout(error)) {
+          timeout = Math.min(timeout * 2, options.longestTimeoutSeconds ?? options.timeoutSeconds);
+          // What has killed it has killed these as well, and the next query would wait as long on one of them.
+          for (const socket of idle) socket.destroy();
+        }
         throw error;
       }
     };

@@ -84,6 +84,9 @@ export class StandbyError extends Error {
 const PAGE_EVENTS = 1000;
 const PAGE_BYTES = 1024 * 1024;
 
+/** Most events of a page of history. */
+const HISTORY_EVENTS = 2000;
+
 /** Bytes that a row is taken to cost beside its payload: the frame's fields. */
 const ROW_BYTES = 100;
 
@@ -109,10 +112,29 @@ interface Row {
 /** @param tail connection for the live path; @param history connections for everything else, so that a crowd of
  * replays never delays live events. */
 export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Source {
+  /**
+   * Bytes of an event on the wire, of late. A page is cut by the sizes that rows have in the table, where what is long is
+   * compressed, perhaps to a fraction; with this it asks for no more rows than it will keep.
+   */
+  let typicalBytes = ROW_BYTES;
+
+  function framed(rows: readonly Row[]): FreshEvent[] {
+    const events = rows.map(eventOf);
+    const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
+    if (events.length > 0) typicalBytes = Math.max(ROW_BYTES, (typicalBytes + bytes / events.length) / 2);
+    return events;
+  }
+
+  function rowsFor(bytes: number, most: number): number {
+    return Math.max(16, Math.min(most, Math.ceil(bytes / typicalBytes)));
+  }
+
   async function head(): Promise<Cursor> {
     const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
       SELECT id, position, pg_is_in_recovery() AS standby FROM (
-        (SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
+        -- Above the floor only: below it the index may be full of what was deleted.
+        (SELECT o.id, o.position FROM outbox o, outbox_floor f WHERE o.position > f.position
+         ORDER BY o.position DESC LIMIT 1)
         UNION ALL SELECT id, position FROM outbox_floor
       ) newest ORDER BY position DESC LIMIT 1`.execute(tail);
     refuseStandby(rows[0]);
@@ -140,13 +162,14 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     },
 
     async eventsAfter(after) {
+      const limit = rowsFor(PAGE_BYTES, PAGE_EVENTS);
       const { rows, floor } = await sized(
         tail,
         sql`SELECT id, position, channel, event, data, created_at FROM outbox
-            WHERE position > ${after} ORDER BY position LIMIT ${PAGE_EVENTS}`,
+            WHERE position > ${after} ORDER BY position LIMIT ${limit}`,
         PAGE_BYTES,
       );
-      return { events: rows.map(eventOf), more: isFull(rows, PAGE_EVENTS, PAGE_BYTES), floor };
+      return { events: framed(rows), more: isFull(rows, limit, PAGE_BYTES), floor };
     },
 
     async holds(read, createdAt) {
@@ -169,23 +192,25 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     },
 
     async page(interest, after, head, bytes) {
-      const limit = Math.max(16, Math.min(2000, Math.ceil(bytes / ROW_BYTES)));
+      const limit = rowsFor(bytes, HISTORY_EVENTS);
       const walked = interest.prefixes.length > 0;
       const { rows, floor } = await sized(
         history,
         walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
         bytes,
       );
+      const events = framed(rows);
+      const kept = countWithin(events, bytes);
       let position = head;
-      if (isFull(rows, limit, bytes)) position = BigInt(rows.at(-1)?.position ?? after);
+      if (kept < events.length || isFull(rows, limit, bytes)) position = events[kept - 1]?.position ?? after;
       else if (walked && after + SLICE < head) {
         position = after + SLICE;
         // Positions may leave a gap of millions where ids were moved on after a restore.
         if (rows.length === 0) position = max(position, min(head, (await nextPosition(position)) - 1n));
       }
       return {
-        events: rows.map(eventOf),
-        position: max(position, BigInt(rows.at(-1)?.position ?? after)),
+        events: events.slice(0, kept),
+        position: max(position, events[kept - 1]?.position ?? after),
         floor: floor.position,
       };
     },
@@ -315,6 +340,13 @@ async function sized(
 /** Whether a read was cut by one of its bounds, so that more may follow. */
 function isFull(rows: readonly Row[], limit: number, bytes: number): boolean {
   return rows.length >= limit || Number(rows.at(-1)?.through ?? 0) >= bytes;
+}
+
+/** How many events begin within `bytes`: at least one, where there is one. */
+function countWithin(events: readonly LogEvent[], bytes: number): number {
+  let count = 0;
+  for (let size = 0; count < events.length && size < bytes; count += 1) size += events[count]?.frame.length ?? 0;
+  return count;
 }
 
 function refuseStandby(row: { standby: boolean } | undefined): void {

@@ -171,6 +171,37 @@ for (const server of ['newest', 'oldest'] as const) {
   });
 }
 
+test.serial('R5: a page of events that the table keeps compressed is no larger than any other', async (t) => {
+  const bytes = 64 * 1024;
+  const frame = 20_000;
+  const database = await createDatabase(t);
+  await database.query(
+    "INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(n || repeat('x', $1)) FROM generate_series(1, 300) AS n",
+    [frame],
+  );
+  const db = new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: database.url, max: 1 }) }),
+  });
+  t.teardown(() => db.destroy());
+  const source = createOutbox(db, db);
+  const head = await source.head();
+  for (const interest of [interestIn(['a']), interestIn(['*'])]) {
+    const ids: string[] = [];
+    for (let position = 0n; position < head.position;) {
+      const page = await source.page(interest, position, head.position, bytes);
+      const size = page.events.reduce((sum, event) => sum + event.frame.length, 0);
+      t.true(size < bytes + frame + 100, `${size} bytes`);
+      t.true(page.position > position);
+      position = page.position;
+      ids.push(...page.events.map(({ id }) => id));
+    }
+    t.deepEqual(
+      ids,
+      Array.from({ length: 300 }, (_, n) => String(n + 1)),
+    );
+  }
+});
+
 test.serial('R4: a replay that retention overtakes is reset and goes live, and never skips in silence', async (t) => {
   const rows = 100_000;
   const { database, replay, stalled } = await setUp(t, { rows, bytes: 200, env: { REPLAY_MEGABYTES: '1' } });

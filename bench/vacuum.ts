@@ -20,7 +20,7 @@ import { openDatabase } from '../src/database.js';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { createOutbox } from '../src/outbox.js';
-import { prune } from '../src/retention.js';
+import { prune } from '../src/prune.js';
 
 export interface VacuumOptions {
   /** How many rows the table keeps. */

@@ -11,7 +11,7 @@ import { readConfig } from '../src/config.js';
 import { openDatabase } from '../src/database.js';
 import { migrate } from '../src/migrate.js';
 import { startRelay } from '../src/relay.js';
-import { prune } from '../src/retention.js';
+import { prune } from '../src/prune.js';
 import {
   excessRights,
   makeRoles,

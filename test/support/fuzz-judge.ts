@@ -31,6 +31,9 @@ const CONTROL = [
   /^retry: \d+(\nid: \d+)?$/,
   /^id: \d+\nevent: stream-(open|reset)\ndata: \{.*\}$/,
 ] as const;
+/** With a reset to follow: until that, no frame may move the client's cursor. */
+const OPEN_BEFORE_RESET = /^event: stream-open\ndata: \{.*\}$/;
+const RESET = /^id: \d+\nevent: stream-reset\n/;
 const EXPIRED = /^event: stream-error\ndata: \{"condition":"expired",.*\}$/;
 
 /** @param mayBeFull whether the relay has limits so low that any request may meet them */
@@ -93,9 +96,12 @@ function judgeStream(
     violations.push(`it ended amid ${JSON.stringify(rest.slice(-200))}`);
   let events = 0;
   let hasExpired = false;
-  for (const frame of frames) {
+  for (const [index, frame] of frames.entries()) {
     if (hasExpired) violations.push(`after its end came ${JSON.stringify(frame.slice(0, 200))}`);
     if (CONTROL.some((form) => form.test(frame))) continue;
+    if (OPEN_BEFORE_RESET.test(frame) && RESET.test(frames[index + 1] ?? rest)) continue;
+    // It was cut off right there.
+    if (OPEN_BEFORE_RESET.test(frame) && index === frames.length - 1 && !how.isComplete) continue;
     if (EXPIRED.test(frame)) {
       hasExpired = true;
       if (how.endedAt < request.expiresAt) violations.push('its right ended too early');

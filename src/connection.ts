@@ -56,6 +56,14 @@ export class Connection extends Duplex {
     return socket;
   }
 
+  /**
+   * As a socket's. HTTP ends with it what it uses no more; by `end` alone a client that keeps its side open would hold the
+   * connection for ever.
+   */
+  destroySoon(): void {
+    this.end(() => this.destroy());
+  }
+
   setTimeout(milliseconds: number): this {
     this.#socket?.setTimeout(milliseconds);
     return this;

@@ -73,7 +73,11 @@ export function openDatabase(options: DatabaseOptions): Database {
   /** Those of connections that nothing runs on. */
   const idle = new Set<Socket>();
   pool.on('acquire', (client) => idle.delete(socketOf(client)));
-  pool.on('release', (_error, client) => idle.add(socketOf(client)));
+  pool.on('release', (_error, client) => {
+    const socket = socketOf(client);
+    // One that died in use is closed already, and would stay here for ever.
+    if (sockets.has(socket)) idle.add(socket);
+  });
   pool.on('connect', (client) => {
     client.on('error', () => undefined);
     const socket = socketOf(client);

@@ -47,6 +47,7 @@ export interface History {
 
 /** A read that has been asked for and has not ended. */
 interface Read {
+  readonly era: number;
   readonly after: bigint;
   readonly pageFor: Promise<PageFor>;
   readonly wantedBy: (() => boolean)[];
@@ -62,7 +63,14 @@ const SPANS_KEPT = 1000;
 
 const NOTHING = Buffer.alloc(0);
 
-export function createHistory(source: Source, budget: Budget, { connections }: { connections: number }): History {
+export interface HistoryOptions {
+  /** Most reads of pages at a time. */
+  readonly connections: number;
+  /** The log's: what was read in one is for nobody in the next. Default: there is but one. */
+  readonly era?: () => number;
+}
+
+export function createHistory(source: Source, budget: Budget, { connections, era = () => 0 }: HistoryOptions): History {
   /** By the interest's key. */
   const reads = new Map<string, Set<Read>>();
   /** How many positions the latest page of an interest reached over: the next will reach about as far. */
@@ -106,7 +114,7 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
       siblings.delete(read);
       if (siblings.size === 0) reads.delete(interest.key);
     });
-    const read: Read = { after, pageFor, wantedBy };
+    const read: Read = { era: era(), after, pageFor, wantedBy };
     const siblings = reads.get(interest.key) ?? new Set();
     reads.set(interest.key, siblings.add(read));
     return read;
@@ -116,7 +124,7 @@ export function createHistory(source: Source, budget: Budget, { connections }: {
   function nearest(interest: Interest, after: bigint): Read | undefined {
     let best: Read | undefined;
     for (const read of reads.get(interest.key) ?? []) {
-      if (read.after <= after && (best === undefined || read.after > best.after)) best = read;
+      if (read.era === era() && read.after <= after && (best === undefined || read.after > best.after)) best = read;
     }
     if (best === undefined || best.after === after) return best;
     const span = spans.get(interest.key);

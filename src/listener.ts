@@ -70,6 +70,9 @@ const HEARTBEAT_WITHIN = 0.4;
 const PAUSE_FIRST = 100;
 const PAUSE_LAST = 1000;
 
+/** How long the server may take to end a session that we leave, in milliseconds. */
+const FAREWELL = 1000;
+
 /** @throws the connection's error, when the very first session can't be opened; after that it tries for ever. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { logger } = options;
@@ -224,7 +227,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       clearInterval(heartbeat);
       const session = client ?? opening;
       client = undefined;
-      await session?.end().catch(() => undefined);
+      if (session === undefined) return;
+      // A peer that has vanished takes no leave.
+      const cut = setTimeout(() => socketOf(session).destroy(), FAREWELL);
+      await session.end().catch(() => undefined);
+      clearTimeout(cut);
     },
   };
 }

@@ -36,8 +36,8 @@ export interface FreshEvent extends LogEvent {
 /**
  * What the log is fed from and history is read from.
  *
- * All reject with what the database throws, and with `StandbyError` where it is a standby: one may lag behind what was
- * committed, and what is missing there would be skipped.
+ * All reject with what the database throws, and those by whose answer a client could skip something, with `StandbyError`
+ * where it is a standby: one may lag behind what was committed.
  */
 export interface Source {
   /** The newest committed event; where all were pruned, the last that was. */
@@ -141,11 +141,14 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     return cursorOf(rows[0]);
   }
 
-  /** Of the first event after `position`; `LARGEST_ID` where there is none. */
-  async function nextPosition(position: bigint): Promise<bigint> {
-    const { rows } = await sql<{ position: string }>`
-      SELECT position FROM outbox WHERE position > ${position} ORDER BY position LIMIT 1`.execute(history);
-    return BigInt(rows[0]?.position ?? LARGEST_ID);
+  /** The position of the first event after `position`, `LARGEST_ID` where there is none; and the floor by then. */
+  async function nextPosition(position: bigint): Promise<{ next: bigint; floor: bigint }> {
+    const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
+      SELECT floor.position AS floor, pg_is_in_recovery() AS standby,
+        (SELECT outbox.position FROM outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
+      FROM outbox_floor floor`.execute(history);
+    refuseStandby(rows[0]);
+    return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
   }
 
   return {
@@ -202,16 +205,22 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const events = framed(rows);
       const kept = countWithin(events, bytes);
       let position = head;
+      let lowest = floor.position;
       if (kept < events.length || isFull(rows, limit, bytes)) position = events[kept - 1]?.position ?? after;
       else if (walked && after + SLICE < head) {
         position = after + SLICE;
         // Positions may leave a gap of millions where ids were moved on after a restore.
-        if (rows.length === 0) position = max(position, min(head, (await nextPosition(position)) - 1n));
+        if (rows.length === 0) {
+          const jump = await nextPosition(position);
+          position = max(position, min(head, jump.next - 1n));
+          // What was deleted since the first read may have matched.
+          lowest = max(lowest, jump.floor);
+        }
       }
       return {
         events: events.slice(0, kept),
         position: max(position, events[kept - 1]?.position ?? after),
-        floor: floor.position,
+        floor: lowest,
       };
     },
 
@@ -254,16 +263,21 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     },
 
     async since(time) {
-      const { rows } = await sql<{ id: string; position: string }>`
+      const { rows } = await sql<{ id: string | null; position: string; standby: boolean }>`
         WITH first AS (
           SELECT o.position FROM outbox o, outbox_floor f
           WHERE o.created_at >= ${time} AND o.position > f.position ORDER BY o.position LIMIT 1
+        ), before AS (
+          (SELECT o.id, o.position FROM outbox o, first WHERE o.position < first.position
+           ORDER BY o.position DESC LIMIT 1)
+          UNION ALL SELECT f.id, f.position FROM outbox_floor f, first
+          ORDER BY position DESC LIMIT 1
         )
-        (SELECT o.id, o.position FROM outbox o, first WHERE o.position < first.position
-         ORDER BY o.position DESC LIMIT 1)
-        UNION ALL SELECT f.id, f.position FROM outbox_floor f, first
-        ORDER BY position DESC LIMIT 1`.execute(history);
-      return rows[0] && cursorOf(rows[0]);
+        SELECT before.id, before.position, pg_is_in_recovery() AS standby
+        FROM (VALUES (true)) AS always(present) LEFT JOIN before ON true`.execute(history);
+      const [found] = rows;
+      refuseStandby(found);
+      return found && found.id !== null ? cursorOf({ id: found.id, position: found.position }) : undefined;
     },
   };
 }

@@ -57,7 +57,7 @@ export type Outcome = 'done' | 'another prunes' | 'stopped';
 export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions): Promise<Outcome> {
   const session = openSession(url);
   try {
-    await session.client.connect();
+    await session.connect();
     await requireRights(session.client);
     const { head, cutoff } = await look(session.client, keepSeconds);
     return await pruneBatches(session.client, { cutoff, head, ground: { clear: 0n }, signal, onBatch });
@@ -68,6 +68,8 @@ export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions)
 
 export interface Session {
   readonly client: pg.Client;
+  /** @throws the connection's error, `close` before it is up included */
+  connect(): Promise<void>;
   /** At once, whatever is under way. */
   close(): void;
 }
@@ -83,11 +85,21 @@ export function openSession(url: string): Session {
   });
   // One that breaks between two queries is noticed by the next; unheard, the event would end the process.
   client.on('error', () => undefined);
+  let isConnecting = false;
   return {
     client,
+    async connect() {
+      isConnecting = true;
+      await client.connect().finally(() => (isConnecting = false));
+    },
     close() {
-      // `end` waits for a peer that may never answer; the socket need not.
       const socket = socketOf(client);
+      // `end` would leave whoever waits for the connection waiting for ever.
+      if (isConnecting) {
+        socket.destroy(new Error('given up'));
+        return;
+      }
+      // It waits for a peer that may never answer; the socket need not.
       void client.end().catch(() => undefined);
       setTimeout(() => socket.destroy(), 1000).unref();
     },

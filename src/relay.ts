@@ -121,8 +121,9 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     stops.push(() => clearInterval(poll));
     function look(): void {
       log.forget(log.head.position);
-      // A pooler may have led us elsewhere without our connection having ended.
-      tail.doubt();
+      // A pooler may have led us elsewhere without our connection having ended. Not amid a read, which would be thrown away: where
+      // one takes longer than the pause between two polls, none would ever count.
+      if (!tail.isReading) tail.doubt();
       tail.ring();
     }
 
@@ -174,7 +175,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
     stops.push(heartbeat.stop);
     const budget = createBudget(config.replayBytes);
-    const history = createHistory(source, budget, { connections: config.historyConnections });
+    const history = createHistory(source, budget, { connections: config.historyConnections, era: () => log.era });
     const streams = createStreams({
       ...config,
       source,

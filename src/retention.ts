@@ -53,7 +53,7 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
     let rows = 0;
     session = openSession(url);
     try {
-      await session.client.connect();
+      await session.connect();
       const { head, cutoff } = await look(session.client, keepSeconds);
       const upTo = seen;
       seen = head;
@@ -87,7 +87,7 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
 
   const first = openSession(url);
   try {
-    await first.client.connect();
+    await first.connect();
     await requireRights(first.client);
   } finally {
     first.close();

@@ -231,7 +231,7 @@ export function createStreams(options: StreamsOptions): Streams {
 
   /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
   async function retried<T>(stream: Stream, attempt: () => Promise<T>): Promise<T | undefined> {
-    const isWanted = () => !closing && streams.has(stream.socket);
+    const isWanted = () => !closing && stream.socket.writable;
     while (isWanted()) {
       try {
         const result = await attempt();
@@ -271,7 +271,8 @@ export function createStreams(options: StreamsOptions): Streams {
     open(socket, request) {
       if (closing) {
         request.onGone();
-        socket.end(pauseFrame());
+        socket.on('error', ignore);
+        socket.end(pauseFrame(), () => socket.destroy());
         return;
       }
       const stream = new Stream(socket, request);

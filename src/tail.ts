@@ -29,6 +29,8 @@ export interface Tail {
   forget(position: bigint): void;
   /** The table may be another than the one that was read: finds out before the next read, and throws away one under way. */
   doubt(): void;
+  /** Whether a read is under way. */
+  readonly isReading: boolean;
   /** Undefined when all reads go well, else what went wrong and since when. */
   readonly trouble: { readonly error: unknown; readonly since: Date } | undefined;
   /** Since when it has known of events, or had reason to think of some, that it has not read; undefined: it has read all. */
@@ -80,11 +82,11 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   async function read(): Promise<void> {
     clearTimeout(retry);
     state = 'reading';
-    behindSince ??= new Date();
     let stale = 0;
     try {
       let more = true;
       while (more && isRunning()) {
+        behindSince ??= new Date();
         // Cleared before the read: a ring that comes during it asks for another.
         rung = false;
         const asked = changes;
@@ -108,10 +110,10 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
           if (isStale) log.forget(changed);
         }
         recovered();
-        behindSince = page.more || isStale ? (behindSince ?? new Date()) : undefined;
+        if (!page.more && !isStale) behindSince = undefined;
         more = page.more || isStale || wanted();
       }
-      state = 'idle';
+      if (isRunning()) state = 'idle';
     } catch (error) {
       failed(error);
     }
@@ -155,6 +157,8 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   function failed(error: unknown): void {
     if (!isRunning()) return;
     state = 'failed';
+    // Behind a pooler the next read may go to another server, without any connection of ours having ended.
+    doubts += 1;
     if (!trouble) logger.warn({ err: error }, 'cannot read the outbox; trying until it works');
     trouble = { error, since: trouble?.since ?? new Date() };
     retry = setTimeout(ring, pause * (0.5 + Math.random() / 2));
@@ -165,6 +169,9 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
     ring,
     doubt() {
       doubts += 1;
+    },
+    get isReading() {
+      return state === 'reading';
     },
     get behindSince() {
       return behindSince;

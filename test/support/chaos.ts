@@ -71,7 +71,7 @@ const ENVIRONMENT = {
 } as const;
 
 /** What is different about each relay. */
-const RELAYS = [{}, { MAX_CONNECTION_SECONDS: '10' }, { WORKERS: '2' }] as const;
+const RELAYS = [{ RETENTION: '6s' }, { MAX_CONNECTION_SECONDS: '10' }, { WORKERS: '2' }] as const;
 
 const PAUSES = { server: [3_000, 12_000], process: [6_000, 20_000], network: [1_000, 6_000] } as const;
 
@@ -142,7 +142,7 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
   ];
 
   try {
-    const [written, retained] = await allOrNone(shift.end, [
+    const [written, unpruned] = await allOrNone(shift.end, [
       Promise.all(
         Array.from({ length: WRITERS }, (_, n) =>
           runWriter({ ...session, name: `w${n}`, random: randomOf(seed, `writer ${n}`) }),
@@ -158,9 +158,9 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
     signal.throwIfAborted();
     await publishLast(database);
     const truth = await readTruth(database, ALL_EVENTS);
-    const floors = await readFloors(database, retained);
     await crowd.catchUp(truth);
     signal.throwIfAborted();
+    const floors = await readFloors(database);
     const unready = (await Promise.all(relays.map(troubleOf))).flat();
 
     const verdicts = crowd.clients.map((client) => judge(client, truth, floors));
@@ -181,7 +181,7 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
       outOfOrder: sum(verdicts, (verdict) => verdict.outOfOrder),
       violations: [
         ...settlement.violations,
-        ...retained.failures.map((text) => `retention failed: ${text}`),
+        ...unpruned.map((text) => `retention failed: ${text}`),
         ...relays.flatMap(({ complaints }) => complaints),
         ...unready,
         ...verdicts.flatMap(({ violations }, n) => violations.map((violation) => tell(violation, n))),

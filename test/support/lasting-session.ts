@@ -34,12 +34,16 @@ export async function lastingSession(
       await client.connect();
       await work(client, () => open);
     } catch (error) {
-      const code = error instanceof pg.DatabaseError ? error.code : undefined;
-      const isExcused = (code === undefined || AWAY.has(code)) && wasAway(opened);
-      if (!isExcused) onFailure(code === undefined ? String(error) : `${code} ${String(error)}`);
+      const code = error instanceof pg.DatabaseError ? error.code : '';
+      if (!isLoss(error) || !wasAway(opened)) onFailure(`${code ?? ''} ${String(error)}`.trim());
     } finally {
       await client.end().catch(() => undefined);
     }
     await shift.pause(PAUSE_MS);
   }
+}
+
+/** Whether an error is the loss of a session: the server has ended it, or the connection broke. */
+export function isLoss(error: unknown): boolean {
+  return !(error instanceof pg.DatabaseError) || AWAY.has(error.code ?? '');
 }

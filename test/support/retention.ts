@@ -1,29 +1,28 @@
 /**
- * Retention at its harshest: deletes what is a few seconds old, in the order of positions, all the time. What it deletes it
- * keeps aside in the same statement, so that the truth is still known when the run ends.
+ * Retention at its harshest: what is a few seconds old is deleted all the time. What is deleted is kept aside in the same
+ * transaction, whoever deletes it, so that the truth is still known when the run ends.
  */
+import { prune, RetentionError } from '../../src/prune.js';
 import type { TestDatabase } from './database.js';
-import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
+import { isLoss } from './lasting-session.js';
 import type { Random } from './random.js';
 import type { Floor } from './resume-judge.js';
+import type { Shift } from './shift.js';
 
-export interface RetentionOptions extends Omit<LastingSessionOptions, 'onFailure'> {
+export interface RetentionOptions {
+  readonly url: string;
   readonly random: Random;
-}
-
-export interface RetentionResult {
-  /** When each batch began, in milliseconds of `performance.now`; its number is its index. */
-  readonly batches: readonly number[];
-  /** Batches that failed for any other reason than that the server was taken away. */
-  readonly failures: readonly string[];
+  readonly shift: Shift;
 }
 
 type Queries = Pick<TestDatabase, 'query'>;
 
-/** How old an event gets, in seconds. Each holds for some batches, so that some clients who were away expire and some don't. */
-const AGES = [2, 4, 8] as const;
-const BATCHES_OF_AN_AGE = 30;
-const BATCH_ROWS = 2_000;
+/** How old an event gets, in seconds. Each holds for some rounds, so that some clients who were away expire and some don't. */
+const AGES = [2, 5, 10] as const;
+const ROUNDS_OF_AN_AGE = 20;
+
+/** By how much the machine's clock may be set while a run lasts. */
+const CLOCK_MS = 1_000;
 
 /** For `readTruth`: all events, those included that were deleted. */
 export const ALL_EVENTS = `(
@@ -31,40 +30,49 @@ export const ALL_EVENTS = `(
   UNION ALL SELECT id, position, channel, by FROM kept_aside
 ) o`;
 
-/** Makes the table that it keeps aside what it deletes. */
+/**
+ * Keeps aside what anybody deletes. Their commit then waits for its WAL, though pruning does without: a crash could take
+ * back what a client was already told of, and nothing would be left that justified its reset.
+ */
 export async function prepareRetention(database: Queries): Promise<void> {
-  await database.query('CREATE TABLE kept_aside (batch integer, id bigint, position bigint, channel text, by text)');
+  await database.query(`
+    CREATE TABLE kept_aside (deleted_at timestamptz, id bigint, position bigint, channel text, by text);
+    CREATE FUNCTION keep_aside() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      INSERT INTO kept_aside SELECT statement_timestamp(), id, position, channel, data->>'by' FROM deleted;
+      SET LOCAL synchronous_commit = on;
+      RETURN NULL;
+    END $$;
+    CREATE TRIGGER keep_aside AFTER DELETE ON outbox
+      REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION keep_aside()`);
 }
 
-export async function runRetention(options: RetentionOptions): Promise<RetentionResult> {
-  const { random, shift } = options;
-  const batches: number[] = [];
+/**
+ * Prunes as the command does. Resolves with what failed for any other reason than that its session was lost: it is one of
+ * those that are ended, too.
+ */
+export async function runRetention({ url, random, shift }: RetentionOptions): Promise<string[]> {
   const failures: string[] = [];
   let age: number = AGES[0];
-  await lastingSession({ ...options, onFailure: (text) => failures.push(text) }, async (client, isOpen) => {
-    while (shift.isOn && isOpen()) {
-      await shift.pause(random.integer(50, 400));
-      if (batches.length % BATCHES_OF_AN_AGE === 0) age = random.pick(AGES);
-      batches.push(performance.now());
-      await client.query(
-        `WITH gone AS (
-           DELETE FROM outbox WHERE position IN (
-             SELECT position FROM outbox
-             WHERE position < (SELECT min(position) FROM outbox WHERE created_at >= now() - make_interval(secs => $1))
-             ORDER BY position LIMIT $2)
-           RETURNING id, position, channel, data->>'by')
-         INSERT INTO kept_aside SELECT $3, * FROM gone`,
-        [age, BATCH_ROWS, batches.length - 1],
-      );
+  for (let round = 0; shift.isOn; round += 1) {
+    await shift.pause(random.integer(50, 400));
+    if (round % ROUNDS_OF_AN_AGE === 0) age = random.pick(AGES);
+    try {
+      await prune({ url, keepSeconds: age });
+    } catch (error) {
+      const isFailure = error instanceof RetentionError ? error.code !== 'locked' : !isLoss(error);
+      if (isFailure) failures.push(String(error));
     }
-  });
-  return { batches, failures };
+  }
+  return failures;
 }
 
-/** The floors that there were: batches that were never committed made none. */
-export async function readFloors(database: Queries, { batches }: RetentionResult): Promise<Floor[]> {
-  const { rows } = await database.query<{ batch: number; id: string }>(
-    'SELECT DISTINCT ON (batch) batch, id FROM kept_aside ORDER BY batch, position DESC',
+/** All floors that there were. */
+export async function readFloors(database: Queries): Promise<Floor[]> {
+  const { rows } = await database.query<{ milliseconds: number; id: string }>(
+    `SELECT DISTINCT ON (deleted_at) extract(epoch FROM deleted_at)::double precision * 1000 AS milliseconds, id
+     FROM kept_aside ORDER BY deleted_at, position DESC`,
   );
-  return rows.map(({ batch, id }) => ({ id, at: batches[batch] ?? Infinity }));
+  const offset = performance.now() - Date.now() - CLOCK_MS;
+  return rows.map(({ milliseconds, id }) => ({ id, at: milliseconds + offset }));
 }

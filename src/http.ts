@@ -12,6 +12,7 @@ import Koa from 'koa';
 import Router from 'koa-router';
 import type { Logger } from 'pino';
 import type { Access, AccessRequest, Permission } from './access.js';
+import { browserScript, SCRIPT_PATH } from './browser-script.js';
 import { ChannelError, interestIn } from './channels.js';
 import { Connection, layer } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
@@ -126,6 +127,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
       context.set('Content-Type', metrics.contentType);
     });
   }
+  router.get(SCRIPT_PATH, browserScript());
   options.extend?.(router);
   app.use(router.routes());
   app.use((context) => {

@@ -74,13 +74,17 @@ export interface Pages {
 
 /**
  * Serves the page at every path of an origin of its own. `/set?token=…` gives the browser the token in a cookie that
- * scripts cannot read, and `/drop` takes it away; cookies go by host, so all such origins share them.
+ * scripts cannot read, and `/drop` takes it away; cookies go by host, so all such origins share them. With a domain they
+ * are of that and of all below it.
  */
-export async function startPages(t: Pick<ExecutionContext, 'teardown'>): Promise<Pages> {
+export async function startPages(t: Pick<ExecutionContext, 'teardown'>, domain?: string): Promise<Pages> {
   const server = createServer((request, response) => {
     const url = new URL(request.url ?? '/', 'http://page');
     const cookie = (value: string, seconds: number) =>
-      response.setHeader('Set-Cookie', `outbox_token=${value}; HttpOnly; SameSite=Lax; Path=/; Max-Age=${seconds}`);
+      response.setHeader(
+        'Set-Cookie',
+        `outbox_token=${value}; HttpOnly; SameSite=Lax; Path=/; Max-Age=${seconds}${domain ? `; Domain=${domain}` : ''}`,
+      );
     if (url.pathname === '/set') cookie(url.searchParams.get('token') ?? '', 3600);
     if (url.pathname === '/drop') cookie('', 0);
     response.setHeader('Content-Type', 'text/html; charset=utf-8');
@@ -95,14 +99,14 @@ export async function startPages(t: Pick<ExecutionContext, 'teardown'>): Promise
 }
 
 /** @throws Error when there is no Chromium. */
-export function launchBrowser(): Promise<Browser> {
+export function launchBrowser(...flags: string[]): Promise<Browser> {
   const given = process.env['CHROMIUM_PATH'];
   const executablePath = given ?? PATHS.find((path) => existsSync(path));
   if (executablePath === undefined) {
     throw new Error('There is no Chromium: run "apt-get install chromium", or say where it is with CHROMIUM_PATH.');
   }
   // Its sandbox refuses to run as root, as containers do; all that it opens here is ours.
-  return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] });
+  return chromium.launch({ executablePath, args: [...flags, ...(process.getuid?.() === 0 ? ['--no-sandbox'] : [])] });
 }
 
 export interface JoinOptions {

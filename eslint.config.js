@@ -1,7 +1,18 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', '.data/', 'node_modules/', 'examples/', 'src/page/', 'eslint.config.js', 'ava.config.js'] },
+  {
+    ignores: [
+      'dist/',
+      '.data/',
+      'node_modules/',
+      'examples/',
+      'src/browser/',
+      'src/page/',
+      'eslint.config.js',
+      'ava.config.js',
+    ],
+  },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

@@ -55,6 +55,8 @@ export interface Config {
   readonly metricsPort: number | undefined;
   /** Processes that share the port. */
   readonly workers: number;
+  /** Whether streams are at /{channel} too. */
+  readonly legacyPaths: boolean;
   readonly maxChannels: number;
   readonly maxConnections: number;
   /** Undefined: a default that spares private addresses. */
@@ -203,6 +205,7 @@ const variables = z.object({
   FORWARD_AUTH_TIMEOUT_SECONDS: number(5, 0.1, 60),
   FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
   TRUST_PROXY: integer(0, 0, 10),
+  LEGACY_PATHS: boolean(false),
   LOG_LEVEL: z.enum(LEVELS, `one of ${LEVELS.join(', ')}`).optional(),
   HEARTBEAT_SECONDS: number(15, 0.1, 3600),
   RETRY_SECONDS: number(2, 0, 3600),
@@ -299,6 +302,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     maxConnectionSeconds: values.MAX_CONNECTION_SECONDS,
     metricsPort: values.METRICS_PORT,
     workers: values.WORKERS,
+    legacyPaths: values.LEGACY_PATHS,
     maxChannels: values.MAX_CHANNELS,
     maxConnections: values.MAX_CONNECTIONS,
     maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,

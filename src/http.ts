@@ -12,6 +12,7 @@ import Koa from 'koa';
 import Router from 'koa-router';
 import type { Logger } from 'pino';
 import type { Access, AccessRequest, Permission } from './access.js';
+import { browserScript, SCRIPT_PATH } from './browser-script.js';
 import { ChannelError, interestIn } from './channels.js';
 import { Connection, layer } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
@@ -33,6 +34,8 @@ export interface HttpOptions {
   /** How many proxies in front are believed about the address of the client. */
   readonly trustProxy: number;
   readonly allowedOrigins: readonly string[];
+  /** Whether streams are at /{channel} too, where no other path is of that name. */
+  readonly legacyPaths: boolean;
   readonly maxChannels: number;
   readonly maxHeaderBytes: number;
   /** What clients are told to wait before they reconnect. */
@@ -71,6 +74,7 @@ const BUSY_SPREAD = 2;
 const BUSY_RETRIES = 3;
 const METHODS = 'GET, HEAD, OPTIONS';
 const PATHS = ['/events', '/events/', '/events/:channel'];
+const LEGACY_PATH = '/:channel';
 
 /** @throws the server's error, such as EADDRINUSE. */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
@@ -105,12 +109,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   app.use(answerErrors(options));
   app.use(requireHost);
   app.use(cors(options.allowedOrigins));
-  router.get(PATHS, (context) => openStream(context, options));
-  router.all(PATHS, (context) => {
-    if (context.method !== 'OPTIONS') throw methodNotAllowed(METHODS);
-    context.set('Allow', METHODS);
-    context.status = 204;
-  });
+  routeStreams(router, PATHS, options);
   router.get('/healthz', (context) => {
     context.body = { status: 'ok' };
   });
@@ -126,15 +125,23 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
       context.set('Content-Type', metrics.contentType);
     });
   }
+  router.get(SCRIPT_PATH, browserScript());
   options.extend?.(router);
   app.use(router.routes());
-  app.use((context) => {
+  app.use(async (context, next) => {
     if (router.match(context.path, 'GET').path.length > 0) throw methodNotAllowed('GET, HEAD');
-    throw new RequestError(
-      404,
-      'not_found',
-      `Nothing is at ${context.path.slice(0, 100)}. Streams are at /events?channel=NAME.`,
-    );
+    // They may have a port of their own: who asks for them here is to learn that, and not to wait for events.
+    if (context.path.toLowerCase() === '/metrics') throw notFound(context.path);
+    await next();
+  });
+  if (options.legacyPaths) {
+    // Asked last: what has a path of its own is never shadowed, whatever the method.
+    const legacy = new Router({ strict: true });
+    routeStreams(legacy, [LEGACY_PATH], options);
+    app.use(legacy.routes());
+  }
+  app.use((context) => {
+    throw notFound(context.path);
   });
 
   const handle = app.callback();
@@ -183,6 +190,15 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
         server.closeIdleConnections();
       }),
   };
+}
+
+function routeStreams(router: Router, paths: string[], options: HttpOptions): void {
+  router.get(paths, (context) => openStream(context, options));
+  router.all(paths, (context) => {
+    if (context.method !== 'OPTIONS') throw methodNotAllowed(METHODS);
+    context.set('Allow', METHODS);
+    context.status = 204;
+  });
 }
 
 function answerErrors({ retrySeconds, logger, onRefused }: HttpOptions): Koa.Middleware {
@@ -276,7 +292,7 @@ function readRequest(context: Koa.ParameterizedContext, options: HttpOptions): A
   const query = new URLSearchParams(context.querystring);
   const inQuery = query.getAll('channel');
   // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
-  const inPath = context.path.slice('/events/'.length);
+  const inPath = context.path.replace(/^\/events(\/|$)|^\//i, '');
   const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
   if (names.length === 0) {
     throw new RequestError(
@@ -335,6 +351,14 @@ function cors(allowed: readonly string[]): Koa.Middleware {
     }
     await next();
   };
+}
+
+function notFound(path: string): RequestError {
+  return new RequestError(
+    404,
+    'not_found',
+    `Nothing is at ${path.slice(0, 100)}. Streams are at /events?channel=NAME.`,
+  );
 }
 
 function methodNotAllowed(allow: string): RequestError {

@@ -10,12 +10,16 @@ export interface TestServer {
   readonly url: string;
   /** Requests that have come. */
   readonly requests: readonly http.IncomingMessage[];
+  /** Resolves when so many requests have come. */
+  requested(count: number): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function startServer(
   t: Pick<ExecutionContext, 'teardown'>,
   answer: (request: http.IncomingMessage, response: http.ServerResponse) => void,
+  /** Default: one that is free. */
+  port = 0,
 ): Promise<TestServer> {
   const requests: http.IncomingMessage[] = [];
   const server = http.createServer((request, response) => {
@@ -29,10 +33,13 @@ export async function startServer(
     server.closeAllConnections();
     await closed;
   };
+  const requested = async (count: number) => {
+    while (requests.length < count) await once(server, 'request');
+  };
   t.teardown(close);
-  server.listen(0, '127.0.0.1');
+  server.listen(port, '127.0.0.1');
   await once(server, 'listening');
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, close };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, requested, close };
 }
 
 /** Answers in JSON. */

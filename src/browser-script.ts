@@ -1,0 +1,28 @@
+/**
+ * The module for pages, as it is served: src/browser/outbox-relay.js, made small by the build.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Middleware } from 'koa';
+
+export const SCRIPT_PATH = '/outbox-relay.js';
+
+/** Pages hold on to it for so long, and then ask whether it is another, in seconds. */
+const MAX_AGE = 3600;
+
+/** Serves it. Module scripts are fetched with CORS, which is its caller's affair. */
+export function browserScript(): Middleware {
+  const body = readFileSync(new URL('./browser/outbox-relay.js', import.meta.url));
+  const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  return (context) => {
+    context.set({
+      'Content-Type': 'text/javascript; charset=utf-8',
+      'Cache-Control': `public, max-age=${MAX_AGE}`,
+      ETag: etag,
+      'X-Content-Type-Options': 'nosniff',
+    });
+    context.status = 200;
+    if (context.fresh) context.status = 304;
+    else context.body = body;
+  };
+}

@@ -3,6 +3,7 @@
  */
 import type http from 'node:http';
 import type { OutgoingHttpHeaders } from 'node:http';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { createDatabase } from './support/database.js';
@@ -199,4 +200,21 @@ test('FORWARD_AUTH_CACHE_SECONDS=0 keeps nothing', async (t) => {
     await get('/events/user:ann', session('ann'));
     t.is(app.requests.length, count);
   }
+});
+
+test('a client that is let in while the relay stops, and keeps its side open, does not hold it up', async (t) => {
+  let letIn: () => void = () => undefined;
+  const answer: Answer = (_, response) => (letIn = () => json(response, 200, { channels: ['news'] }));
+  const { app, relay } = await setUp(t, answer, { SHUTDOWN_SECONDS: '40' });
+  const { hostname, port } = new URL(relay.url);
+  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+  t.teardown(() => socket.destroy());
+  socket.write('GET /events/news HTTP/1.1\r\nHost: x\r\n\r\n');
+  socket.resume();
+  await app.requested(1);
+  const began = Date.now();
+  const stopped = relay.stop();
+  letIn();
+  await stopped;
+  t.true(Date.now() - began < 20_000, 'it was waited for until the end of SHUTDOWN_SECONDS');
 });

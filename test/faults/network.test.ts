@@ -49,10 +49,12 @@ for (const [what, name] of [
 }
 
 test("R6: replays' dead sessions make those wait who resume, and nobody else", async (t) => {
-  const { replays, scene } = await setUp(t, { WINDOW_MEGABYTES: '0' });
-  // As many at once as there are sessions: all of them are open, and then dead.
-  await Promise.all(['a', 'b:*', 'b:1', 'c'].map((name) => scene.join([name], 'earliest')));
+  const { replays, scene } = await setUp(t, { WINDOW_MEGABYTES: '0', HISTORY_CONNECTIONS: '4' });
   await scene.delivered();
+  // As many at once as there are sessions, until all of them are open, and then dead.
+  while (replays.connections < 4) {
+    await Promise.all(['a', 'b:*', 'b:1', 'c'].map((name) => scene.join([name], 'earliest')));
+  }
   replays.strand();
   const since = startStopwatch();
   const resuming = await openStream(t, `${scene.relay.url}/events/a?last_event_id=earliest`);

@@ -112,6 +112,7 @@ function showTable(figures: ChaosFigures): void {
     ...figures.faults.counts,
     ['sessions of relays ended', figures.endedSessions],
     ['starts of a relay that failed', figures.failedStarts],
+    ['relays that SIGTERM ended late', figures.lateEnds],
     ['transactions committed', figures.committed],
     ['transactions rolled back', figures.rolledBack],
     ['commits cut off, kept', figures.unknown.kept],

@@ -45,6 +45,7 @@ export interface ChaosFigures extends ChaosProgress, Omit<Settlement, 'violation
   readonly deleted: number;
   readonly endedSessions: number;
   readonly failedStarts: number;
+  readonly lateEnds: number;
   readonly lost: number;
   readonly double: number;
   readonly outOfOrder: number;
@@ -176,6 +177,7 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
       deleted: await countDeleted(database),
       endedSessions: serverFaults.ended,
       failedStarts: sum(relays, (relay) => relay.failedStarts),
+      lateEnds: sum(relays, (relay) => relay.lateEnds),
       lost: sum(verdicts, (verdict) => verdict.lost),
       double: sum(verdicts, (verdict) => verdict.double),
       outOfOrder: sum(verdicts, (verdict) => verdict.outOfOrder),

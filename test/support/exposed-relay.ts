@@ -22,6 +22,8 @@ export interface ExposedRelay {
   heal(): void;
   /** Starts that came to nothing, as the database was away. */
   readonly failedStarts: number;
+  /** Times that SIGTERM ended it in disorder, since it did not get ready in time. */
+  readonly lateEnds: number;
   /** What it did that it should not have. */
   readonly complaints: readonly string[];
 }
@@ -49,17 +51,26 @@ export async function startExposedRelay(
   { databaseUrl, env, random, shift, signal, log }: ExposedRelayOptions,
 ): Promise<ExposedRelay> {
   const [live, replays] = await Promise.all([startProxy(t, databaseUrl), startProxy(t, databaseUrl)]);
-  const relay = await startRelayProcess(t, replays.url, { ...env, LISTEN_DATABASE_URL: live.url }, log);
-  const clients = await startProxy(t, relay.url);
-  const proxies = { live, replays, clients };
   const complaints: string[] = [];
   let failedStarts = 0;
+  let lateEnds = 0;
+  let latestError = '';
+  const relay = await startRelayProcess(t, replays.url, { ...env, LISTEN_DATABASE_URL: live.url }, (line) => {
+    log(line);
+    if (/^\w*error: /i.test(line)) latestError = line;
+    // With which Node ends its account of an error that nobody caught.
+    if (line.startsWith('Node.js v')) complaints.push(`a relay crashed: ${latestError}`);
+  });
+  const clients = await startProxy(t, relay.url);
+  const proxies = { live, replays, clients };
 
   async function end(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const code = await relay.end(how);
     if (code === null) complaints.push('a relay had ended by itself');
+    if (how === 'SIGKILL' || code === 0) return;
     // 1: it was still waiting for something when its time was up.
-    else if (how === 'SIGTERM' && code !== 0 && code !== 1) complaints.push(`SIGTERM ended a relay with ${code}`);
+    if (code === 1) lateEnds += 1;
+    else complaints.push(`SIGTERM ended a relay with ${String(code)}`);
   }
 
   async function restart(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
@@ -113,6 +124,9 @@ export async function startExposedRelay(
     },
     get failedStarts() {
       return failedStarts;
+    },
+    get lateEnds() {
+      return lateEnds;
     },
     complaints,
   };

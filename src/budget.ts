@@ -2,14 +2,14 @@
  * The budget: how large a page may be, whether it comes from the window or from history.
  *
  * A page that its client does not take waits on the socket, and there may be thousands that don't. Each page is a share of
- * what is left, the smaller the more sockets wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
+ * what is left, the smaller the more pages wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
  * small ones, and together they stay near the limit (promise R5).
  */
 
 /** No page is smaller: below this the cost of a read outweighs that of its events. */
 const SMALLEST_PAGE = 8 * 1024;
 const LARGEST_PAGE = 512 * 1024;
-/** What is left is shared out as if so many more sockets waited, which leaves room for those that are about to. */
+/** What is left is shared out as if so many more pages waited, which leaves room for those that are about to. */
 const SPARE_SHARES = 16;
 
 export interface Budget {
@@ -23,22 +23,19 @@ export interface Budget {
 
 export function createBudget(limitBytes: number): Budget {
   let held = 0;
-  let sockets = 0;
   /** How many sockets each page waits on: readers that share a read share its buffer. */
   const holders = new Map<Buffer, number>();
   return {
     pageBytes: () =>
-      Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / (SPARE_SHARES + sockets)))),
+      Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / (SPARE_SHARES + holders.size)))),
     hold(page) {
       const others = holders.get(page) ?? 0;
       holders.set(page, others + 1);
-      sockets += 1;
       if (others === 0) held += page.length;
       let released = false;
       return () => {
         if (released) return;
         released = true;
-        sockets -= 1;
         const left = (holders.get(page) ?? 0) - 1;
         if (left > 0) holders.set(page, left);
         else if (holders.delete(page)) held -= page.length;

@@ -56,8 +56,15 @@ const HEARING_TIMEOUT = 2000;
 
 const PROBE = 'probe:';
 
-/** A pooler lets a notification through by luck: who was found deaf has to hear so many heartbeats in a row. */
+/**
+ * A pooler lets a notification through by luck, when it comes amid a query of this session. So who was found deaf is asked
+ * halfway between two heartbeats, hears nothing but the answer, and has to hear so many in a row.
+ */
 const HEARD_IN_A_ROW = 3;
+
+/** Parts of a heartbeat's time that an answer may take: it has to be judged before the next. */
+const HEARD_WITHIN = 0.75;
+const DEAF_HEARD_WITHIN = 0.4;
 
 /**
  * Parts of the timeout after which a heartbeat goes out, and within which it has to be answered. A session that dies right
@@ -89,6 +96,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   let toldDeaf = false;
   let losses = 0;
   let deadline: NodeJS.Timeout | undefined;
+  let probed = '';
   let heardSinceBeat = false;
   /** How many heartbeats in a row have been heard. */
   let heardInARow = 0;
@@ -100,8 +108,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   }
 
   function onNotification(payload: string): void {
-    clearTimeout(deadline);
-    if (!heardSinceBeat) {
+    if (!heardSinceBeat && (!toldDeaf || payload === probed)) {
+      clearTimeout(deadline);
       heardSinceBeat = true;
       heardInARow += 1;
       if (!toldDeaf || heardInARow >= HEARD_IN_A_ROW) {
@@ -115,15 +123,18 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 
   /** Finds out whether notifications arrive. */
   async function probe(session: pg.Client): Promise<void> {
+    if (session !== client) return;
+    probed = PROBE + randomUUID();
     try {
-      await options.notify(PROBE + randomUUID());
+      await options.notify(probed);
     } catch {
       // The other connection has trouble of its own, which says nothing about this one. The next heartbeat tries again.
       return;
     }
     if (session !== client || heardSinceBeat) return;
     clearTimeout(deadline);
-    deadline = setTimeout(deaf, Math.min(HEARING_TIMEOUT, options.timeoutSeconds * HEARTBEAT_AFTER * 1000));
+    const within = options.timeoutSeconds * HEARTBEAT_AFTER * 1000 * (toldDeaf ? DEAF_HEARD_WITHIN : HEARD_WITHIN);
+    deadline = setTimeout(deaf, Math.min(HEARING_TIMEOUT, within));
   }
 
   function deaf(): void {
@@ -165,7 +176,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       () => {
         session.query('SELECT 1').catch((error: unknown) => lost(session, error));
         // Whatever has arrived since the last one shows as much.
-        if (!heardSinceBeat || toldDeaf) void probe(session);
+        if (toldDeaf) setTimeout(() => void probe(session), options.timeoutSeconds * HEARTBEAT_AFTER * 500).unref();
+        else if (!heardSinceBeat) void probe(session);
         heardSinceBeat = false;
       },
       options.timeoutSeconds * HEARTBEAT_AFTER * 1000,

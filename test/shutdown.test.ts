@@ -13,8 +13,8 @@ import { openStream } from './support/stream.js';
 const ROOT = new URL('../../', import.meta.url);
 const MAIN = fileURLToPath(new URL('dist/src/main.js', ROOT));
 
-/** What a process takes to end on a busy machine, in seconds. One that waited for a client would take 5 more, and end with 1. */
-const LEEWAY = 1;
+/** What a process takes to end on a busy machine, in seconds. One that waited for a client would take 5, and end with 1. */
+const LEEWAY = 3;
 
 interface Outcome {
   readonly code: number | null;

@@ -8,7 +8,7 @@ import { ChannelError } from './channels.js';
 import { readConfig } from './config.js';
 import { hasErrors, resultsText } from './doctor-finding.js';
 import { examine } from './doctor.js';
-import { UserError } from './failure.js';
+import { reaching, UserError } from './failure.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { prune } from './prune.js';
 import { makeRoles, passwordCommand, rolesSql } from './roles.js';
@@ -111,7 +111,8 @@ export async function runPrune(args: readonly string[]): Promise<void> {
   }
   const keepSeconds = secondsIn(keep);
   if (keepSeconds === undefined) throw new UserError(`--keep is ${SPAN_FORM}, not "${keep}".`);
-  const { retentionDatabaseUrl: url } = readConfig(process.env);
+  const config = readConfig(process.env);
+  const { retentionDatabaseUrl: url } = config;
   if (!url) {
     throw new UserError(
       'Neither RETENTION_DATABASE_URL nor DATABASE_URL is set. Run: ' +
@@ -129,7 +130,7 @@ export async function runPrune(args: readonly string[]): Promise<void> {
     console.error(`Deleted ${deleted} so far …`);
   };
   try {
-    const outcome = await prune({ url, keepSeconds, signal: stop.signal, onBatch });
+    const outcome = await reaching(config, url, prune({ url, keepSeconds, signal: stop.signal, onBatch }));
     if (outcome === 'another prunes') console.log('Another process prunes this outbox, so this one leaves it to that.');
     if (outcome === 'stopped') console.log('Stopped: what is left is for the next run.');
     if (outcome === 'done' && deleted === 0) console.log(`Nothing to delete: no event is older than ${keep}.`);

@@ -9,7 +9,7 @@ import { pino, type Logger } from 'pino';
 import { interestIn } from './channels.js';
 import { readConfig, type Config } from './config.js';
 import { createDemo } from './demo.js';
-import { UserError } from './failure.js';
+import { reaching, UserError } from './failure.js';
 import { migrate, migrationStatus } from './migrate.js';
 import { startRelay, type Relay } from './relay.js';
 import { startRetention } from './retention.js';
@@ -36,12 +36,16 @@ export async function run(): Promise<void> {
       requireReaders(config);
       await requireMigrated(config.databaseUrl);
       // One process prunes, and not each of its workers.
-      if (cluster.isPrimary) await keepPruned(config, config.retentionDatabaseUrl, logger, stops);
+      const { retentionDatabaseUrl: url } = config;
+      if (cluster.isPrimary) await reaching(config, url, keepPruned(config, url, logger, stops));
     }
     if (config.databaseUrl && config.workers > 1 && cluster.isPrimary) {
       stops.push((await startWorkers({ ...config, count: config.workers, logger })).stop);
     } else {
-      const relay = config.databaseUrl ? await startRelay({ config, logger }) : await runDemo(config, logger, stops);
+      // Replays have DATABASE_URL, but nothing is replayed to anybody yet.
+      const relay = config.databaseUrl
+        ? await reaching(config, config.listenDatabaseUrl, startRelay({ config, logger }))
+        : await runDemo(config, logger, stops);
       stops.push(relay.stop);
       streams = () => relay.streams;
       tellServing();

@@ -174,6 +174,34 @@ test('a database that cannot be reached is said so, without its password', async
   );
 });
 
+for (const name of ['LISTEN_DATABASE_URL', 'RETENTION_DATABASE_URL'] as const) {
+  test(`a database that only ${name} leads to, and that cannot be reached or refuses, is said to be that`, async (t) => {
+    const database = await createDatabase(t);
+    const env = {
+      DATABASE_URL: database.url,
+      LISTEN_DATABASE_URL: database.url,
+      PUBLIC_CHANNELS: '*',
+      RETENTION: '7d',
+    };
+    const nobody = 'postgres://relay:s3cret@127.0.0.1:1/app';
+    const unreachable = new RegExp(`^The database is not reachable: .*Check ${name} and that PostgreSQL runs`);
+    const retention = { RETENTION_DATABASE_URL: database.url };
+    isClear(t, await run(t, [], { ...env, ...retention, [name]: nobody }), unreachable);
+    const wrong = new URL(database.url);
+    wrong.password = 's3cret';
+    const refused = new RegExp(`^PostgreSQL refused: password authentication failed .*Check ${name}\\.`);
+    isClear(t, await run(t, [], { ...env, ...retention, [name]: wrong.href }), refused);
+  });
+}
+
+test('prune says that RETENTION_DATABASE_URL leads nowhere', async (t) => {
+  const outcome = await run(t, ['prune', '--keep', '7d'], {
+    DATABASE_URL: 'postgres://relay:s3cret@127.0.0.1:1/app',
+    RETENTION_DATABASE_URL: 'postgres://retention:s3cret@127.0.0.1:1/app',
+  });
+  isClear(t, outcome, /^The database is not reachable: .*Check RETENTION_DATABASE_URL/);
+});
+
 test('a wrong password, an unknown role and an unknown database are told apart, without the password', async (t) => {
   const withUrl = async (change: (url: URL) => void) => {
     const url = new URL(servers().newest);

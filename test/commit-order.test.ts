@@ -87,9 +87,11 @@ for (const server of SERVERS) {
     const db = await createDatabase(t, { server });
     const committed: string[] = [];
     const misplaced: string[] = [];
+    let overtaken = 0;
 
     const write = async (client: pg.Client) => {
-      for (let n = 0; n < 60; n++) {
+      // A run in which nobody overtook anybody would prove nothing.
+      for (let n = 0; n < 60 || (overtaken === 0 && n < 1_000); n++) {
         await client.query('BEGIN');
         const { id } = await single<{ id: string }>(client, `INSERT INTO outbox (channel) VALUES ('a') RETURNING id`);
         await delay(Math.random() * 5);
@@ -117,7 +119,10 @@ for (const server of SERVERS) {
           'SELECT id, position FROM outbox WHERE position > $1 ORDER BY position',
           [last],
         );
-        received.push(...rows.map((row) => row.id));
+        for (const { id } of rows) {
+          if (BigInt(id) < BigInt(received.at(-1) ?? 0)) overtaken += 1;
+          received.push(id);
+        }
         last = rows.at(-1)?.position ?? last;
         const { rowCount } = await client.query('SELECT FROM outbox WHERE position IS NULL');
         nulls += rowCount ?? 0;
@@ -130,14 +135,13 @@ for (const server of SERVERS) {
     writing = false;
     await reading;
 
-    t.is(committed.length, 16 * 60);
+    t.true(committed.length >= 16 * 60);
     const lost = committed.filter((id) => !received.includes(id));
     t.deepEqual(lost, []);
     t.is(received.length, committed.length, 'received twice');
     t.deepEqual(misplaced, [], 'committed after what was visible, placed before it');
     t.is(nulls, 0, 'visible without a position');
-    const overtaken = received.filter((id, n) => n > 0 && BigInt(id) < BigInt(received[n - 1] ?? 0));
-    t.true(overtaken.length > 0, 'the writers never overtook each other, so this run proves nothing');
+    t.true(overtaken > 0, 'the writers never overtook each other, so this run proves nothing');
   });
 
   test(`R1: a writer that commits late is placed late; by id, or by a position drawn at INSERT, it would be lost (${server})`, async (t) => {

@@ -13,6 +13,7 @@ import { migrate } from '../src/migrate.js';
 import { measureAccess } from './access.js';
 import { measureStalled, measureStorm } from './crowd.js';
 import { measureLatency } from './latency.js';
+import { measureReplay } from './replay.js';
 import { benchVacuum } from './vacuum.js';
 
 const ROUNDS = 40;
@@ -22,6 +23,12 @@ const TOKEN_BAR = 0.2;
 const STALLED = { readers: 2000, rows: 1_000_000 };
 /** By how much the relay may grow with them, in MiB. */
 const STALLED_BAR = 64;
+const REPLAYS = [
+  { rows: 1_000_000, clients: 1, rounds: 5 },
+  { rows: 100_000, clients: 100, rounds: 3 },
+];
+/** Of what COPY gives away, to one client. */
+const REPLAY_BAR = 0.3;
 const STORM_CLIENTS = 5000;
 /** Events of 300 bytes take two thirds of their memory for their places in the indexes: enough for 2000, and not. */
 const STORM_WINDOWS = [64, 0.1];
@@ -45,6 +52,18 @@ const PARTS: Readonly<Record<string, (url: string) => Promise<void>>> = {
     console.log(`  HS256 token     ${number(access.token)}`);
     console.log(`  ratio           ${number(access.token / access.anonymous)}`);
     console.log(`  difference      ${number(access.difference)}   bar: below ${TOKEN_BAR}`);
+  },
+
+  async replay(url) {
+    for (const { rows, clients, rounds, ...replay } of await measureReplay(url, REPLAYS)) {
+      console.log(
+        `Replay of ${rows} rows of 300 bytes to ${clients} at once (rows per second, medians of ${rounds} rounds)`,
+      );
+      console.log(`  COPY of the rows ${number(replay.copy, 0)}`);
+      console.log(`  relay, to all    ${number(replay.relay, 0)}`);
+      console.log(`  ratio            ${number(replay.ratio)}   bar: ${clients === 1 ? REPLAY_BAR : 'none'}`);
+      console.log(`  CPU of the relay ${number(replay.cpu)} s for a million events`);
+    }
   },
 
   async stalled(url) {

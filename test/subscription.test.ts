@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { mock } from 'node:test';
 import test from 'ava';
 import fc from 'fast-check';
+import { batchOf } from '../src/batch.js';
 import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
 import { createHistory } from '../src/history.js';
@@ -81,13 +82,16 @@ function createTable() {
     let size = 0;
     for (const event of events) {
       if (event.position <= after || event.position <= floor || !matches(wanted, event.channel)) continue;
-      if (size >= bytes) return { events: found, position: found.at(-1)?.position ?? after, floor };
+      if (size >= bytes) return { events: batch(found), position: found.at(-1)?.position ?? after, floor };
       found.push(event);
       size += event.frame.length;
     }
     const last = found.at(-1)?.position ?? after;
-    return { events: found, position: last > head ? last : head, floor };
+    return { events: batch(found), position: last > head ? last : head, floor };
   }
+
+  const batch = (found: readonly LogEvent[]) =>
+    batchOf(found.map(({ id, position, frame }) => ({ id, position, frame: frame.toString() })));
 
   return {
     /** All that was ever committed. */

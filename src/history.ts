@@ -8,7 +8,7 @@
  * that arrive while a look-up is under way in the next. A page whose readers have all left is never read.
  */
 import { LRUCache } from 'lru-cache';
-import { batchOf } from './batch.js';
+import { NO_EVENTS } from './batch.js';
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import type { Place, Source, TablePage } from './outbox.js';
@@ -96,7 +96,7 @@ export function createHistory(source: Source, budget: Budget, { connections, era
     await turn();
     try {
       if (!wantedBy.some((isWanted) => isWanted()))
-        return pageForEach({ events: batchOf([]), position: after, floor: 0n });
+        return pageForEach({ events: NO_EVENTS, position: after, floor: 0n });
       stats.reads += 1;
       // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
       const page = await source.page(interest, after, head, budget.pageBytes());

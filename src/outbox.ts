@@ -6,12 +6,12 @@
  * far as the relay is concerned.
  */
 import { sql, type Kysely } from 'kysely';
-import { batchOf, type Batch } from './batch.js';
+import type { Batch } from './batch.js';
 import type { Interest } from './channels.js';
 import type { Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
-import { CREATED, freshRows, matchingRows, ROW_BYTES, SLICE, type FreshRow } from './outbox-page.js';
-import { encodeEvent, frameOf } from './sse.js';
+import { CREATED, framesAfter, ROW_BYTES, rowsAfter, SLICE, type Row } from './outbox-page.js';
+import { encodeEvent } from './sse.js';
 import { refuseStandby } from './standby.js';
 
 /**
@@ -136,7 +136,7 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 
     async eventsAfter(after) {
       const limit = rowsFor(PAGE_BYTES, PAGE_EVENTS);
-      const { rows, isCut, floor } = await freshRows(tail, after, limit, PAGE_BYTES);
+      const { rows, isCut, floor } = await rowsAfter(tail, after, limit, PAGE_BYTES);
       const events = rows.map(eventOf);
       learn(
         events.length,
@@ -166,17 +166,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 
     async page(interest, after, head, bytes) {
       const limit = rowsFor(bytes, HISTORY_EVENTS);
-      const { rows, isCut, floor } = await matchingRows(history, interest, after, limit, bytes);
-      const found = batchOf(rows.map(({ id, position, ...row }) => ({ id, position, frame: frameOf({ id, ...row }) })));
+      const { events: found, isCut, floor } = await framesAfter(history, interest, after, limit, bytes);
       learn(found.length, isCut ? Math.max(bytes, found.frames.length) : found.frames.length);
       const events = found.within(bytes);
       let position = head;
       let lowest = floor.position;
-      if (events.length < found.length || isCut || rows.length >= limit) position = events.last?.position ?? after;
+      if (events.length < found.length || isCut || found.length >= limit) position = events.last?.position ?? after;
       else if (interest.prefixes.length > 0 && after + SLICE < head) {
         position = after + SLICE;
         // Positions may leave a gap of millions where ids were moved on after a restore.
-        if (rows.length === 0) {
+        if (found.length === 0) {
           const jump = await nextPosition(position);
           position = max(position, min(head, jump.next - 1n));
           // What was deleted since the first read may have matched.
@@ -259,7 +258,7 @@ function isId(text: string): boolean {
   return /^(0|[1-9]\d{0,18})$/.test(text) && BigInt(text) <= LARGEST_ID;
 }
 
-function eventOf(row: FreshRow): FreshEvent {
+function eventOf(row: Row): FreshEvent {
   return { ...cursorOf(row), channel: row.channel, createdAt: row.created, frame: encodeEvent(row) };
 }
 

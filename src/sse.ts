@@ -29,14 +29,9 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = {
 export const COMMENT = Buffer.from(':\n\n');
 
 /** Frames an event. This runs once per event, whatever the number of its readers. */
-export function encodeEvent(event: WireEvent): Buffer {
-  return Buffer.from(frameOf(event));
-}
-
-/** An event's frame as text, for those that are encoded many at a time. */
-export function frameOf({ id, event, data }: WireEvent): string {
+export function encodeEvent({ id, event, data }: WireEvent): Buffer {
   const name = event === 'message' ? '' : `event: ${oneLine(event)}\n`;
-  return `id: ${oneLine(id)}\n${name}${dataLines(data)}\n`;
+  return Buffer.from(`id: ${oneLine(id)}\n${name}${dataLines(data)}\n`);
 }
 
 /**

@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { mock } from 'node:test';
 import test from 'ava';
 import fc from 'fast-check';
-import { batchOf } from '../src/batch.js';
+import { batchOf, type Batch } from '../src/batch.js';
 import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
 import { createHistory } from '../src/history.js';
@@ -90,8 +90,10 @@ function createTable() {
     return { events: batch(found), position: last > head ? last : head, floor };
   }
 
-  const batch = (found: readonly LogEvent[]) =>
-    batchOf(found.map(({ id, position, frame }) => ({ id, position, frame: frame.toString() })));
+  function batch(found: readonly LogEvent[]): Batch {
+    const pieces = found.map(({ id, position, frame }) => ({ id, position, bytes: frame.length }));
+    return batchOf(Buffer.concat(found.map(({ frame }) => frame)), found.length, pieces.at(-1), () => pieces);
+  }
 
   return {
     /** All that was ever committed. */

@@ -13,7 +13,7 @@ import { subscribe, type Subscription } from '../src/subscription.js';
 import { holdsAsync } from './support/property.js';
 
 /** So small that the budget hands out nothing but its smallest page. */
-const BUDGET = 1;
+const BUDGET = 16 * 8192;
 const PAGE = createBudget(BUDGET).pageBytes();
 const LARGEST_EVENT = 3000;
 /** Longer than any pause before a failed read is tried again, in milliseconds. */
@@ -394,6 +394,65 @@ test.serial('R4: a client that has yet to get what was deleted is told, once, an
   table.reads.shift()?.answer();
   await turn();
   t.deepEqual(resets, ['5', '11']);
+});
+
+/** A client that has taken a page at once, and is taking the second while the third has been read ahead. */
+async function setUpAhead() {
+  const scene = setUp(1);
+  scene.log.append(scene.commit(10_000));
+  const client = scene.subscribe(0n, { blocks: () => true });
+  for (const takes of [false, true]) {
+    if (takes) client.drain();
+    await turn();
+    scene.table.reads.shift()?.answer();
+    await turn();
+  }
+  return { ...scene, client };
+}
+
+test.serial('the next page of a replay is read while a client that is fast takes this one', async (t) => {
+  const { table, budget, history, client } = await setUpAhead();
+  t.is(table.reads.length, 1);
+  const held = budget.heldBytes;
+  table.reads.shift()?.answer();
+  await turn();
+  t.true(budget.heldBytes > held, 'it counts as one that waits');
+  const had = client.got.length;
+  client.drain();
+  await turn();
+  t.true(client.got.length > had);
+  t.is(history.stats.reads, 4);
+  client.subscription?.close();
+  t.is(budget.heldBytes, 0);
+});
+
+test.serial('what was read ahead is not sent once events behind the head have been changed', async (t) => {
+  const { table, log, client } = await setUpAhead();
+  table.reads.shift()?.answer();
+  await turn();
+  const had = client.got.length;
+  log.forget(log.head.position);
+  client.drain();
+  await turn();
+  t.is(client.got.length, had);
+  t.is(table.reads.length, 1, 'it is read again');
+  table.reads.shift()?.answer();
+  await turn();
+  t.true(client.got.length > had);
+});
+
+test.serial('R5: a client that stalls costs the page that it does not take, and not the next', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { table, budget, client } = await setUpAhead();
+  const held = budget.heldBytes;
+  table.reads.shift()?.answer();
+  await turn();
+  mock.timers.tick(LONGER_THAN_A_PAUSE);
+  t.is(budget.heldBytes, held);
+  client.drain();
+  await turn();
+  t.is(table.reads.length, 1, 'it is read again');
 });
 
 test.serial('a cursor from a relay that is ahead waits for ours and gets nothing that it has had', (t) => {

@@ -67,6 +67,11 @@ export interface HttpServer {
 const REFUSED_LINGER_MS = 1000;
 /** How long a request that is on the way when the relay stops may take to be answered. */
 const STOPPING_GRACE_MS = 1000;
+/**
+ * How many connections may wait to be accepted: as many as the system allows. After a cut all clients come back in one moment, and
+ * whoever finds the queue full tries again after one second, three, seven and more.
+ */
+const BACKLOG = 65_535;
 /** Connections that are not streams (yet): requests on their way, health checks, refusals. */
 const SPARE_CONNECTIONS = 1000;
 /** Clients that were sent away come back after a pause of once to so many times `BUSY_RETRIES` usual ones. */
@@ -165,7 +170,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
 
   await new Promise<void>((listening, failed) => {
     server.once('error', failed);
-    server.listen(options.port, options.host, () => {
+    server.listen({ port: options.port, host: options.host, backlog: BACKLOG }, () => {
       server.off('error', failed);
       listening();
     });

@@ -72,6 +72,8 @@ export interface Log {
   readonly reads: number;
   /** How often it restarted on another table: positions of different eras have nothing to do with each other. */
   readonly era: number;
+  /** How often events behind the head were changed or deleted: what was read of them before must not be kept to be sent. */
+  readonly changes: number;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
@@ -120,6 +122,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   let bytes = 0;
   let reads = 0;
   let era = 0;
+  let changes = 0;
 
   function store(event: LogEvent): void {
     window.push(event);
@@ -254,8 +257,12 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     get era() {
       return era;
     },
+    get changes() {
+      return changes;
+    },
 
     restart(at, reason) {
+      changes += 1;
       window = createQueue();
       byChannel.clear();
       positions.clear();
@@ -274,6 +281,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     },
 
     forget(position) {
+      changes += 1;
       for (let oldest = window.at(0); oldest && oldest.position <= position; oldest = window.at(0)) evict();
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;

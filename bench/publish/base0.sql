@@ -1,1 +1,0 @@
--- base0: a plain INSERT, no trigger.

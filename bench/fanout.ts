@@ -18,7 +18,7 @@ export interface FanoutOptions {
 
 /** Bytes of an event's data. */
 const SIZE = 300;
-/** Slow enough that each event, or burst, has gone out before the next one comes. */
+/** Each event, or burst, is waited for before the next one is published, so that no two of them go out in one write. */
 const PACES = [
   { name: 'one at a time', burst: 1, events: 60, rate: 30, leastPerCpuSecond: 0 },
   { name: 'bursts of 10', burst: 10, events: 400, rate: 200, leastPerCpuSecond: 350_000 },
@@ -48,12 +48,19 @@ export async function measureFanout(databaseUrl: string, { connections, rounds }
   };
   try {
     let published = 0;
+    const forRelay = await open(`${relay.url}/events/fanout`);
     const parties = {
       relay: {
         pid: relay.pid,
-        generator: await open(`${relay.url}/events/fanout`),
+        generator: forRelay,
         async send(pace) {
-          await publish(database, { ...pace, channel: 'fanout', size: SIZE, after: published });
+          await publish(database, {
+            ...pace,
+            channel: 'fanout',
+            size: SIZE,
+            after: published,
+            inserted: (events) => forRelay.until(events * connections),
+          });
           published += pace.events;
         },
       },

@@ -128,10 +128,13 @@ export function createStreams(options: StreamsOptions): Streams {
     readonly retiresAt: number;
     readonly onGone: () => void;
     #isEnding = false;
+    /** Asked at each write, and asking the clock costs as much as all else that is asked there. */
+    readonly #canExpire: boolean;
 
     constructor(socket: Socket, { expiresAt, onGone }: StreamRequest) {
       this.socket = socket;
       this.expiresAt = expiresAt;
+      this.#canExpire = expiresAt !== Infinity;
       this.retiresAt = maxAge === 0 ? Infinity : Date.now() + maxAge * (1 - Math.random() * (1 - SHORTEST_AGE));
       this.onGone = onGone;
     }
@@ -139,7 +142,7 @@ export function createStreams(options: StreamsOptions): Streams {
     write(frames: Buffer, events = 0): boolean {
       if (this.#isEnding) return true;
       // The timer may be late, and what is written here may be an event.
-      if (this.expiresAt <= Date.now()) {
+      if (this.#canExpire && this.expiresAt <= Date.now()) {
         this.expire();
         return true;
       }

@@ -23,11 +23,13 @@ export interface Publishing {
   readonly size: number;
   /** Events that were published on these lanes before. Default: 0. */
   readonly after?: number;
+  /** Waited for after each INSERT, as for what was published by now to arrive: then nothing is delivered together that was not inserted so. */
+  readonly inserted?: (events: number) => Promise<void>;
 }
 
 /** Resolves when all are committed. */
 export async function publish(database: pg.Client, publishing: Publishing): Promise<void> {
-  const { lanes = 1, burst = 1, after = 0, channel, events, size } = publishing;
+  const { lanes = 1, burst = 1, after = 0, channel, size, inserted } = publishing;
   await paced({ ...publishing, burst }, async (from, count) => {
     const rows = Array.from({ length: count }, (_, n) => after + from + n);
     await database.query({
@@ -38,8 +40,8 @@ export async function publish(database: pg.Client, publishing: Publishing): Prom
         rows.map((row) => markedText(row % lanes, Math.floor(row / lanes) + 1, size)),
       ],
     });
+    await inserted?.(from + count);
   });
-  if (events === 0) throw new RangeError('nothing to publish');
 }
 
 /** Has `send` send so many events each time, at a pace. What is late is caught up with. */

@@ -1,6 +1,7 @@
 /**
- * Idle: the resident memory that a connection takes which waits for its first event, all included: what the relay has grown by,
- * divided by their number. Some have come and gone before the first look, so that what they leave behind is not counted as theirs.
+ * Idle: the resident memory that a connection takes which waits for its first event, all included: what the relay has grown by since it
+ * served nobody yet, divided by their number. Code that is compiled and garbage that is kept when the first ones come counts as theirs, so a
+ * second column has what each one added to those before. What the kernel keeps for a socket is not the process's, and not in it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { startObservedRelay } from '../test/support/observed-relay.js';
@@ -8,7 +9,6 @@ import { startGenerator, type RemoteGenerator } from './load/child.js';
 import type { Result } from './result.js';
 import { openFilesLimit, residentBytes } from './usage.js';
 
-const WARM_UP = 200;
 /** Files that the relay has open beside its clients' sockets, and to spare. */
 const OTHER_FILES = 100;
 const SETTLE_MS = 5000;
@@ -25,23 +25,21 @@ export async function measureIdle(databaseUrl: string, sizes: readonly number[])
   );
   const generators: RemoteGenerator[] = [];
   try {
-    const warmUp = await startGenerator({ url: `${relay.url}/events/idle`, connections: WARM_UP });
-    await warmUp.close();
     await delay(SETTLE_MS);
     const none = residentBytes(relay.pid);
     const rows: Record<string, number>[] = [];
-    let open = 0;
+    let [open, before] = [0, none];
     for (const connections of possible) {
-      // One after the other: the generator has the same limit of open files, and keeps none of its own.
       generators.push(await startGenerator({ url: `${relay.url}/events/idle-{n}`, connections: connections - open }));
-      open = connections;
       await delay(SETTLE_MS);
       const resident = residentBytes(relay.pid);
       rows.push({
         connections,
         'resident MiB': resident / 1024 ** 2,
         'kB each': (resident - none) / connections / 1000,
+        'kB for each more': (resident - before) / (connections - open) / 1000,
       });
+      [open, before] = [connections, resident];
     }
     const judged = rows.find((row) => row['connections'] === Math.min(JUDGED, most))?.['kB each'] ?? Number.NaN;
     const cut = sizes.some((size) => size > most);

@@ -9,15 +9,18 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { measureAccess } from './access.js';
 import { measureChannels } from './channels.js';
 import { measureStalled, measureStorm } from './crowd.js';
 import { measureFanout } from './fanout.js';
+import { measureGrowth } from './growth.js';
 import { measureIdle } from './idle.js';
 import { measureLatency } from './latency.js';
 import { resultText, type Result } from './result.js';
+import { measureScaling } from './scaling.js';
 import { benchVacuum } from './vacuum.js';
 
 const ROUNDS = 40;
@@ -33,6 +36,12 @@ const STORM_WINDOWS = [64, 0.1];
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
+const SCALING = { connections: 2000, rounds: 7 };
+const GROWTH = {
+  connections: [1000, 5000, 10_000, 20_000],
+  rates: [10, 100, 1000, 10_000],
+  picture: fileURLToPath(new URL('../../bench/growth.svg', import.meta.url)),
+};
 
 const number = (value: number, digits = 2) => value.toFixed(digits).padStart(8);
 
@@ -43,6 +52,8 @@ const PARTS: Readonly<Record<string, Part>> = {
   fanout: (url) => measureFanout(url, FANOUT),
   channels: (url) => measureChannels(url, CHANNELS),
   idle: (url) => measureIdle(url, IDLE),
+  scaling: (url) => measureScaling(url, SCALING),
+  growth: (url) => measureGrowth(url, GROWTH),
 
   async latency(url) {
     const { bare, relay, rounds } = await measureLatency(url, ROUNDS);

@@ -1,5 +1,6 @@
 /**
- * Scaling: how much two workers deliver against one, when events come as fast as the database takes them. Each has a database, a publisher
+ * Scaling: how much two workers deliver against one, as fast as it goes: one event after the other, each as soon as all have the last, so that
+ * each costs a write for each client; and in bulk, where many events go out in one write. Each relay has a database, a publisher
  * and a generator of its own, and they take turns in one run.
  *
  * Publisher, database, generator and workers share the machine's cores: with few of those, what two workers add is what the others leave.
@@ -19,8 +20,12 @@ export interface ScalingOptions {
   readonly rounds: number;
 }
 
-/** Enough in one INSERT, whose commit waits for no disk, that the relay is what is waited for. */
-const PACE = { events: 4000, burst: 20, rate: 0, size: 300 } as const;
+const SIZE = 300;
+const PACES = [
+  { name: 'one by one', events: 150, burst: 1, waits: true },
+  { name: 'in bulk', events: 4000, burst: 20, waits: false },
+] as const;
+type Pace = (typeof PACES)[number];
 const WARM_UP_ROUNDS = 1;
 
 interface Figures {
@@ -31,30 +36,37 @@ interface Figures {
   readonly generatorShare: number;
 }
 
-export async function measureScaling(serverUrl: string, { connections, rounds }: ScalingOptions): Promise<Result> {
+export async function measureScaling(serverUrl: string, { connections, rounds }: ScalingOptions): Promise<Result[]> {
   const parties = [await startParty(serverUrl, 1, connections), await startParty(serverUrl, 2, connections)] as const;
   try {
-    const ratios: number[] = [];
-    for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
-      const figures = new Map<(typeof parties)[number], Figures>();
-      for (const party of round % 2 === 0 ? parties : parties.toReversed()) figures.set(party, await party.turn());
-      if (round < 0) continue;
-      for (const [party, of] of figures) party.figures.push(of);
-      ratios.push((figures.get(parties[1])?.perSecond ?? 0) / (figures.get(parties[0])?.perSecond ?? 0));
+    const results: Result[] = [];
+    for (const pace of PACES) {
+      const all = new Map(parties.map((party) => [party, [] as Figures[]]));
+      for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
+        for (const party of round % 2 === 0 ? parties : parties.toReversed()) {
+          const figures = await party.turn(pace);
+          if (round >= 0) all.get(party)?.push(figures);
+        }
+      }
+      const middle = (party: (typeof parties)[number], name: keyof Figures) =>
+        median((all.get(party) ?? []).map((figures) => figures[name]));
+      const rates = (party: (typeof parties)[number]) => (all.get(party) ?? []).map(({ perSecond }) => perSecond);
+      const one = rates(parties[0]);
+      results.push({
+        part: `scaling, ${pace.name}`,
+        title: `${connections} clients of one channel, ${SIZE} bytes, ${pace.name}, ${rounds} rounds of ${pace.events}: medians`,
+        rows: parties.map((party) => ({
+          workers: party.workers,
+          'deliveries/s': Math.round(middle(party, 'perSecond')),
+          'deliveries/CPU s': Math.round(middle(party, 'perCpuSecond')),
+          'cores of the relay': middle(party, 'relayShare'),
+          'and of the generator': middle(party, 'generatorShare'),
+        })),
+        ratio: median(rates(parties[1]).map((rate, round) => rate / (one[round] ?? Number.NaN))),
+        bar: { is: `none here, as all share ${os.availableParallelism()} cores`, holds: true },
+      });
     }
-    return {
-      part: 'scaling',
-      title: `${connections} clients of one channel, ${PACE.size} bytes, ${rounds} rounds of ${PACE.events} events as fast as they go: medians`,
-      rows: parties.map(({ workers, figures }) => ({
-        workers,
-        'deliveries/s': Math.round(median(figures.map((of) => of.perSecond))),
-        'deliveries/CPU s': Math.round(median(figures.map((of) => of.perCpuSecond))),
-        "relay's share of a core": median(figures.map((of) => of.relayShare)),
-        "generator's share of a core": median(figures.map((of) => of.generatorShare)),
-      })),
-      ratio: median(ratios),
-      bar: { is: `none: ${os.availableParallelism()} cores are shared by all parties`, holds: true },
-    };
+    return results;
   } finally {
     for (const party of parties) await party.stop();
   }
@@ -74,13 +86,20 @@ async function startParty(serverUrl: string, workers: number, connections: numbe
   let published = 0;
   return {
     workers,
-    figures: [] as Figures[],
-    async turn(): Promise<Figures> {
+    async turn({ events, burst, waits }: Pace): Promise<Figures> {
       await generator.reset();
       const before = cpuSeconds(...pids);
-      await publish(database, { ...PACE, channel: 'busy', after: published });
-      published += PACE.events;
-      await generator.until(PACE.events * connections);
+      await publish(database, {
+        channel: 'busy',
+        size: SIZE,
+        rate: 0,
+        events,
+        burst,
+        after: published,
+        ...(waits ? { inserted: (count: number) => generator.until(count * connections) } : {}),
+      });
+      published += events;
+      await generator.until(events * connections);
       const cpu = cpuSeconds(...pids) - before;
       const { deliveries, seconds, perSecond, gaps, doubles, disorder, generator: own } = await generator.report();
       if (gaps + doubles + disorder > 0) throw new Error('events were lost, doubled or out of order');

@@ -56,7 +56,7 @@ interface Axis {
 function axis(values: readonly number[]): Axis {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   const rounds: number[] = [];
-  for (let decade = Math.floor(Math.log10(least)); decade <= Math.ceil(Math.log10(most)); decade += 1) {
+  for (let decade = Math.floor(Math.log10(least)) - 1; decade <= Math.ceil(Math.log10(most)); decade += 1) {
     for (const step of [1, 2, 5]) rounds.push(step * 10 ** decade);
   }
   const from = rounds.findLast((round) => round <= least * 0.95) ?? least;

@@ -48,14 +48,14 @@ export async function measureGrowth(databaseUrl: string, options: GrowthOptions)
     const byConnections = await growByConnections(database, relay, sizes);
     const series: Series[] = [
       {
-        title: 'CPU of the relay for one event, by its readers',
+        title: 'CPU for one event, by its readers',
         x: 'connections',
         y: 'CPU ms/event',
         points: byConnections.map(({ connections, milliseconds }) => [connections, milliseconds]),
       },
       {
-        title: `CPU of the relay for one delivery, by events in a second (${READERS} readers)`,
-        x: 'events/s',
+        title: 'CPU for one delivery, by events in a second',
+        x: `events/s, each to ${READERS} readers`,
         y: 'CPU µs/delivery',
         points: byRate.map(({ reached, microseconds }) => [reached, microseconds]),
       },

@@ -11,7 +11,8 @@ export interface Result {
   readonly bar: {
     /** In words. */
     readonly is: string;
-    readonly holds: boolean;
+    /** Undefined where there is none. */
+    readonly holds: boolean | undefined;
   };
 }
 
@@ -24,7 +25,8 @@ export function resultText({ title, rows, ratio, bar }: Result): string {
   const lines = cells.map((row) =>
     row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join('  '),
   );
-  const verdict = `ratio ${cellText(ratio)}   bar: ${bar.is}   ${bar.holds ? 'holds' : 'DOES NOT HOLD'}`;
+  const judgement = bar.holds === undefined ? '' : bar.holds ? '   holds' : '   DOES NOT HOLD';
+  const verdict = `ratio ${cellText(ratio)}   bar: ${bar.is}${judgement}`;
   return [title, ...lines.map((line) => `  ${line}`), `  ${verdict}`].join('\n');
 }
 

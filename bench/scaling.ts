@@ -63,7 +63,7 @@ export async function measureScaling(serverUrl: string, { connections, rounds }:
           'and of the generator': middle(party, 'generatorShare'),
         })),
         ratio: median(rates(parties[1]).map((rate, round) => rate / (one[round] ?? Number.NaN))),
-        bar: { is: `none here, as all share ${os.availableParallelism()} cores`, holds: true },
+        bar: { is: `none here, as all share ${os.availableParallelism()} cores`, holds: undefined },
       });
     }
     return results;

@@ -1,12 +1,13 @@
 /**
- * Crowds: what a relay, in a process of its own, does with thousands of clients at once. The clients are bare sockets in this
- * process.
+ * Crowds: what a relay, in a process of its own, does with thousands of clients at once. Crowds that read
+ * are in another process, those that stand still in this one.
  */
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { startReaders } from './readers.js';
 import { startObservedRelay, type ObservedRelay } from '../test/support/observed-relay.js';
 
 export interface StalledResult {
@@ -21,8 +22,12 @@ export interface StalledResult {
 
 export interface StormResult {
   readonly clients: number;
-  /** Seconds from the first connection until the last client had all that it lacked. */
+  /** Seconds from the first connection until the last client had all that it lacked; and until a client had, the median. */
   readonly seconds: number;
+  readonly median: number;
+  /** CPU seconds meanwhile, of the relay and of the clients. */
+  readonly cpu: number;
+  readonly clientsCpu: number;
   /** Events that they lacked, altogether. */
   readonly events: number;
   /** Reads of the table: pages and look-ups of cursors. */
@@ -40,6 +45,9 @@ const POLL_MS = 50;
 /** How long the stalled readers stand still. */
 const STILL_SECONDS = 20;
 const AT_A_TIME = 500;
+/** A prime. */
+const NEIGHBOURS_APART = 7919;
+const NEWCOMER_MS = 200;
 
 /** Readers of a long replay that take the first bytes and then nothing, beside one that goes on reading. */
 export async function measureStalled(databaseUrl: string, readers: number, rows: number): Promise<StalledResult> {
@@ -86,19 +94,22 @@ export async function measureStalled(databaseUrl: string, readers: number, rows:
   }
 }
 
-/**
- * Clients that were all cut off and are back at once, each at a cursor of its own.
- *
- * @param windowMegabytes large enough for what they lack, or too small: then it is read from the table.
- */
+/** A storm: so many clients, each of which lacks from 1 to `missed` events. */
+export interface Storm {
+  readonly clients: number;
+  readonly missed: number;
+  /** Large enough for what they lack, or too small: then it is read from the table. */
+  readonly windowMegabytes: number;
+}
+
+/** Clients that were all cut off and are back at once, each at a cursor of its own, while others come as ever. */
 export async function measureStorm(
   databaseUrl: string,
-  clients: number,
-  windowMegabytes: number,
+  { clients, missed, windowMegabytes }: Storm,
 ): Promise<StormResult> {
-  const missed = 2000;
   const database = new pg.Client({ connectionString: databaseUrl });
   await database.connect();
+  const readers = startReaders();
   const relay = await startObservedRelay(
     {
       DATABASE_URL: databaseUrl,
@@ -109,8 +120,8 @@ export async function measureStorm(
     { collects: false },
   );
   try {
-    const channel = `storm-${windowMegabytes}`;
-    await publish(database, channel, missed);
+    const channel = `storm-${clients}-${missed}-${windowMegabytes}`;
+    await publish(database, channel, missed + 1);
     const { rows } = await database.query<{ id: string }>(
       'SELECT id FROM outbox WHERE channel = $1 ORDER BY position',
       [channel],
@@ -119,20 +130,16 @@ export async function measureStorm(
     const reads = async () =>
       (await metric(relay, 'history_reads_total')) + (await metric(relay, 'cursor_lookups_total'));
     const readsBefore = await reads();
-    const last = `id: ${rows.at(-1)?.id ?? ''}\ndata`;
-    let events = 0;
-    const began = performance.now();
-    const all = Array.from({ length: clients }, (_, n) => {
-      // Spread over all that they could lack; each lacks something.
-      const at = Math.floor((n * (missed - 1)) / clients);
-      events += missed - 1 - at;
-      return openReader(relay.url, `/events/${channel}?last_event_id=${rows[at]?.id ?? ''}`).then(async (reader) => {
-        await reader.until(last);
-        reader.socket.destroy();
-      });
+    const lastId = rows.at(-1)?.id ?? '';
+    const expected = Array.from({ length: clients }, (_, n) => {
+      // Neighbours have nothing in common.
+      const events = 1 + ((n * NEIGHBOURS_APART) % missed);
+      const cursor = rows.at(-1 - events)?.id ?? '';
+      return { path: `/events/${channel}?last_event_id=${cursor}`, events, lastId };
     });
     const newcomers: number[] = [];
     const storm = new AbortController();
+    const before = (await relay.measure()).cpu;
     const coming = (async () => {
       while (!storm.signal.aborted) {
         const came = performance.now();
@@ -140,21 +147,30 @@ export async function measureStorm(
         await reader.until('stream-open');
         newcomers.push(performance.now() - came);
         reader.socket.destroy();
-        await delay(POLL_MS);
+        await delay(NEWCOMER_MS);
       }
     })();
-    await Promise.all(all);
-    const seconds = (performance.now() - began) / 1000;
+    const { seconds, median, events, cpu } = await readers.read(relay.url, expected);
+    const after = (await relay.measure()).cpu;
     storm.abort();
     await coming;
-    return { clients, seconds, events, reads: (await reads()) - readsBefore, newcomer: Math.max(...newcomers) };
+    return {
+      clients,
+      seconds,
+      median,
+      events,
+      cpu: (after - before) / 1000,
+      clientsCpu: cpu,
+      reads: (await reads()) - readsBefore,
+      newcomer: Math.max(...newcomers),
+    };
   } finally {
-    await relay.stop();
-    await database.end();
+    await Promise.all([relay.stop(), readers.stop(), database.end()]);
   }
 }
 
-async function publish(database: pg.Client, channel: string, rows: number): Promise<void> {
+/** Publishes so many events of about 300 bytes on the wire. */
+export async function publish(database: pg.Client, channel: string, rows: number): Promise<void> {
   for (let from = 1; from <= rows; from += BATCH) {
     await database.query(
       `INSERT INTO outbox (channel, data) SELECT $1, ${PAYLOAD} FROM generate_series($2::int, $3::int) AS n`,

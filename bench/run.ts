@@ -19,6 +19,7 @@ import { measureFanout } from './fanout.js';
 import { measureGrowth } from './growth.js';
 import { measureIdle } from './idle.js';
 import { measureLatency } from './latency.js';
+import { measureReplay } from './replay.js';
 import { resultText, type Result } from './result.js';
 import { measureScaling } from './scaling.js';
 import { benchVacuum } from './vacuum.js';
@@ -30,9 +31,21 @@ const TOKEN_BAR = 0.2;
 const STALLED = { readers: 2000, rows: 1_000_000 };
 /** By how much the relay may grow with them, in MiB. */
 const STALLED_BAR = 64;
-const STORM_CLIENTS = 5000;
-/** Events of 300 bytes take two thirds of their memory for their places in the indexes: enough for 2000, and not. */
-const STORM_WINDOWS = [64, 0.1];
+const REPLAYS = [
+  { rows: 1_000_000, clients: 1, rounds: 5 },
+  { rows: 100_000, clients: 100, rounds: 3 },
+];
+/** Of what COPY gives away, to one client. */
+const REPLAY_BAR = 0.3;
+/** Clients come back after a short cut, as of a restart; after a longer one; and one that the window is too small for. */
+const STORMS = [
+  { clients: 5000, missed: 200, windowMegabytes: 64 },
+  { clients: 10_000, missed: 200, windowMegabytes: 64 },
+  { clients: 5000, missed: 2000, windowMegabytes: 64 },
+  { clients: 5000, missed: 2000, windowMegabytes: 0.1 },
+];
+/** For the 10,000: seconds until all have caught up, and reads of the table. */
+const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
@@ -73,6 +86,18 @@ const PARTS: Readonly<Record<string, Part>> = {
     console.log(`  difference      ${number(access.difference)}   bar: below ${TOKEN_BAR}`);
   },
 
+  async replay(url) {
+    for (const { rows, clients, rounds, ...replay } of await measureReplay(url, REPLAYS)) {
+      console.log(
+        `Replay of ${rows} rows of 300 bytes to ${clients} at once (rows per second, medians of ${rounds} rounds)`,
+      );
+      console.log(`  COPY of the rows ${number(replay.copy, 0)}`);
+      console.log(`  relay, to all    ${number(replay.relay, 0)}`);
+      console.log(`  ratio            ${number(replay.ratio)}   bar: ${clients === 1 ? REPLAY_BAR : 'none'}`);
+      console.log(`  CPU of the relay ${number(replay.cpu)} s for a million events`);
+    }
+  },
+
   async stalled(url) {
     const { readers, rows, before, most, delivery } = await measureStalled(url, STALLED.readers, STALLED.rows);
     console.log(`${readers} readers of a replay of ${rows} rows that take nothing: resident memory (MiB)`);
@@ -83,11 +108,19 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
 
   async storm(url) {
-    for (const window of STORM_WINDOWS) {
-      const { clients, seconds, events, reads, newcomer } = await measureStorm(url, STORM_CLIENTS, window);
-      console.log(`${clients} clients back at once, with cursors of their own; window of ${window} MB`);
-      console.log(`  all caught up after   ${number(seconds)} s, with ${events} events`);
-      console.log(`  reads of the table    ${number(reads, 0)}`);
+    for (const storm of STORMS) {
+      const { clients, seconds, median, events, reads, newcomer, cpu, clientsCpu } = await measureStorm(url, storm);
+      const isBarred = clients === STORM_BAR.clients;
+      const bar = (most: number) => (isBarred ? `   bar: ${most} at the most` : '');
+      console.log(
+        `${clients} clients back at once, lacking 1 to ${storm.missed} events; window of ${storm.windowMegabytes} MB`,
+      );
+      console.log(
+        `  all caught up after   ${number(seconds)} s, half after ${median.toFixed(2)} s${bar(STORM_BAR.seconds)}`,
+      );
+      console.log(`  events sent           ${number(events, 0)}`);
+      console.log(`  reads of the table    ${number(reads, 0)}${bar(STORM_BAR.reads)}`);
+      console.log(`  CPU of the relay      ${number(cpu)} s, and of the clients ${clientsCpu.toFixed(2)} s`);
       console.log(`  a newcomer's stream   ${number(newcomer, 0)} ms at the longest`);
     }
   },

@@ -53,110 +53,172 @@ CREATE UNIQUE INDEX outbox_floor_has_one_row ON outbox_floor ((true));
 INSERT INTO outbox_floor (id, position) VALUES (0, 0);
 GRANT SELECT ON outbox_floor TO PUBLIC;
 
--- Placing: one INSERT statement, from its rows to their positions.
+-- Placing: from rows to their positions.
 --
 --   when                     event                                what it does
---   the INSERT's end         statement trigger on outbox          INSERTs the statement's ids as one row into outbox_pending
---   commit, first round      deferred trigger on that INSERT      DELETEs the row again
---   commit, second round     deferred trigger on that DELETE      takes the lock, draws positions, rings the doorbell
+--   commit, first round      deferred trigger on the INSERT       INSERTs a row into outbox_pending
+--   commit, second round     deferred trigger on that row         DELETEs it, rings the doorbell, takes the lock, draws positions
 --
 -- Two rounds, because deferred foreign key checks run in the first and may wait for another publisher. Whoever waited for
 -- one while holding the lock would deadlock with a publisher that holds the referenced row and waits for the lock. What is
 -- queued while deferred triggers fire runs after all that were queued before.
 --
+-- A transaction's first row, mostly its only one, is placed by itself, in the least time. The others are listed and placed
+-- together, some dozens at a time, in the order in which they were inserted.
+--
+-- Rows are found by their ctid and by no index: a SERIALIZABLE publisher that read an index page would conflict with all
+-- others that insert into it.
+--
 -- Unlogged: a row does not outlive its transaction, so there is nothing to recover and no WAL to pay for.
 CREATE UNLOGGED TABLE outbox_pending (
-  ids bigint[] NOT NULL
+  -- One row of the transaction: its id and where it is.
+  id bigint,
+  tuple tid,
+  -- Or several, as `id tuple;id tuple;…`. All three NULL: whatever is listed by the second round.
+  listed text
 );
--- PostgreSQL compresses what passes 2 kB; for a row that lives for milliseconds that is wasted.
-ALTER TABLE outbox_pending ALTER COLUMN ids SET STORAGE EXTERNAL;
 
-CREATE FUNCTION outbox_remember_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-  -- HAVING: an INSERT that inserted nothing (ON CONFLICT DO NOTHING) leaves nothing to place.
-  INSERT INTO here.outbox_pending (ids) SELECT array_agg(id) FROM inserted HAVING count(*) > 0;
-  RETURN NULL;
-END $$;
-
+-- Fires for every row of a large INSERT, hence does little from the second on: a list grows until copying it for each row costs
+-- more than one UPDATE for fewer. What there is to know until the next row
+-- stands in a setting, which ends with the transaction and is set back with a savepoint:
+--
+--   outbox.listed    of the transaction's rows
+--   unset, ''        none has come yet
+--   -                the first has, and none is listed
+--   +…               these are listed, beside those in outbox_pending; a row of NULLs there sees to them
+--
+-- A publisher that sets it itself keeps events of its own from being placed, and nobody else's.
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-  DELETE FROM here.outbox_pending WHERE ctid = NEW.ctid;
-  RETURN NULL;
-END $$;
-
--- Apart from outbox_place(), because each SET clause of a function costs every call, and these pins are only for joins: a plan
--- that reads all of outbox to find some rows of it would do so under the lock.
-CREATE FUNCTION outbox_place_many(ids bigint[]) RETURNS void LANGUAGE plpgsql
-  SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  before_first bigint := nextval('here.outbox_position_seq') - 1;
+  listed pg_catalog.text := pg_catalog.current_setting('outbox.listed', true);
 BEGIN
-  PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
-  UPDATE here.outbox SET position = before_first + i.n
-    FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM unnest(ids) AS id) AS i
-    WHERE outbox.id = i.id;
+  IF listed IS NULL OR listed OPERATOR(pg_catalog.=) '' THEN
+    listed := pg_catalog.set_config('outbox.listed', '-', true);
+    INSERT INTO here.outbox_pending (id, tuple) VALUES (NEW.id, NEW.ctid);
+  ELSIF listed OPERATOR(pg_catalog.=) '-' THEN
+    -- Ahead of the INSERT: where constraints are immediate, it places what is listed.
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('+', NEW.id, ' ', NEW.ctid), true);
+    INSERT INTO here.outbox_pending DEFAULT VALUES;
+  ELSIF pg_catalog.octet_length(listed) OPERATOR(pg_catalog.<) 600 THEN
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(listed, ';', NEW.id, ' ', NEW.ctid), true);
+  ELSE
+    INSERT INTO here.outbox_pending (listed) VALUES (pg_catalog.substr(listed, 2));
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('+', NEW.id, ' ', NEW.ctid), true);
+  END IF;
+  RETURN NULL;
 END $$;
 
 CREATE FUNCTION outbox_place() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  size integer := cardinality(OLD.ids);
+  has_rung boolean;
 BEGIN
-  -- A doorbell, not the message: one per statement, and relays find the rest by position. A listener that is stuck in a
-  -- transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that notifies fails: publishers
-  -- stop ringing long before. Ahead of the lock, because it need not be under it.
-  IF pg_notification_queue_usage() < 0.5 THEN
-    PERFORM pg_notify('outbox', OLD.ids[size]::text);
+  DELETE FROM here.outbox_pending WHERE ctid OPERATOR(pg_catalog.=) NEW.ctid;
+  IF NEW.tuple IS NULL THEN
+    PERFORM here.outbox_place_listed(NEW.listed);
+    RETURN NULL;
   END IF;
-  -- From here until the end of the transaction publishers queue, so the order of positions is the order of commits.
-  PERFORM pg_advisory_xact_lock(TG_RELID::integer, 0);
-  IF size = 1 THEN
-    UPDATE here.outbox SET position = nextval('here.outbox_position_seq') WHERE id = OLD.ids[1];
-  ELSE
-    PERFORM here.outbox_place_many(OLD.ids);
+  -- A doorbell, not the message: one for a transaction, and relays find the rest by position. A listener that is stuck in a
+  -- transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that notifies fails: publishers
+  -- stop ringing long before. Ahead of the lock, because it need not be under it. Assigned, because PERFORM is a query.
+  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5::float8
+    AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
+  -- From the lock until the end of the transaction publishers queue, so the order of positions is the order of commits. It is
+  -- taken within the UPDATE, when that has been set up and has found its row.
+  UPDATE here.outbox SET position = CASE WHEN pg_catalog.pg_advisory_xact_lock(TG_RELID::integer, 0) IS NOT NULL
+      THEN pg_catalog.nextval('here.outbox_position_seq'::pg_catalog.regclass) END
+    WHERE ctid OPERATOR(pg_catalog.=) NEW.tuple AND id OPERATOR(pg_catalog.=) NEW.id;
+  IF NOT FOUND THEN
+    PERFORM here.outbox_place_listed(pg_catalog.concat(NEW.id, ' ', NEW.tuple));
   END IF;
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER outbox_1_remember_inserted AFTER INSERT ON outbox
-  REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION outbox_remember_inserted();
-CREATE CONSTRAINT TRIGGER outbox_2_reach_second_round AFTER INSERT ON outbox_pending
+-- Places the rows of a list; NULL: sees to it that what is listed by now is placed, after the lists that are pending already.
+CREATE FUNCTION outbox_place_listed(list text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  ids bigint[];
+  tuples tid[];
+  before_first bigint;
+  placed integer;
+BEGIN
+  IF list IS NULL THEN
+    list := substr(current_setting('outbox.listed'), 2);
+    PERFORM set_config('outbox.listed', '-', true);
+    INSERT INTO here.outbox_pending (listed) VALUES (list);
+    RETURN;
+  END IF;
+  SELECT array_agg(split_part(item, ' ', 1)::bigint ORDER BY n), array_agg(split_part(item, ' ', 2)::tid ORDER BY n)
+    INTO ids, tuples FROM unnest(string_to_array(list, ';')) WITH ORDINALITY AS items(item, n);
+  PERFORM pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0);
+  before_first := nextval('here.outbox_position_seq') - 1;
+  PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
+  UPDATE here.outbox SET position = before_first + n FROM unnest(ids, tuples) WITH ORDINALITY AS rows(id, tuple, n)
+    WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id;
+  GET DIAGNOSTICS placed = ROW_COUNT;
+  -- What was updated meanwhile is elsewhere. What was deleted leaves a gap.
+  IF placed < cardinality(ids) THEN
+    UPDATE here.outbox SET position = before_first + n FROM unnest(ids) WITH ORDINALITY AS rows(id, n)
+      WHERE outbox.id = rows.id AND outbox.position IS NULL;
+  END IF;
+END $$;
+
+CREATE CONSTRAINT TRIGGER outbox_1_reach_second_round AFTER INSERT ON outbox
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox_reach_second_round();
-CREATE CONSTRAINT TRIGGER outbox_3_place AFTER DELETE ON outbox_pending
+CREATE CONSTRAINT TRIGGER outbox_2_place AFTER INSERT ON outbox_pending
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox_place();
 
--- What is refused. AFTER triggers whose WHEN decides without a function call: BEFORE triggers would lock each row once more
--- and keep COPY from inserting in batches.
-CREATE FUNCTION outbox_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What is refused, and what relays are told. AFTER triggers: BEFORE triggers would lock each row once more and keep COPY from
+-- inserting in batches. PostgreSQL copies a table's triggers in every INSERT and UPDATE, and parses anew the WHEN of those that
+-- it looks at: what a publication passes by has therefore no WHEN, and the rest a short one.
+CREATE FUNCTION outbox_refuse_position() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION USING ERRCODE = 'restrict_violation', MESSAGE = TG_ARGV[0], HINT = TG_ARGV[1],
-    SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+  RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+    MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
+    HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
 END $$;
 
 CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW
   WHEN (NEW.position IS NOT NULL)
-  EXECUTE FUNCTION outbox_refuse('outbox.position is assigned at commit and cannot be inserted',
-    'Leave position out of the INSERT.');
+  EXECUTE FUNCTION outbox_refuse_position();
+
+CREATE FUNCTION outbox_refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF OLD.position IS DISTINCT FROM NEW.position THEN
+    RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+      MESSAGE = 'outbox.position is assigned at commit and cannot be changed',
+      HINT = 'Leave position out of the UPDATE.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- outbox_place() itself runs inside a trigger.
+CREATE TRIGGER outbox_refuse_move AFTER UPDATE OF position ON outbox FOR EACH ROW
+  WHEN (pg_trigger_depth() = 0)
+  EXECUTE FUNCTION outbox_refuse_move();
+
+CREATE FUNCTION outbox_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF (OLD.id, OLD.channel, OLD.event, OLD.created_at) IS DISTINCT FROM (NEW.id, NEW.channel, NEW.event, NEW.created_at) THEN
+    RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+      MESSAGE = 'only outbox.data may be updated, for redaction: events are never sent again',
+      HINT = 'INSERT a new row to publish; UPDATE data alone to redact.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+  END IF;
+  RETURN NULL;
+END $$;
 
 CREATE TRIGGER outbox_refuse_change AFTER UPDATE OF id, channel, event, created_at ON outbox FOR EACH ROW
-  WHEN ((OLD.id, OLD.channel, OLD.event, OLD.created_at) IS DISTINCT FROM (NEW.id, NEW.channel, NEW.event, NEW.created_at))
-  EXECUTE FUNCTION outbox_refuse('only outbox.data may be updated, for redaction: events are never sent again',
-    'INSERT a new row to publish; UPDATE data alone to redact.');
-
--- outbox_place() itself runs inside a trigger. The expression is parsed anew in every placing, hence so short.
-CREATE TRIGGER outbox_refuse_move AFTER UPDATE OF position ON outbox FOR EACH ROW
-  WHEN (pg_trigger_depth() = 0 AND OLD.position IS DISTINCT FROM NEW.position)
-  EXECUTE FUNCTION outbox_refuse('outbox.position is assigned at commit and cannot be changed',
-    'Leave position out of the UPDATE.');
+  EXECUTE FUNCTION outbox_refuse_change();
 
 -- What relays must not go on serving from memory, and what resuming clients must be told is gone.
 CREATE FUNCTION outbox_redacted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  PERFORM pg_notify('outbox', 'forget:' || OLD.position);
+  IF OLD.position IS NOT NULL AND OLD.data IS DISTINCT FROM NEW.data THEN
+    PERFORM pg_notify('outbox', 'forget:' || OLD.position);
+  END IF;
   RETURN NULL;
 END $$;
 
 CREATE TRIGGER outbox_redacted AFTER UPDATE OF data ON outbox FOR EACH ROW
-  WHEN (OLD.position IS NOT NULL AND OLD.data IS DISTINCT FROM NEW.data)
   EXECUTE FUNCTION outbox_redacted();
 
 CREATE FUNCTION outbox_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -209,30 +271,36 @@ CREATE TRIGGER outbox_after_truncate AFTER TRUNCATE ON outbox
 -- made. Their search_path is pinned to pg_catalog, with pg_temp last, or a temporary table would come first; and not to
 -- this schema, in which a publisher may be allowed to CREATE: an overload there with the exact argument types would be
 -- preferred to the one of pg_catalog. Our own names are qualified: `here.` stands for the schema of the migration.
+-- The two that run in every publication have all names qualified instead, operators too: a pinned search_path would cost
+-- them a quarter of what a publication costs.
 -- Plans are cached for a session: one made while a table is nearly empty would be a sequential scan, and stay one while
--- the table grows.
+-- the table grows. Joins, too, are to find some rows and not to read all of outbox.
 DO $$
 DECLARE
   name text;
   here text := quote_ident(current_schema()) || '.';
 BEGIN
-  FOREACH name IN ARRAY ARRAY['outbox_remember_inserted', 'outbox_reach_second_round', 'outbox_place', 'outbox_refuse',
-    'outbox_redacted', 'outbox_deleted', 'outbox_before_truncate', 'outbox_after_truncate']
+  FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
+    'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
+    'outbox_before_truncate()', 'outbox_after_truncate()']
   LOOP
-    EXECUTE replace(pg_get_functiondef(format('%I.%I()', current_schema(), name)::regprocedure), 'here.', here);
-    EXECUTE format('ALTER FUNCTION %I.%I() SET search_path = pg_catalog, pg_temp', current_schema(), name);
-    EXECUTE format('REVOKE EXECUTE ON FUNCTION %I.%I() FROM PUBLIC', current_schema(), name);
+    EXECUTE replace(pg_get_functiondef((here || name)::regprocedure), 'here.', here);
+    IF name NOT IN ('outbox_reach_second_round()', 'outbox_place()') THEN
+      EXECUTE format('ALTER FUNCTION %s%s SET search_path = pg_catalog, pg_temp', here, name);
+    END IF;
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION %s%s FROM PUBLIC', here, name);
   END LOOP;
-  EXECUTE replace(pg_get_functiondef('outbox_place_many(bigint[])'::regprocedure), 'here.', here);
 END $$;
-ALTER FUNCTION outbox_reach_second_round() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
-REVOKE EXECUTE ON FUNCTION outbox_place_many(bigint[]) FROM PUBLIC;
+ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;
+ALTER FUNCTION outbox_place_listed(text) SET enable_hashjoin = off;
+ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 
 -- Down Migration
 
 DROP TABLE outbox, outbox_pending, outbox_floor;
 DROP SEQUENCE outbox_position_seq;
 DROP DOMAIN outbox_channel, outbox_event, outbox_data;
-DROP FUNCTION outbox_remember_inserted(), outbox_reach_second_round(), outbox_place_many(bigint[]), outbox_place(), outbox_refuse(),
-  outbox_redacted(), outbox_deleted(), outbox_before_truncate(), outbox_after_truncate();
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_position(),
+  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(),
+  outbox_after_truncate();

@@ -17,6 +17,8 @@ export interface Budget {
   pageBytes(): number;
   /** Counts a page that waits on a socket, once however many wait for it, until each has called what it was returned. */
   hold(page: Buffer): () => void;
+  /** Whether so little waits that a page may be read before its client has taken the one before. */
+  readonly isRoomy: boolean;
   /** Bytes that wait now. */
   readonly heldBytes: number;
 }
@@ -40,6 +42,9 @@ export function createBudget(limitBytes: number): Budget {
         if (left > 0) holders.set(page, left);
         else if (holders.delete(page)) held -= page.length;
       };
+    },
+    get isRoomy() {
+      return held < limitBytes / 4;
     },
     get heldBytes() {
       return held;

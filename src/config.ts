@@ -4,12 +4,25 @@
  * Every variable is described here once. What is wrong is reported at once, each with the variable, its value and what is
  * expected; a value that may hold a password is never shown.
  */
-import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { ChannelError, interestIn, type Interest } from './channels.js';
+import type { Interest } from './channels.js';
+import {
+  boolean,
+  channels,
+  cookieName,
+  databaseUrl,
+  httpUrl,
+  integer,
+  integerOrNone,
+  key,
+  list,
+  number,
+  origins,
+  spanOrNone,
+} from './config-values.js';
 import type { ForwardAuthOptions } from './forward-auth.js';
-import { secondsIn, SPAN_FORM } from './span.js';
-import { readPublicKey, readSecret, SECRET_BYTES, type TokenOptions } from './token.js';
+import { readPublicKey } from './public-key.js';
+import { readSecret, SECRET_BYTES, type TokenOptions } from './token.js';
 
 export interface Config {
   /** Undefined: the demo, on an embedded PostgreSQL. */
@@ -75,90 +88,6 @@ export class ConfigError extends Error {
 
 const MEBIBYTE = 1024 * 1024;
 
-const databaseUrl = z
-  .string()
-  .refine(
-    (text) => /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text),
-    'a URL, as in postgres://user:password@host:5432/database',
-  )
-  .optional();
-
-const number = (fallback: number, from: number, to: number) =>
-  z
-    .string()
-    .default(String(fallback))
-    .refine(
-      (text) => /^\d+(\.\d+)?$/.test(text) && Number(text) >= from && Number(text) <= to,
-      `a number from ${from} to ${to}`,
-    )
-    .transform(Number);
-
-const integerOrNone = (from: number, to: number) =>
-  z
-    .string()
-    .refine(
-      (text) => /^\d+$/.test(text) && Number(text) >= from && Number(text) <= to,
-      `a whole number from ${from} to ${to}`,
-    )
-    .transform(Number)
-    .optional();
-
-const integer = (fallback: number, from: number, to: number) =>
-  number(fallback, from, to).refine(Number.isInteger, `a whole number from ${from} to ${to}`);
-
-const spanOrNone = z
-  .string()
-  .transform((text, context) => {
-    const seconds = secondsIn(text);
-    if (seconds !== undefined) return seconds;
-    context.addIssue({ code: 'custom', message: SPAN_FORM });
-    return z.NEVER;
-  })
-  .optional();
-
-const list = z
-  .string()
-  .default('')
-  .transform((text) =>
-    text
-      .split(',')
-      .map((item) => item.trim())
-      .filter((item) => item !== ''),
-  );
-
-const boolean = (fallback: boolean) =>
-  z
-    .enum(['true', 'false'], 'true or false')
-    .default(fallback ? 'true' : 'false')
-    .transform((text) => text === 'true');
-
-const httpUrl = z
-  .string()
-  .refine((text) => {
-    if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
-    const { username, password } = new URL(text);
-    return username === '' && password === '';
-  }, 'an http:// or https:// URL, with no user and password in it')
-  .optional();
-
-/** A key that `read` makes of the text. What is wrong with it is told without quoting it. */
-const key = (read: (text: string) => KeyObject, expected: string) =>
-  z
-    .string()
-    .transform((text, context) => {
-      try {
-        return read(text);
-      } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        context.addIssue({ code: 'custom', message: `${expected} (${message.split('\n', 1)[0] ?? ''})` });
-        return z.NEVER;
-      }
-    })
-    .optional();
-
-/** RFC 6265, section 4.1.1: a token in the sense of HTTP. */
-const COOKIE_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
 const variables = z.object({
@@ -168,23 +97,8 @@ const variables = z.object({
   RETENTION_DATABASE_URL: databaseUrl,
   HOST: z.string().default('127.0.0.1'),
   PORT: integer(8001, 0, 65535),
-  ALLOWED_ORIGINS: list.refine(
-    (origins) =>
-      origins.every((origin) => origin === '*' || isOrigin(origin)) && (!origins.includes('*') || origins.length === 1),
-    'origins separated by commas, as in https://app.example.com, with no path; or * alone',
-  ),
-  PUBLIC_CHANNELS: list.transform((names, context) => {
-    try {
-      return interestIn(names);
-    } catch (error) {
-      if (!(error instanceof ChannelError)) throw error;
-      context.addIssue({
-        code: 'custom',
-        message: `channels separated by commas, as in news,status:*. ${error.message}`,
-      });
-      return z.NEVER;
-    }
-  }),
+  ALLOWED_ORIGINS: origins,
+  PUBLIC_CHANNELS: channels,
   JWT_SECRET: key(
     readSecret,
     `a secret of at least ${SECRET_BYTES.least} bytes, and better ${SECRET_BYTES.recommended}`,
@@ -199,7 +113,7 @@ const variables = z.object({
   JWT_AUDIENCE: list,
   JWT_CLOCK_TOLERANCE_SECONDS: number(0, 0, 600),
   JWT_CHANNELS_CLAIM: z.string().default('channels'),
-  AUTH_COOKIE: z.string().regex(COOKIE_NAME, 'the name of a cookie').default('outbox_token'),
+  AUTH_COOKIE: cookieName.default('outbox_token'),
   ALLOW_QUERY_TOKEN: boolean(false),
   FORWARD_AUTH_URL: httpUrl,
   FORWARD_AUTH_TIMEOUT_SECONDS: number(5, 0.1, 60),
@@ -325,8 +239,4 @@ function tokenOptions(values: z.infer<typeof variables>): TokenOptions | undefin
     clockToleranceSeconds: values.JWT_CLOCK_TOLERANCE_SECONDS,
     channelsClaim: values.JWT_CHANNELS_CLAIM,
   };
-}
-
-function isOrigin(text: string): boolean {
-  return URL.canParse(text) && new URL(text).origin === text;
 }

@@ -152,16 +152,31 @@ function isTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === 'Query read timeout';
 }
 
-/** Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. */
+/** After so many milliseconds of silence the kernel asks whether the peer is still there. */
+const KEEPALIVE = 30_000;
+
+/** How long the server may take to end a session that we leave, in milliseconds. */
+const FAREWELL = 1000;
+
+/**
+ * Opens a connection for one piece of work and closes it after that, which rolls back what was not committed.
+ *
+ * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a migration may take hours;
+ * of a peer that has vanished the kernel tells.
+ */
 export async function withClient<T>(
   url: string,
   applicationName: string,
   use: (client: pg.Client) => Promise<T>,
+  timeoutSeconds?: number,
 ): Promise<T> {
   const client = new pg.Client({
     connectionString: url,
     application_name: applicationName,
     connectionTimeoutMillis: 10_000,
+    ...(timeoutSeconds === undefined ? {} : { query_timeout: timeoutSeconds * 1000 }),
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEPALIVE,
   });
   // A connection that breaks fails the query that is running; unheard, the event would end the process besides.
   client.on('error', () => undefined);
@@ -169,7 +184,10 @@ export async function withClient<T>(
   try {
     return await use(client);
   } finally {
+    // A peer that has vanished takes no leave.
+    const cut = setTimeout(() => socketOf(client).destroy(), FAREWELL);
     await client.end();
+    clearTimeout(cut);
   }
 }
 

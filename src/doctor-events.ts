@@ -5,14 +5,11 @@ import { ok, type Finding } from './doctor-finding.js';
 import { inHome, ownerOf, type Patient } from './doctor-patient.js';
 
 /**
- * Gives all rows that have no position one, in the order of their ids, as new events: through the triggers that place what is
- * published, so under their lock, and with a notification.
- *
- * FOR UPDATE, so that of two who run it at a time the second finds nothing left to place, instead of placing rows again that
- * relays have delivered.
+ * Gives all rows that have no position one, in the order of their ids, as new events: through the trigger that places what is
+ * published, so under its lock. Of two who run it at a time the second finds nothing left to place.
  */
-export const PLACE_ROWS = `WITH lost AS (SELECT id FROM outbox WHERE position IS NULL ORDER BY id FOR UPDATE)
-INSERT INTO outbox_pending (ids) SELECT array_agg(id ORDER BY id) FROM lost HAVING count(*) > 0`;
+const PLACE_ROWS = `INSERT INTO outbox_pending (listed)
+SELECT string_agg(id || ' ' || ctid, ';' ORDER BY id) FROM outbox WHERE position IS NULL HAVING count(*) > 0`;
 
 /**
  * Committed rows without a position. That of a transaction that is still open can't be among them, as nobody sees it, and
@@ -31,8 +28,8 @@ export async function checkPositions(patient: Patient): Promise<Finding[]> {
     findings.push({
       level: 'error',
       what: 'outbox_pending has rows, which no transaction left there that had all its triggers',
-      why: 'whoever deletes them places their events once more, after relays may have delivered them',
-      // Not DELETE, which fires the trigger. It waits for transactions that are publishing, and takes no row of theirs.
+      why: 'they take room, and tell that placing was disturbed',
+      // It waits for transactions that are publishing, and takes no row of theirs.
       cure: { as: ownerOf(patient), sql: inHome(patient, ['TRUNCATE outbox_pending']) },
     });
   }
@@ -44,7 +41,7 @@ export async function checkPositions(patient: Patient): Promise<Finding[]> {
         'they are never delivered. They were inserted while triggers did not fire: disabled, by logical replication, or with ' +
         'session_replication_role = replica. Placed now they are delivered as new events, in the order of their ids; instead, you may ' +
         'as well delete them',
-      cure: { as: ownerOf(patient), sql: inHome(patient, [PLACE_ROWS]) },
+      cure: { as: ownerOf(patient), sql: inHome(patient, [PLACE_ROWS, 'NOTIFY outbox']) },
     });
   }
   return findings.length > 0 ? findings : [ok('every committed row has one')];

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { withClient } from './database.js';
 import { ok, span, type Finding } from './doctor-finding.js';
-import type { Patient } from './doctor-patient.js';
+import { ANSWER_SECONDS, type Patient } from './doctor-patient.js';
 import { STANDBY } from './doctor-server.js';
 import { endSession, openSessions, seesAllSessions, sessionText, unseen } from './doctor-cleaning.js';
 
@@ -29,7 +29,8 @@ export async function checkNotifications(patient: Patient): Promise<Finding[]> {
   const { listenDatabaseUrl, databaseUrl } = patient;
   const name = listenDatabaseUrl === databaseUrl ? 'DATABASE_URL' : 'LISTEN_DATABASE_URL';
   try {
-    return [await withClient(listenDatabaseUrl, 'outbox-relay doctor', (client) => listen(patient, client, name))];
+    const look = (client: pg.Client) => listen(patient, client, name);
+    return [await withClient(listenDatabaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS)];
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     return [

@@ -39,6 +39,9 @@ export interface Examination {
 /** A look at a large table may take its time, but a lock that somebody holds must not keep the doctor for ever. */
 const QUERY_SECONDS = 60;
 
+/** A database that says nothing for so long has not even heard of that. */
+export const ANSWER_SECONDS = QUERY_SECONDS + 10;
+
 /** @throws what PostgreSQL throws */
 export async function meetPatient(client: pg.Client, examination: Examination): Promise<Patient> {
   async function query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {

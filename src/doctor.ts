@@ -11,7 +11,7 @@ import { checkFloor, checkPositions, checkSequences, checkTimes } from './doctor
 import type { Finding, Result } from './doctor-finding.js';
 import { checkMigrations } from './doctor-migrations.js';
 import { checkNotifications, checkQueue } from './doctor-notify.js';
-import { meetPatient, type Examination, type Patient } from './doctor-patient.js';
+import { ANSWER_SECONDS, meetPatient, type Examination, type Patient } from './doctor-patient.js';
 import { checkFunctions, checkIndexes, checkTables, checkTriggers } from './doctor-schema.js';
 import { checkClock, checkRights, checkServer, checkSettings } from './doctor-server.js';
 
@@ -41,7 +41,7 @@ const CHECKS: readonly (readonly [name: string, check: (patient: Patient) => Pro
 
 /** @throws what the connection throws, where there is none or it breaks */
 export async function examine(examination: Examination): Promise<Result[]> {
-  return withClient(examination.databaseUrl, 'outbox-relay doctor', async (client) => {
+  const look = async (client: pg.Client): Promise<Result[]> => {
     const patient = await meetPatient(client, examination);
     const results: Result[] = [];
     for (const [name, check] of CHECKS) {
@@ -50,7 +50,8 @@ export async function examine(examination: Examination): Promise<Result[]> {
       if (findings.some(({ isFinal }) => isFinal)) break;
     }
     return results;
-  });
+  };
+  return withClient(examination.databaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS);
 }
 
 /** What is known of a check that failed. */

@@ -8,6 +8,7 @@
  * that arrive while a look-up is under way in the next. A page whose readers have all left is never read.
  */
 import { LRUCache } from 'lru-cache';
+import { NO_EVENTS } from './batch.js';
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import type { Place, Source, TablePage } from './outbox.js';
@@ -61,8 +62,6 @@ const MOST_LOOKED_UP = 1000;
 /** Of how many interests it is kept how far their pages reach. */
 const SPANS_KEPT = 1000;
 
-const NOTHING = Buffer.alloc(0);
-
 export interface HistoryOptions {
   /** Most reads of pages at a time. */
   readonly connections: number;
@@ -96,7 +95,8 @@ export function createHistory(source: Source, budget: Budget, { connections, era
   async function fetch(interest: Interest, after: bigint, head: bigint, wantedBy: Read['wantedBy']): Promise<PageFor> {
     await turn();
     try {
-      if (!wantedBy.some((isWanted) => isWanted())) return pageForEach({ events: [], position: after, floor: 0n });
+      if (!wantedBy.some((isWanted) => isWanted()))
+        return pageForEach({ events: NO_EVENTS, position: after, floor: 0n });
       stats.reads += 1;
       // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
       const page = await source.page(interest, after, head, budget.pageBytes());
@@ -180,34 +180,15 @@ export function createHistory(source: Source, budget: Budget, { connections, era
 }
 
 function pageForEach({ events, position, floor }: TablePage): PageFor {
-  const buffer = events.length === 0 ? NOTHING : Buffer.concat(events.map(({ frame }) => frame));
-  const lastId = events.at(-1)?.id;
-  /** Where each event begins in the buffer. */
-  let offsets: number[] | undefined;
-
-  function offsetOf(index: number): number {
-    if (offsets === undefined) {
-      let offset = 0;
-      offsets = events.map(({ frame }) => (offset += frame.length) - frame.length);
-    }
-    return offsets[index] ?? buffer.length;
-  }
-
   return (after) => {
-    let index = 0;
-    for (let end = events.length; index < end;) {
-      const middle = (index + end) >>> 1;
-      if ((events[middle]?.position ?? 0n) <= after) index = middle + 1;
-      else end = middle;
-    }
-    const count = events.length - index;
+    const { frames, length } = events.after(after);
     return {
-      frames: count === 0 ? undefined : index === 0 ? buffer : buffer.subarray(offsetOf(index)),
-      events: count,
+      frames: length === 0 ? undefined : frames,
+      events: length,
       position: position > after ? position : after,
-      lastId: count === 0 ? undefined : lastId,
+      lastId: length === 0 ? undefined : events.last?.id,
       expired: floor > after,
-      buffer,
+      buffer: events.frames,
     };
   };
 }

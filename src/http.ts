@@ -51,6 +51,11 @@ export interface HttpServer {
 
 /** How long a request that is on the way when the relay stops may take to be answered. */
 const STOPPING_GRACE_MS = 1000;
+/**
+ * How many connections may wait to be accepted: as many as the system allows. After a cut all clients come back in one moment, and
+ * whoever finds the queue full tries again after one second, three, seven and more.
+ */
+const BACKLOG = 65_535;
 /** Connections that are not streams (yet): requests on their way, health checks, refusals. */
 const SPARE_CONNECTIONS = 1000;
 const PATHS = ['/events', '/events/', '/events/:channel'];
@@ -145,7 +150,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
 
   await new Promise<void>((listening, failed) => {
     server.once('error', failed);
-    server.listen(options.port, options.host, () => {
+    server.listen({ port: options.port, host: options.host, backlog: BACKLOG }, () => {
       server.off('error', failed);
       listening();
     });

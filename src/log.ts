@@ -74,6 +74,8 @@ export interface Log {
   readonly reads: number;
   /** How often it restarted on another table: positions of different eras have nothing to do with each other. */
   readonly era: number;
+  /** How often events behind the head were changed or deleted: what was read of them before must not be kept to be sent. */
+  readonly changes: number;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
@@ -106,6 +108,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   let floorId: string | undefined = start.id;
   let reads = 0;
   let era = 0;
+  let changes = 0;
 
   function evict(): void {
     const event = window.shift();
@@ -185,8 +188,12 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     get era() {
       return era;
     },
+    get changes() {
+      return changes;
+    },
 
     restart(at, reason) {
+      changes += 1;
       window.clear();
       const passed = head;
       head = at;
@@ -198,6 +205,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     },
 
     forget(position) {
+      changes += 1;
       while (window.oldest && window.oldest.position <= position) evict();
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;

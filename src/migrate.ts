@@ -14,6 +14,8 @@ import { withClient } from './database.js';
 const TABLE = 'outbox_migrations';
 /** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
 const LOCK = 7_237_117_401_130_031;
+/** Seconds that looking what is applied may take for each query: they wait for no lock but that of a removal. */
+const LOOK_TIMEOUT = 10;
 /** From `dist/src/` as from an installed package. */
 const DIRECTORY = fileURLToPath(new URL('../../migrations', import.meta.url));
 
@@ -65,9 +67,9 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
   });
 }
 
-/** @throws what PostgreSQL throws. */
+/** @throws what PostgreSQL throws; or a timeout, as a relay that starts on a dead connection must not wait for ever. */
 export async function migrationStatus(url: string): Promise<MigrationStatus> {
-  return withClient(url, 'outbox-relay migrate', async (client) => {
+  const look = async (client: pg.Client): Promise<MigrationStatus> => {
     const known = await knownMigrations();
     const applied = (await hasBookkeeping(client))
       ? (await client.query<{ name: string }>(`SELECT name FROM ${TABLE} ORDER BY id`)).rows.map((row) => row.name)
@@ -77,7 +79,8 @@ export async function migrationStatus(url: string): Promise<MigrationStatus> {
       pending: known.filter((name) => !applied.includes(name)),
       unknown: applied.filter((name) => !known.includes(name)),
     };
-  });
+  };
+  return withClient(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
 }
 
 /** What `up` runs, all of it, oldest first. */

@@ -1,15 +1,18 @@
 /**
- * The outbox table as the relay reads it: the one place that has SQL about events, and the narrow interface behind which
- * the log has its source. It only ever selects (promise R7).
+ * The outbox table as the relay reads it: with outbox-page.ts the one place that has SQL about events, and the narrow
+ * interface behind which the log has its source. It only ever selects (promise R7).
  *
  * `position` orders everything; `id` only names an event (see migrations/). A row without a position is not committed as
  * far as the relay is concerned.
  */
-import { sql, type Kysely, type RawBuilder } from 'kysely';
+import { sql, type Kysely } from 'kysely';
+import type { Batch } from './batch.js';
 import type { Interest } from './channels.js';
 import type { Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
+import { CREATED, framesAfter, ROW_BYTES, rowsAfter, SLICE, type Row } from './outbox-page.js';
 import { encodeEvent } from './sse.js';
+import { refuseStandby } from './standby.js';
 
 /**
  * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
@@ -19,8 +22,8 @@ export type Place = { readonly position: bigint } | { readonly floor: Cursor } |
 
 /** What one read for a replay found. */
 export interface TablePage {
-  /** The matching events, in order. */
-  readonly events: readonly LogEvent[];
+  /** The matching events. */
+  readonly events: Batch;
   /** Position up to which everything that matches is in `events`. */
   readonly position: bigint;
   /** Position of the newest event that was deleted: what came before it can't be told any more. */
@@ -69,17 +72,6 @@ export interface Source {
   since(time: Date): Promise<Cursor | undefined>;
 }
 
-/** The database is a standby. */
-export class StandbyError extends Error {
-  override readonly name = 'StandbyError';
-
-  constructor() {
-    super(
-      'the database is a standby, which may lag behind; waiting until it is promoted, or the address leads to the primary',
-    );
-  }
-}
-
 /** Bounds of one read by the tail. What is larger takes more reads. */
 const PAGE_EVENTS = 1000;
 const PAGE_BYTES = 1024 * 1024;
@@ -87,27 +79,7 @@ const PAGE_BYTES = 1024 * 1024;
 /** Most events of a page of history. */
 const HISTORY_EVENTS = 2000;
 
-/** Bytes that a row is taken to cost beside its payload: the frame's fields. */
-const ROW_BYTES = 100;
-
-/** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
-const SLICE = 20_000n;
-
 const LARGEST_ID = 2n ** 63n - 1n;
-
-/** When a row was inserted, in milliseconds since 1970. */
-const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double precision`;
-
-interface Row {
-  id: string;
-  position: string;
-  channel: string;
-  event: string;
-  data: string;
-  created: number;
-  /** Bytes of the rows before and up to this one. */
-  through: string;
-}
 
 /** @param tail connection for the live path; @param history connections for everything else, so that a crowd of
  * replays never delays live events. */
@@ -118,11 +90,9 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
    */
   let typicalBytes = ROW_BYTES;
 
-  function framed(rows: readonly Row[]): FreshEvent[] {
-    const events = rows.map(eventOf);
-    const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
-    if (events.length > 0) typicalBytes = Math.max(ROW_BYTES, (typicalBytes + bytes / events.length) / 2);
-    return events;
+  /** @param bytes of so many events; on the wire, or as the table counts them where that was more. */
+  function learn(events: number, bytes: number): void {
+    if (events > 0) typicalBytes = Math.max(ROW_BYTES, (typicalBytes + bytes / events) / 2);
   }
 
   function rowsFor(bytes: number, most: number): number {
@@ -166,13 +136,13 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 
     async eventsAfter(after) {
       const limit = rowsFor(PAGE_BYTES, PAGE_EVENTS);
-      const { rows, floor } = await sized(
-        tail,
-        sql`SELECT id, position, channel, event, data, created_at FROM outbox
-            WHERE position > ${after} ORDER BY position LIMIT ${limit}`,
-        PAGE_BYTES,
+      const { rows, isCut, floor } = await rowsAfter(tail, after, limit, PAGE_BYTES);
+      const events = rows.map(eventOf);
+      learn(
+        events.length,
+        events.reduce((sum, { frame }) => sum + frame.length, 0),
       );
-      return { events: framed(rows), more: isFull(rows, limit, PAGE_BYTES), floor };
+      return { events, more: isCut || rows.length >= limit, floor };
     },
 
     async holds(read, createdAt) {
@@ -196,32 +166,23 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 
     async page(interest, after, head, bytes) {
       const limit = rowsFor(bytes, HISTORY_EVENTS);
-      const walked = interest.prefixes.length > 0;
-      const { rows, floor } = await sized(
-        history,
-        walked ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit),
-        bytes,
-      );
-      const events = framed(rows);
-      const kept = countWithin(events, bytes);
+      const { events: found, isCut, floor } = await framesAfter(history, interest, after, limit, bytes);
+      learn(found.length, isCut ? Math.max(bytes, found.frames.length) : found.frames.length);
+      const events = found.within(bytes);
       let position = head;
       let lowest = floor.position;
-      if (kept < events.length || isFull(rows, limit, bytes)) position = events[kept - 1]?.position ?? after;
-      else if (walked && after + SLICE < head) {
+      if (events.length < found.length || isCut || found.length >= limit) position = events.last?.position ?? after;
+      else if (interest.prefixes.length > 0 && after + SLICE < head) {
         position = after + SLICE;
         // Positions may leave a gap of millions where ids were moved on after a restore.
-        if (rows.length === 0) {
+        if (found.length === 0) {
           const jump = await nextPosition(position);
           position = max(position, min(head, jump.next - 1n));
           // What was deleted since the first read may have matched.
           lowest = max(lowest, jump.floor);
         }
       }
-      return {
-        events: events.slice(0, kept),
-        position: max(position, events[kept - 1]?.position ?? after),
-        floor: lowest,
-      };
+      return { events, position: max(position, events.last?.position ?? after), floor: lowest };
     },
 
     async placesOf(ids) {
@@ -291,80 +252,6 @@ export async function notifyQueueUsage(db: Kysely<Tables>): Promise<number> {
 /** Notifies all who LISTEN, as the migrations' triggers do: shows whether notifications arrive. */
 export async function notify(db: Kysely<Tables>, payload: string): Promise<void> {
   await sql`SELECT pg_notify('outbox', ${payload})`.execute(db);
-}
-
-/**
- * Each channel's next events by the (channel, position) index, then the first of them all.
- *
- * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
- * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
- */
-function channelsAfter(channels: readonly string[], after: bigint, limit: number): RawBuilder<unknown> {
-  return sql`
-    SELECT o.id, o.position, o.channel, o.event, o.data, o.created_at
-    FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
-      SELECT id, position, channel, event, data, created_at FROM outbox
-      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
-        AND position IS NOT NULL
-      ORDER BY outbox.channel, position LIMIT ${limit}
-    ) o ORDER BY o.position LIMIT ${limit}`;
-}
-
-/** A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. */
-function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unknown> {
-  // Column and patterns compare by code point (collation "C"), so starts_with needs no locale.
-  return sql`
-    SELECT id, position, channel, event, data, created_at FROM outbox
-    WHERE position > ${after} AND position <= ${after + SLICE}
-      AND (channel = ANY (${interest.channels}::text[]) OR EXISTS (
-        SELECT FROM unnest(${interest.prefixes}::text[]) AS wanted(prefix) WHERE starts_with(channel, prefix)))
-    ORDER BY position LIMIT ${limit}`;
-}
-
-/**
- * Runs a query for rows in position order and keeps those that begin within `bytes`. The sizes are those stored, so rows
- * that are cut off are never decompressed or sent. The floor is of the same snapshot.
- */
-async function sized(
-  db: Kysely<Tables>,
-  query: RawBuilder<unknown>,
-  bytes: number,
-): Promise<{ rows: Row[]; floor: Cursor }> {
-  const result = await sql<Row & { floorId: string; floor: string; standby: boolean }>`
-    SELECT floor.id AS "floorId", floor.position AS floor, pg_is_in_recovery() AS standby,
-      page.id, page.position, channel, event, coalesce(data #>> '{}', 'null') AS data, through, ${CREATED} AS created
-    FROM outbox_floor floor LEFT JOIN LATERAL (
-      SELECT * FROM (
-        SELECT *, sum(${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0))
-          OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through
-        FROM (${query}) candidates
-      ) sized
-      WHERE through - (${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0)) < ${bytes}
-    ) page ON true
-    ORDER BY page.position`.execute(db);
-  const [first] = result.rows;
-  refuseStandby(first);
-  // Without events there is one row, of the floor alone.
-  return {
-    rows: result.rows.filter((row) => (row.id as string | null) !== null),
-    floor: cursorOf(first && { id: first.floorId, position: first.floor }),
-  };
-}
-
-/** Whether a read was cut by one of its bounds, so that more may follow. */
-function isFull(rows: readonly Row[], limit: number, bytes: number): boolean {
-  return rows.length >= limit || Number(rows.at(-1)?.through ?? 0) >= bytes;
-}
-
-/** How many events begin within `bytes`: at least one, where there is one. */
-function countWithin(events: readonly LogEvent[], bytes: number): number {
-  let count = 0;
-  for (let size = 0; count < events.length && size < bytes; count += 1) size += events[count]?.frame.length ?? 0;
-  return count;
-}
-
-function refuseStandby(row: { standby: boolean } | undefined): void {
-  if (row?.standby) throw new StandbyError();
 }
 
 function isId(text: string): boolean {

@@ -11,11 +11,12 @@
  *
  * Live delivery, resuming and a slow client are the same path: read after the cursor, from history while it is older than
  * the window, from the window after that, then park. There is no queue of its own to overflow: what a client costs is one
- * page and its socket buffer, and it takes nothing more until both have gone out.
+ * page and its socket buffer, and it takes nothing more until both have gone out. While a client is fast, its next page of history is
+ * read meanwhile, so that neither the database nor the socket stands idle for the other.
  */
 import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
-import type { History } from './history.js';
+import type { History, HistoryPage } from './history.js';
 import type { Cursor, Log, Reader, RestartReason } from './log.js';
 
 /** Where frames go. */
@@ -59,6 +60,21 @@ export interface SubscriptionOptions {
 const RETRY_FIRST = 200;
 const RETRY_LAST = 2000;
 
+/** Who takes a page within so many milliseconds has the next one read ahead. */
+const FAST = 50;
+/** A page that was read ahead is kept for so many milliseconds: a client that stalls costs the page that it does not take. */
+const AHEAD_KEPT = 100;
+
+/** A page that was read before its turn. */
+interface PageAhead {
+  readonly after: bigint;
+  /** The log's when it was asked for: the page may hold what has been redacted or deleted since, and is then read again. */
+  readonly changes: number;
+  readonly page: Promise<HistoryPage>;
+  /** Called when it has been taken, or is not wanted any more. */
+  release: () => void;
+}
+
 export function subscribe(options: SubscriptionOptions): Subscription {
   const { log, history, budget, interest, after, sink, onReset, onReadError } = options;
   let { position, id: lastId } = after;
@@ -68,6 +84,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
   let pause = RETRY_FIRST;
+  let ahead: PageAhead | undefined;
+  let blockedAt = 0;
+  /** Whether the client was fast to take the last page. */
+  let isFast = false;
 
   const reader: Reader = {
     interest,
@@ -101,6 +121,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (position < log.floor) return readHistory();
       // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
+      dropAhead();
       const page = log.read(interest, position, budget.pageBytes());
       position = page.position;
       lastId = page.lastId ?? lastId;
@@ -126,13 +147,44 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** The page stays in memory until the client takes it. */
   function block(frames: Buffer): void {
     state = 'blocked';
+    blockedAt = performance.now();
     release = budget.hold(frames);
+  }
+
+  function readPage(): Promise<HistoryPage> {
+    return history.read(interest, position, log.head.position, () => state === 'waiting' || ahead !== undefined);
+  }
+
+  /** Reads the next page while the client takes this one. */
+  function readAhead(): void {
+    const started: PageAhead = { after: position, changes: log.changes, page: readPage(), release: () => undefined };
+    ahead = started;
+    started.page.then(
+      (page) => {
+        if (ahead !== started) return;
+        const letGo = budget.hold(page.buffer);
+        const timer = setTimeout(dropAhead, AHEAD_KEPT);
+        started.release = () => {
+          clearTimeout(timer);
+          letGo();
+        };
+      },
+      // Whoever takes it is told; else there is nobody to tell.
+      () => undefined,
+    );
+  }
+
+  function dropAhead(): void {
+    ahead?.release();
+    ahead = undefined;
   }
 
   function readHistory(): void {
     state = 'waiting';
-    const isWanted = () => state === 'waiting';
-    history.read(interest, position, log.head.position, isWanted).then(
+    const isAsRead = ahead?.after === position && ahead.changes === log.changes;
+    const next = isAsRead && ahead ? ahead.page : readPage();
+    dropAhead();
+    next.then(
       (page) => {
         if (state !== 'waiting') return;
         pause = RETRY_FIRST;
@@ -145,8 +197,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         }
         position = page.position;
         lastId = page.lastId ?? lastId;
-        if (page.frames && !sink.write(page.frames, page.events)) block(page.buffer);
-        else read();
+        if (page.frames && !sink.write(page.frames, page.events)) {
+          block(page.buffer);
+          if (position < log.floor && isFast && budget.isRoomy) readAhead();
+        } else read();
       },
       (error: unknown) => {
         if (state !== 'waiting') return;
@@ -174,6 +228,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (state !== 'blocked') return;
       release?.();
       release = undefined;
+      isFast = performance.now() - blockedAt < FAST;
       state = 'reading';
       read();
     },
@@ -182,6 +237,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       log.unpark(reader);
       state = 'closed';
       release?.();
+      dropAhead();
       cancel?.();
     },
   };

@@ -4,21 +4,14 @@
  * The key decides the algorithms, never the token: a secret verifies HS*, a public key what its type can sign, a key set
  * what each of its keys says. So neither `none` nor a public key used as a secret gets anywhere.
  *
- * Source: RFC 7519 (JWT), RFC 8725 (its best practices), RFC 7517 (JWK set).
+ * Source: RFC 7519 (JWT), RFC 8725 (its best practices).
  */
-import { createPublicKey, createSecretKey, webcrypto, type KeyObject } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import {
-  createRemoteJWKSet,
-  errors,
-  jwtVerify,
-  SignJWT,
-  type JWTHeaderParameters,
-  type JWTPayload,
-  type JWTVerifyOptions,
-} from 'jose';
+import { createSecretKey, webcrypto, type KeyObject } from 'node:crypto';
+import { errors, jwtVerify, SignJWT, type JWTHeaderParameters, type JWTPayload, type JWTVerifyOptions } from 'jose';
 import type { Logger } from 'pino';
 import { ChannelError, interestIn, type Interest } from './channels.js';
+import { createKeySetCheck, KeysUnavailable } from './key-set.js';
+import { algorithmsOf } from './public-key.js';
 import { RequestError } from './request-error.js';
 
 /** What a client was found to be allowed. */
@@ -56,51 +49,6 @@ export interface Tokens {
 export const SECRET_BYTES = { least: 16, recommended: 32 };
 
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
-const RSA_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
-const EDDSA_ALGORITHMS = ['EdDSA', 'Ed25519'];
-const CURVES: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
-const LEAST_RSA_BITS = 2048;
-
-/** A key set is read again when it is as old as this: so long a withdrawn key is still believed. */
-const KEY_SET_AGE = 10 * 60_000;
-/** After it could not be read it is left alone for so long. */
-const KEY_SET_PAUSE = 10_000;
-/** For keys that it did not have it is read again at once, so often in a row; then once in each pause. */
-const KEY_SET_BURST = 3;
-const KEY_SET_TIMEOUT = 5000;
-
-/** What a public key of that type signs with, and nothing else. @throws Error for a type that signs no tokens. */
-function algorithmsOf(key: KeyObject): string[] {
-  const { namedCurve, modulusLength } = key.asymmetricKeyDetails ?? {};
-  if (key.asymmetricKeyType === 'rsa' && (modulusLength ?? 0) >= LEAST_RSA_BITS) return RSA_ALGORITHMS;
-  if (key.asymmetricKeyType === 'ed25519') return EDDSA_ALGORITHMS;
-  const curve = key.asymmetricKeyType === 'ec' ? CURVES[namedCurve ?? ''] : undefined;
-  if (curve === undefined) throw new Error(`no key of type ${key.asymmetricKeyType ?? 'unknown'} that verifies tokens`);
-  return [curve];
-}
-
-/**
- * Reads a public key for tokens: RSA of at least 2048 bits, EC on P-256, P-384 or P-521, or Ed25519.
- *
- * @param text the PEM itself, its line breaks perhaps written `\n` as in an .env file, or the path of a file that holds it.
- * @throws Error for anything else, private keys included.
- */
-export function readPublicKey(text: string): KeyObject {
-  const pem = text.includes('-----BEGIN') ? text.replaceAll('\\n', '\n') : readKeyFile(text);
-  if (pem.includes('PRIVATE KEY-----')) throw new Error('a private key is for the issuer alone');
-  const key = createPublicKey(pem);
-  algorithmsOf(key);
-  return key;
-}
-
-/** The system's own message would quote the path, which may be a key that was cut short. */
-function readKeyFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new Error('there is no such file that can be read', { cause: error });
-  }
-}
 
 /** The secret as a key. @throws Error when it is too short to keep anybody out. */
 export function readSecret(text: string): KeyObject {
@@ -193,82 +141,6 @@ function createSecretCheck(secret: KeyObject, checks: JWTVerifyOptions): Check {
   return async (token) => (await jwtVerify(token, keyFor, { ...checks, algorithms: SECRET_ALGORITHMS })).payload;
 }
 
-/**
- * Keys that the issuer publishes and changes. They are kept when it can't be reached: an issuer that is down for a while
- * must not keep those out who have good tokens.
- */
-function createKeySetCheck(url: string, checks: JWTVerifyOptions, logger: Logger): Check {
-  // When to read is decided here: jose would leave a new key unknown for as long as its pause.
-  const keys = createRemoteJWKSet(new URL(url), {
-    cacheMaxAge: Infinity,
-    cooldownDuration: Infinity,
-    timeoutDuration: KEY_SET_TIMEOUT,
-  });
-  const algorithms = [...RSA_ALGORITHMS, ...EDDSA_ALGORITHMS, ...Object.values(CURVES)];
-  const restricted = { ...checks, algorithms };
-  let dueAt = 0;
-  let reading: Promise<void> | undefined;
-  let spare = KEY_SET_BURST;
-  let sparedAt = Date.now();
-
-  async function read(): Promise<void> {
-    try {
-      await keys.reload();
-      dueAt = Date.now() + KEY_SET_AGE;
-    } catch (error) {
-      dueAt = Date.now() + KEY_SET_PAUSE;
-      logger.warn({ reason: reasonOf(error) }, 'JWKS_URL could not be read; going on with the keys that are known');
-    } finally {
-      reading = undefined;
-    }
-  }
-
-  /** Anybody can make up tokens by unknown keys, and must not send us to the issuer with each. */
-  function mayReadAgain(): boolean {
-    const pauses = Math.floor((Date.now() - sparedAt) / KEY_SET_PAUSE);
-    sparedAt += pauses * KEY_SET_PAUSE;
-    spare = Math.min(KEY_SET_BURST, spare + pauses) - 1;
-    if (spare >= 0) return true;
-    spare = 0;
-    return false;
-  }
-
-  async function verify(token: string): Promise<JWTPayload> {
-    try {
-      return (await jwtVerify(token, keys, restricted)).payload;
-    } catch (error) {
-      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
-      // A token that does not say which of several keys signed it: any of them may have.
-      for await (const key of error) {
-        try {
-          return (await jwtVerify(token, key, restricted)).payload;
-        } catch (wrong) {
-          if (!(wrong instanceof errors.JWSSignatureVerificationFailed)) throw wrong;
-        }
-      }
-      throw new errors.JWSSignatureVerificationFailed();
-    }
-  }
-
-  return async (token) => {
-    if (Date.now() >= dueAt) await (reading ??= read());
-    if (keys.jwks() === undefined) throw new KeysUnavailable();
-    try {
-      return await verify(token);
-    } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      if (!reading && !mayReadAgain()) throw error;
-      await (reading ??= read());
-      return verify(token);
-    }
-  };
-}
-
-/** The keys could not be had, which says nothing about the token. */
-class KeysUnavailable extends Error {
-  override readonly name = 'KeysUnavailable';
-}
-
 function refusal(error: unknown): RequestError {
   if (error instanceof KeysUnavailable) {
     return new RequestError(503, 'auth_unavailable', 'The keys for tokens cannot be had at the moment. Try again.', {
@@ -335,9 +207,4 @@ function isChannel(name: string): boolean {
 
 function isListOfStrings(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-function reasonOf(error: unknown): string {
-  const { message, cause } = error instanceof Error ? error : new Error(String(error));
-  return cause instanceof Error ? `${message}: ${cause.message}` : message;
 }

@@ -42,6 +42,8 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
   const workers = new Set<Worker>();
+  /** Of workers that are about to be replaced. */
+  const pauses = new Set<NodeJS.Timeout>();
 
   function fork(): Promise<void> {
     const worker = cluster.fork();
@@ -55,16 +57,19 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
         failed(new WorkerError('A worker could not start: see above.'));
         if (stopping) return;
         logger.error({ worker: worker.id, code, signal }, 'a worker ended; starting another');
-        setTimeout(() => {
+        const pause = setTimeout(() => {
+          pauses.delete(pause);
           // One that can't start has said why, and is followed by the next.
-          if (!stopping) fork().catch(() => undefined);
+          fork().catch(() => undefined);
         }, REPLACE_PAUSE);
+        pauses.add(pause);
       });
     });
   }
 
   async function stop(): Promise<void> {
     stopping = true;
+    for (const pause of pauses) clearTimeout(pause);
     await metrics?.close();
     await Promise.all(
       [...workers].map(async (worker) => {

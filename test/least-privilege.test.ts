@@ -131,7 +131,7 @@ const FORBIDDEN = [
   'UPDATE outbox_floor SET position = 9',
   'DELETE FROM outbox_floor',
   'SELECT FROM outbox_pending',
-  `INSERT INTO outbox_pending VALUES ('{1}')`,
+  `INSERT INTO outbox_pending VALUES (1)`,
   'DELETE FROM outbox_pending',
   `SELECT nextval('outbox_position_seq')`,
   `SELECT setval('outbox_position_seq', 1)`,

@@ -101,7 +101,7 @@ for (const server of SERVERS) {
       'UPDATE outbox_floor SET position = 9',
       'DELETE FROM outbox_floor',
       'SELECT FROM outbox_pending',
-      `INSERT INTO outbox_pending VALUES ('{1}')`,
+      `INSERT INTO outbox_pending VALUES (1)`,
       'DELETE FROM outbox_pending',
       `SELECT nextval('outbox_position_seq')`,
       `SELECT setval('outbox_position_seq', 1)`,
@@ -233,7 +233,7 @@ for (const server of SERVERS) {
     for (const schema of ['evil', 'pg_temp']) {
       await client.query(`
         CREATE TABLE ${schema}.outbox (LIKE public.outbox);
-        CREATE TABLE ${schema}.outbox_pending (ids bigint[]);
+        CREATE TABLE ${schema}.outbox_pending (id bigint, tuple tid, listed text);
         CREATE TABLE ${schema}.outbox_floor (id bigint, position bigint);
         INSERT INTO ${schema}.outbox_floor VALUES (0, 0);
         CREATE SEQUENCE ${schema}.outbox_position_seq START 1000;

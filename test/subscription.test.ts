@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { mock } from 'node:test';
 import test from 'ava';
 import fc from 'fast-check';
+import { batchOf, type Batch } from '../src/batch.js';
 import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
 import { createHistory } from '../src/history.js';
@@ -12,7 +13,7 @@ import { subscribe, type Subscription } from '../src/subscription.js';
 import { holdsAsync } from './support/property.js';
 
 /** So small that the budget hands out nothing but its smallest page. */
-const BUDGET = 1;
+const BUDGET = 16 * 8192;
 const PAGE = createBudget(BUDGET).pageBytes();
 const LARGEST_EVENT = 3000;
 /** Longer than any pause before a failed read is tried again, in milliseconds. */
@@ -81,12 +82,17 @@ function createTable() {
     let size = 0;
     for (const event of events) {
       if (event.position <= after || event.position <= floor || !matches(wanted, event.channel)) continue;
-      if (size >= bytes) return { events: found, position: found.at(-1)?.position ?? after, floor };
+      if (size >= bytes) return { events: batch(found), position: found.at(-1)?.position ?? after, floor };
       found.push(event);
       size += event.frame.length;
     }
     const last = found.at(-1)?.position ?? after;
-    return { events: found, position: last > head ? last : head, floor };
+    return { events: batch(found), position: last > head ? last : head, floor };
+  }
+
+  function batch(found: readonly LogEvent[]): Batch {
+    const pieces = found.map(({ id, position, frame }) => ({ id, position, bytes: frame.length }));
+    return batchOf(Buffer.concat(found.map(({ frame }) => frame)), found.length, pieces.at(-1), () => pieces);
   }
 
   return {
@@ -388,6 +394,65 @@ test.serial('R4: a client that has yet to get what was deleted is told, once, an
   table.reads.shift()?.answer();
   await turn();
   t.deepEqual(resets, ['5', '11']);
+});
+
+/** A client that has taken a page at once, and is taking the second while the third has been read ahead. */
+async function setUpAhead() {
+  const scene = setUp(1);
+  scene.log.append(scene.commit(10_000));
+  const client = scene.subscribe(0n, { blocks: () => true });
+  for (const takes of [false, true]) {
+    if (takes) client.drain();
+    await turn();
+    scene.table.reads.shift()?.answer();
+    await turn();
+  }
+  return { ...scene, client };
+}
+
+test.serial('the next page of a replay is read while a client that is fast takes this one', async (t) => {
+  const { table, budget, history, client } = await setUpAhead();
+  t.is(table.reads.length, 1);
+  const held = budget.heldBytes;
+  table.reads.shift()?.answer();
+  await turn();
+  t.true(budget.heldBytes > held, 'it counts as one that waits');
+  const had = client.got.length;
+  client.drain();
+  await turn();
+  t.true(client.got.length > had);
+  t.is(history.stats.reads, 4);
+  client.subscription?.close();
+  t.is(budget.heldBytes, 0);
+});
+
+test.serial('what was read ahead is not sent once events behind the head have been changed', async (t) => {
+  const { table, log, client } = await setUpAhead();
+  table.reads.shift()?.answer();
+  await turn();
+  const had = client.got.length;
+  log.forget(log.head.position);
+  client.drain();
+  await turn();
+  t.is(client.got.length, had);
+  t.is(table.reads.length, 1, 'it is read again');
+  table.reads.shift()?.answer();
+  await turn();
+  t.true(client.got.length > had);
+});
+
+test.serial('R5: a client that stalls costs the page that it does not take, and not the next', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { table, budget, client } = await setUpAhead();
+  const held = budget.heldBytes;
+  table.reads.shift()?.answer();
+  await turn();
+  mock.timers.tick(LONGER_THAN_A_PAUSE);
+  t.is(budget.heldBytes, held);
+  client.drain();
+  await turn();
+  t.is(table.reads.length, 1, 'it is read again');
 });
 
 test.serial('a cursor from a relay that is ahead waits for ours and gets nothing that it has had', (t) => {

@@ -27,6 +27,8 @@ export interface CrowdProgress {
   /** Connections that ended amid a frame. */
   readonly cutFrames: number;
   readonly resets: number;
+  /** Clients that have yet to get the last that they are owed. */
+  readonly behind: number;
 }
 
 export interface Crowd {
@@ -70,6 +72,7 @@ export function startCrowd({ seed, size, relays, shift, habits, stuckMs }: Crowd
       reconnects: sum(({ tries }) => Math.max(0, tries - 1)),
       cutFrames: sum(({ cutFrames }) => cutFrames),
       resets: sum(({ resets }) => resets.length),
+      behind: sum(({ isDone }) => (isDone ? 0 : 1)),
     }),
     started: () => unlessStuck((client) => client.started),
     catchUp(truth) {

@@ -40,8 +40,11 @@ export interface ExposedRelayOptions {
 
 /** The longest that it stays away, in milliseconds. */
 const AWAY_MS = 1_500;
-/** A start that has not ended after so many milliseconds is given up: it may wait on a connection that is dead for ever. */
-const START_MS = 45_000;
+/**
+ * Whatever a start waits for has a limit, and all limits in a row are less than that, in milliseconds: looking for migrations
+ * (30 s), pruning (50 s), the listener, the newest events and the workers (15 s). One that takes longer waits for ever.
+ */
+const START_MS = 120_000;
 const START_PAUSE_MS = 200;
 /** So many starts in a row fail only if something is wrong, once nothing happens to the database any more. */
 const MOST_STARTS = 20;
@@ -84,7 +87,10 @@ export async function startExposedRelay(
   }
 
   async function serves(): Promise<boolean> {
-    const deadline = setTimeout(() => void relay.end('SIGKILL'), START_MS);
+    const deadline = setTimeout(() => {
+      complaints.push(`a relay's start had not ended after ${START_MS / 1000} s`);
+      void relay.end('SIGKILL');
+    }, START_MS);
     try {
       await relay.start();
       return true;

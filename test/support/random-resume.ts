@@ -12,6 +12,7 @@ import { killSessions, lockTable } from './session-faults.js';
 import { settle } from './settle.js';
 import { startShift } from './shift.js';
 import { publishLast, readTruth, type Truth } from './truth.js';
+import { createWaits, type Waits } from './waits.js';
 
 export interface RandomResumeOptions {
   readonly seed: number;
@@ -24,10 +25,16 @@ export interface RandomResumeOptions {
   readonly isEnough: (progress: Progress) => boolean;
   /** A further fault, done now and then beside the kills. */
   readonly fault?: (random: Random) => Promise<void>;
+  /** Called every second until all clients have left. */
+  readonly onSecond?: (progress: Progress) => void;
+  /** Where what it waits for is named. */
+  readonly waits?: Waits;
 }
 
 export interface Progress extends CrowdProgress {
   readonly seconds: number;
+  /** Writers write and things break; else everybody catches up. */
+  readonly isPublishing: boolean;
   readonly kills: number;
   /** Times that the table was locked for a while. */
   readonly stalls: number;
@@ -58,7 +65,7 @@ export const TIGHT_ENVIRONMENT = {
 const STUCK_MS = 10_000;
 
 export async function runRandomResume(options: RandomResumeOptions): Promise<Figures> {
-  const { seed, database } = options;
+  const { seed, database, waits = createWaits() } = options;
   const started = Date.now();
   const shift = startShift();
   let kills = 0;
@@ -68,6 +75,7 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
   const progress = (): Progress => ({
     ...crowd.progress(),
     seconds: (Date.now() - started) / 1000,
+    isPublishing: shift.isOn,
     kills,
     stalls,
   });
@@ -76,11 +84,11 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
     const random = randomOf(seed, 'faults');
     for (let n = 1; shift.isOn; n += 1) {
       await shift.pause(random.integer(20, 400));
-      if (options.fault && random.chance(0.1)) await options.fault(random);
+      if (options.fault && random.chance(0.1)) await waits.on('the further fault', options.fault(random));
       else if (n % 5 === 0) {
-        kills += await lockTable(database, random, shift);
+        kills += await waits.on('the lock on the table', lockTable(database, random, shift));
         stalls += 1;
-      } else kills += await killSessions(database, random);
+      } else kills += await waits.on('the end of sessions', killSessions(database, random));
     }
   }
 
@@ -91,27 +99,36 @@ export async function runRandomResume(options: RandomResumeOptions): Promise<Fig
     }
   }
 
+  async function write(n: number): Promise<WriterResult> {
+    const name = `w${n}`;
+    return waits.on(
+      `writer ${name}`,
+      runWriter({ name, url: database.url, random: randomOf(seed, `writer ${n}`), shift }),
+    );
+  }
+
+  const clock = setInterval(() => options.onSecond?.(progress()), 1000);
   let written: WriterResult[];
   let truth: Truth;
   try {
     [written] = await Promise.all([
-      Promise.all(
-        Array.from({ length: options.writers }, (_, n) =>
-          runWriter({ name: `w${n}`, url: database.url, random: randomOf(seed, `writer ${n}`), shift }),
-        ),
-      ),
+      Promise.all(Array.from({ length: options.writers }, (_, n) => write(n))),
       breakThings(),
       endWhenEnough(),
     ]);
-    await crowd.started();
-    await publishLast(database);
-    truth = await readTruth(database);
+    await waits.on('a cursor for every client', crowd.started());
+    await waits.on('the last events to be published', publishLast(database));
+    truth = await waits.on('the table to be read', readTruth(database));
     // Who waits for a page now leaves no more: it gets the page by another read, or never.
-    const [killed] = await Promise.all([database.kill('outbox-relay %'), crowd.catchUp(truth)]);
+    const [killed] = await Promise.all([
+      waits.on('the end of all sessions', database.kill('outbox-relay %')),
+      waits.on('clients to catch up', crowd.catchUp(truth)),
+    ]);
     kills += killed;
   } finally {
     shift.end();
-    await crowd.abandon();
+    await waits.on('clients to leave', crowd.abandon());
+    clearInterval(clock);
   }
 
   const verdicts = crowd.clients.map((client) => judge(client, truth));

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import test from 'ava';
+import fc from 'fast-check';
+import { batchOfText, NO_EVENTS } from '../src/batch.js';
+import { encodeEvent } from '../src/sse.js';
+import { createDatabase } from './support/database.js';
+import { holds } from './support/property.js';
+import { createOutbox } from '../src/outbox.js';
+import { openDatabase } from '../src/database.js';
+import { interestIn } from '../src/channels.js';
+import { pino } from 'pino';
+
+const line = fc
+  .array(fc.oneof(fc.constantFrom('\r', '\n', '\r\n', '\n\n', 'id: 9', 'é', '😀'), fc.string()))
+  .map((parts) => parts.join(''));
+
+const events = fc
+  .array(fc.record({ gap: fc.integer({ min: 1, max: 3 }), data: line }), { minLength: 1, maxLength: 20 })
+  .map((rows) => {
+    let position = 0;
+    return rows.map(({ gap, data }, n) => ({
+      position: BigInt((position += gap)),
+      id: String(n + 7),
+      frame: encodeEvent({ id: String(n + 7), event: 'message', data }),
+    }));
+  });
+
+type Events = typeof events extends fc.Arbitrary<infer T> ? T : never;
+
+function batch(all: Events) {
+  return batchOfText(
+    Buffer.concat(all.map(({ frame }) => frame)).toString(),
+    all.map(({ position }) => position).join(' '),
+  );
+}
+
+test('the part of a batch that follows a position has each later event, byte for byte', (t) => {
+  holds(
+    t,
+    fc.property(events, fc.bigInt({ min: 0n, max: 60n }), (all, position) => {
+      const later = all.filter((event) => event.position > position);
+      const part = batch(all).after(position);
+      assert.equal(part.length, later.length);
+      assert.ok(part.frames.equals(Buffer.concat(later.map(({ frame }) => frame))));
+    }),
+  );
+});
+
+test('R5: of a batch those events are kept that begin within the bytes asked for, and the first', (t) => {
+  holds(
+    t,
+    fc.property(events, fc.integer({ min: 1, max: 300 }), (all, bytes) => {
+      let begins = 0;
+      const kept = all.filter(({ frame }) => (begins += frame.length) - frame.length < bytes);
+      const part = batch(all).within(bytes);
+      const last = kept.at(-1);
+      assert.equal(part.length, kept.length);
+      assert.ok(part.frames.equals(Buffer.concat(kept.map(({ frame }) => frame))));
+      assert.equal(part.last?.id, last?.id);
+      assert.equal(part.last?.position, last?.position);
+      assert.equal(part.after((last?.position ?? 0n) - 1n).length, 1);
+    }),
+  );
+});
+
+test('no events are a batch, too', (t) => {
+  t.is(NO_EVENTS.length, 0);
+  t.is(NO_EVENTS.after(5n).length, 0);
+  t.is(NO_EVENTS.within(1).frames.length, 0);
+});
+
+test('a replay frames in the database what the live path frames in the relay, byte for byte', async (t) => {
+  const database = await createDatabase(t);
+  const json = fc.sample(
+    fc.oneof(
+      line.map((text) => text.replaceAll('\0', '')),
+      fc.jsonValue({ stringUnit: 'grapheme' }),
+    ),
+    { numRuns: 2000, seed: 1 },
+  );
+  const rows = json.map((data, n) => ({ event: n % 3 === 0 ? 'message' : `é: ${n} 😀`, data: JSON.stringify(data) }));
+  await database.query(
+    "INSERT INTO outbox (channel, event, data) SELECT 'a', event, data FROM jsonb_to_recordset($1::jsonb) AS r(event text, data jsonb)",
+    [JSON.stringify(json.map((data, n) => ({ event: rows[n]?.event, data })))],
+  );
+  await database.query("INSERT INTO outbox (channel, data) VALUES ('a', NULL), ('a', 'null'), ('a', '\"\"')");
+  const { db, close } = openDatabase({
+    url: database.url,
+    applicationName: 'batch',
+    connections: 1,
+    timeoutSeconds: 60,
+    log: pino({ level: 'silent' }),
+  });
+  t.teardown(close);
+  const source = createOutbox(db, db);
+  const head = await source.head();
+  const pages: Buffer[] = [];
+  for (let at = 0n; at < head.position;) {
+    const page = await source.page(interestIn(['a']), at, head.position, 20_000);
+    pages.push(page.events.frames);
+    at = page.position;
+  }
+  const live: Buffer[] = [];
+  for (let at = 0n; at < head.position;) {
+    const { events: fresh } = await source.eventsAfter(at);
+    live.push(...fresh.map(({ frame }) => frame));
+    at = fresh.at(-1)?.position ?? head.position;
+  }
+  t.is(live.length, json.length + 3);
+  t.is(Buffer.concat(pages).toString(), Buffer.concat(live).toString());
+});

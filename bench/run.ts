@@ -3,17 +3,25 @@
  *
  *     npm run bench                     all parts
  *     npm run bench -- latency storm    some
+ *     npm run bench -- --json FILE      writes the results of the parts that have some there, too
  *     npm run bench -- vacuum           by itself only: it takes minutes, on a server of its own settings
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
 import { measureAccess } from './access.js';
+import { measureChannels } from './channels.js';
 import { measureStalled, measureStorm } from './crowd.js';
+import { measureFanout } from './fanout.js';
+import { measureGrowth } from './growth.js';
+import { measureIdle } from './idle.js';
 import { measureLatency } from './latency.js';
 import { measureReplay } from './replay.js';
+import { resultText, type Result } from './result.js';
+import { measureScaling } from './scaling.js';
 import { benchVacuum } from './vacuum.js';
 
 const ROUNDS = 40;
@@ -38,10 +46,28 @@ const STORMS = [
 ];
 /** For the 10,000: seconds until all have caught up, and reads of the table. */
 const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
+const FANOUT = { connections: 2000, rounds: 15 };
+const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
+const IDLE = [1000, 10_000, 20_000];
+const SCALING = { connections: 2000, rounds: 7 };
+const GROWTH = {
+  connections: [1000, 5000, 10_000, 20_000],
+  rates: [10, 100, 1000, 10_000],
+  picture: fileURLToPath(new URL('../../bench/growth.svg', import.meta.url)),
+};
 
 const number = (value: number, digits = 2) => value.toFixed(digits).padStart(8);
 
-const PARTS: Readonly<Record<string, (url: string) => Promise<void>>> = {
+/** A part prints what it finds, or returns it. */
+type Part = (url: string) => Promise<undefined | Result | readonly Result[]> | Promise<void>;
+
+const PARTS: Readonly<Record<string, Part>> = {
+  fanout: (url) => measureFanout(url, FANOUT),
+  channels: (url) => measureChannels(url, CHANNELS),
+  idle: (url) => measureIdle(url, IDLE),
+  scaling: (url) => measureScaling(url, SCALING),
+  growth: (url) => measureGrowth(url, GROWTH),
+
   async latency(url) {
     const { bare, relay, rounds } = await measureLatency(url, ROUNDS);
     console.log(`Insert to client, ${rounds} events each, one at a time (ms)`);
@@ -106,6 +132,9 @@ if (names[0] === 'vacuum') {
   await benchVacuum({ rows, events, repeats });
   process.exit();
 }
+const at = names.indexOf('--json');
+const [, jsonFile] = at < 0 ? [] : names.splice(at, 2);
+const results: Result[] = [];
 const strangers = names.filter((name) => !(name in PARTS));
 if (strangers.length > 0) {
   console.error(`There is no part ${strangers.join(', ')}. Parts: ${Object.keys(PARTS).join(', ')}.`);
@@ -117,9 +146,13 @@ try {
   await migrate(server.url, 'up');
   for (const [name, measure] of Object.entries(PARTS)) {
     if (names.length > 0 && !names.includes(name)) continue;
-    await measure(server.url);
+    for (const result of [(await measure(server.url)) ?? []].flat()) {
+      results.push(result);
+      console.log(resultText(result));
+    }
     console.log();
   }
+  if (jsonFile !== undefined) await writeFile(jsonFile, `${JSON.stringify(results, undefined, 2)}\n`);
 } finally {
   await server.stop();
   await rm(folder, { recursive: true, force: true });

@@ -11,7 +11,7 @@ import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Histogram, R
 import type { History } from './history.js';
 import type { Listener } from './listener.js';
 import type { Log } from './log.js';
-import type { Streams } from './stream.js';
+import type { Streams } from './streams.js';
 import type { Tail } from './tail.js';
 
 export interface Metrics {

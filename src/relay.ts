@@ -20,7 +20,7 @@ import { createLog, type Log } from './log.js';
 import { createMetrics, serveMetrics } from './metrics.js';
 import { createOutbox, notify, notifyQueueUsage } from './outbox.js';
 import { warnOfExcessRights } from './roles.js';
-import { createStreams, type StreamStates } from './stream.js';
+import { createStreams, type StreamStates } from './streams.js';
 import { startTail } from './tail.js';
 
 export interface Relay {

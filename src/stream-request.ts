@@ -1,0 +1,118 @@
+/**
+ * A request for a stream: what it asks for, whether it may, and the handing over of its connection, which then belongs to `stream.ts`.
+ */
+import type { Duplex } from 'node:stream';
+import type Koa from 'koa';
+import type Router from 'koa-router';
+import type { Access, AccessRequest, Permission } from './access.js';
+import { ChannelError, interestIn } from './channels.js';
+import { Connection } from './connection.js';
+import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
+import type { Limits } from './limits.js';
+import { methodNotAllowed } from './refusal.js';
+import { RequestError } from './request-error.js';
+import { STREAM_HEADERS } from './sse.js';
+import type { Streams } from './streams.js';
+
+export interface StreamRequestOptions {
+  readonly streams: Streams;
+  readonly access: Access;
+  readonly limits: Limits;
+  readonly maxChannels: number;
+}
+
+/** What may be asked of a stream's address. */
+export const METHODS = 'GET, HEAD, OPTIONS';
+
+/** Serves streams at these paths. */
+export function routeStreams(router: Router, paths: string[], options: StreamRequestOptions): void {
+  router.get(paths, (context) => openStream(context, options));
+  router.all(paths, (context) => {
+    if (context.method !== 'OPTIONS') throw methodNotAllowed(METHODS);
+    context.set('Allow', METHODS);
+    context.status = 204;
+  });
+}
+
+async function openStream(context: Koa.ParameterizedContext, options: StreamRequestOptions): Promise<void> {
+  const { req: request, res: response } = context;
+  const connection: Duplex = request.socket;
+  const asked = readRequest(context, options);
+  const place = options.limits.enter(context.ip);
+  let isOpen = false;
+  try {
+    const permission: Permission = await options.access.permit(asked);
+    const cursor = readCursor(context);
+    if (permission.subject !== undefined) place.takenBy(permission.subject);
+    context.status = 200;
+    context.set(STREAM_HEADERS);
+    // From here on the answer is ours: frames go out as they are, not chunked, and end with the connection.
+    context.respond = false;
+    if (context.method === 'HEAD') {
+      response.end();
+    } else if (!connection.destroyed) {
+      response.setHeader('Connection', 'close');
+      response.removeHeader('Transfer-Encoding');
+      response.flushHeaders();
+      const socket = connection instanceof Connection ? connection.release() : undefined;
+      if (socket === undefined) return;
+      isOpen = true;
+      options.streams.open(socket, {
+        interest: asked.wanted,
+        cursor,
+        expiresAt: permission.expiresAt,
+        onGone: () => place.leave(),
+      });
+    }
+  } finally {
+    if (!isOpen) place.leave();
+  }
+}
+
+/** What is asked for. @throws RequestError 400 where that is nothing that there could be. */
+function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): AccessRequest {
+  if (Number(context.get('Content-Length')) > 0 || context.get('Transfer-Encoding')) {
+    throw new RequestError(400, 'unexpected_body', 'A request for a stream has no body.');
+  }
+  const query = new URLSearchParams(context.querystring);
+  const inQuery = query.getAll('channel');
+  // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
+  const inPath = context.path.replace(/^\/events(\/|$)|^\//i, '');
+  const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
+  if (names.length === 0) {
+    throw new RequestError(
+      400,
+      'no_channel',
+      'Name at least one channel, as in /events?channel=orders or /events/orders.',
+    );
+  }
+  if (names.length > options.maxChannels) {
+    throw new RequestError(
+      400,
+      'too_many_channels',
+      `${names.length} channels are asked for; one connection may have ${options.maxChannels}. Use a prefix such as user:*, or raise MAX_CHANNELS.`,
+    );
+  }
+  try {
+    return {
+      names,
+      wanted: interestIn(names),
+      headers: context.req.headers,
+      host: context.host,
+      queryToken: query.get('token'),
+    };
+  } catch (error) {
+    if (error instanceof ChannelError) throw new RequestError(400, 'bad_channel', error.message);
+    throw error;
+  }
+}
+
+/** Where it is to start. @throws RequestError 400 where that is no time that there could be. */
+function readCursor(context: Koa.ParameterizedContext): CursorRequest {
+  try {
+    return requestedCursor(context.get('Last-Event-ID') || undefined, new URLSearchParams(context.querystring));
+  } catch (error) {
+    if (error instanceof SinceError) throw new RequestError(400, 'bad_since', error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * All streams of a relay: opens them where their clients want to start, counts them, and ends them together.
+ */
+import type { Socket } from 'node:net';
+import type { Budget } from './budget.js';
+import { resolve } from './cursor.js';
+import { startExpiry } from './expiry.js';
+import type { Heartbeat } from './heartbeat.js';
+import type { History } from './history.js';
+import type { Log } from './log.js';
+import type { Source } from './outbox.js';
+import { COMMENT, encodeControl, encodeCursor, encodeRetry, encodeStart } from './sse.js';
+import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
+import { subscribe } from './subscription.js';
+
+/** All streams of a relay. */
+export interface Streams {
+  readonly count: number;
+  readonly totals: Readonly<StreamTotals>;
+  /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
+  byState(): StreamStates;
+  /** Takes over a bare socket on which the response's headers have been sent. */
+  open(socket: Socket, request: StreamRequest): void;
+  /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+export interface StreamStates {
+  readonly live: number;
+  readonly catchingUp: number;
+  readonly stalled: number;
+}
+
+export interface StreamsOptions {
+  readonly source: Source;
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly heartbeat: Heartbeat;
+  readonly retrySeconds: number;
+  /** A client that takes nothing for so long, of what it was given, is dropped. */
+  readonly stallSeconds: number;
+  /** The longest that a stream lives, by four fifths of that or more; 0: for ever. */
+  readonly maxConnectionSeconds: number;
+  /** Whether the log's head is known to be the table's. */
+  readonly isCurrent: () => boolean;
+  /** A read for one client failed and will be tried again. */
+  readonly onReadError: (error: unknown) => void;
+}
+
+/** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
+const LOOKUP_PAUSE = 500;
+
+/** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
+const SHUTDOWN_SPREAD = 3;
+
+export function createStreams(options: StreamsOptions): Streams {
+  const { source, log, history, budget, heartbeat } = options;
+  const retry = options.retrySeconds * 1000;
+  const streams = new Map<Socket, Stream>();
+  let allGone: (() => void) | undefined;
+  const expiry = startExpiry<Stream>((stream) => stream.expire());
+  const ageing = startExpiry<Stream>((stream) => stream.retire());
+  const totals: StreamTotals = {
+    opened: 0,
+    replays: 0,
+    events: 0,
+    bytes: 0,
+    resets: { expired: 0, unknown: 0 },
+    ended: { expired: 0, stalled: 0, aged: 0 },
+  };
+  const shared: Shared = {
+    totals,
+    heartbeat,
+    stallMilliseconds: options.stallSeconds * 1000,
+    maxAge: options.maxConnectionSeconds * 1000,
+    closing: false,
+    isCurrent: options.isCurrent,
+    headFrame,
+    pauseFrame,
+  };
+  let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
+
+  /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
+  function headFrame(): Buffer {
+    if (cursorFrame.id !== log.head.id) cursorFrame = { id: log.head.id, frame: encodeCursor(log.head.id) };
+    return cursorFrame.frame;
+  }
+
+  /** Tells a client to come back after a pause of its own, which an error status would keep an EventSource from. */
+  function pauseFrame(): Buffer {
+    return encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)));
+  }
+
+  async function start(stream: Stream, request: StreamRequest): Promise<void> {
+    const cursor = await retried(stream, async () => {
+      for (;;) {
+        const { era } = log;
+        const resolved = await resolve(request.cursor, log, history, source);
+        // Else it is a place in a table that is no longer ours.
+        if (era === log.era) return resolved;
+      }
+    });
+    if (cursor === undefined) return;
+    if (cursor.position < log.head.position) totals.replays += 1;
+    // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
+    const known = cursor.reset ? undefined : cursor.id;
+    const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, known);
+    stream.write(Buffer.concat([known === undefined ? encodeRetry(retry) : encodeStart(retry, known), open]));
+    if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
+    stream.subscription = subscribe({
+      log,
+      history,
+      budget,
+      interest: request.interest,
+      after: cursor,
+      sink: stream,
+      onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),
+      onReadError: options.onReadError,
+    });
+  }
+
+  /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
+  async function retried<T>(stream: Stream, attempt: () => Promise<T>): Promise<T | undefined> {
+    const isWanted = () => !shared.closing && stream.socket.writable;
+    while (isWanted()) {
+      try {
+        const result = await attempt();
+        return isWanted() ? result : undefined;
+      } catch (error) {
+        options.onReadError(error);
+        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
+      }
+    }
+    return undefined;
+  }
+
+  function remove(stream: Stream): void {
+    if (!streams.delete(stream.socket)) return;
+    heartbeat.remove(stream);
+    expiry.remove(stream, stream.expiresAt);
+    ageing.remove(stream, stream.retiresAt);
+    stream.subscription?.close();
+    stream.onGone();
+    if (streams.size === 0) allGone?.();
+  }
+
+  return {
+    get count() {
+      return streams.size;
+    },
+    totals,
+    byState() {
+      const counts = { live: 0, catchingUp: 0, stalled: 0 };
+      for (const { subscription } of streams.values()) {
+        if (subscription?.parked) counts.live += 1;
+        else if (subscription?.blocked) counts.stalled += 1;
+        else counts.catchingUp += 1;
+      }
+      return counts;
+    },
+    open(socket, request) {
+      if (shared.closing) {
+        request.onGone();
+        socket.on('error', ignore);
+        socket.end(pauseFrame(), () => socket.destroy());
+        return;
+      }
+      const stream = new Stream(socket, request, shared);
+      streams.set(socket, stream);
+      heartbeat.add(stream);
+      expiry.add(stream, stream.expiresAt);
+      ageing.add(stream, stream.retiresAt);
+      totals.opened += 1;
+      // What else it has to say cannot be answered amid the frames.
+      socket.on('data', hangUp);
+      socket.on('end', hangUp);
+      socket.on('drain', () => stream.drained());
+      socket.on('timeout', () => stream.drop());
+      socket.on('close', () => remove(stream));
+      // 'close' follows: a client that resets its connection has left, and that is no error.
+      socket.on('error', ignore);
+      void start(stream, request);
+    },
+
+    async close(deadlineMs) {
+      shared.closing = true;
+      expiry.stop();
+      ageing.stop();
+      if (streams.size === 0) return;
+      const gone = new Promise<void>((done) => (allGone = done));
+      for (const stream of [...streams.values()]) {
+        stream.subscription?.close();
+        stream.subscription = undefined;
+        if (stream.socket.writable) stream.socket.end(pauseFrame());
+      }
+      const deadline = setTimeout(() => {
+        for (const socket of [...streams.keys()]) socket.destroy();
+      }, deadlineMs);
+      await gone;
+      clearTimeout(deadline);
+    },
+  };
+}
+
+function hangUp(this: Socket): void {
+  this.destroy();
+}
+
+function ignore(): void {}

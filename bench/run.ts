@@ -20,6 +20,7 @@ import { measureGrowth } from './growth.js';
 import { measureIdle } from './idle.js';
 import { measureLatency } from './latency.js';
 import { measureReplay } from './replay.js';
+import { measurePublishing } from './publishing.js';
 import { resultText, type Result } from './result.js';
 import { measureScaling } from './scaling.js';
 import { benchVacuum } from './vacuum.js';
@@ -46,6 +47,7 @@ const STORMS = [
 ];
 /** For the 10,000: seconds until all have caught up, and reads of the table. */
 const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
+const PUBLISHING = { rounds: 9, seconds: 2 };
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
@@ -62,6 +64,7 @@ const number = (value: number, digits = 2) => value.toFixed(digits).padStart(8);
 type Part = (url: string) => Promise<undefined | Result | readonly Result[]> | Promise<void>;
 
 const PARTS: Readonly<Record<string, Part>> = {
+  publish: (url) => measurePublishing(url, PUBLISHING),
   fanout: (url) => measureFanout(url, FANOUT),
   channels: (url) => measureChannels(url, CHANNELS),
   idle: (url) => measureIdle(url, IDLE),

@@ -128,7 +128,7 @@ BEGIN
   -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
   -- notifies fails: publishers stop ringing long before. Ahead of the lock, because it need not be under it. Assigned, because
   -- PERFORM is a query.
-  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5::float8
+  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
     AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
   -- From the lock until the end of the transaction publishers queue, so the order of positions is the order of commits. It is
   -- taken within the UPDATE, when that has been set up and has found its row.
@@ -164,7 +164,7 @@ BEGIN
   before_first := nextval('here.outbox_position_seq') - 1;
   PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
   UPDATE here.outbox SET position = before_first + n FROM unnest(ids, tuples) WITH ORDINALITY AS rows(id, tuple, n)
-    WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id;
+    WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id AND outbox.position IS NULL;
   GET DIAGNOSTICS placed = ROW_COUNT;
   -- What was updated meanwhile is elsewhere. What was deleted leaves a gap.
   IF placed < cardinality(ids) THEN

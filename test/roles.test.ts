@@ -205,7 +205,31 @@ for (const server of SERVERS) {
     CREATE OPERATOR ${schema}.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = ${schema}.same);
     CREATE FUNCTION ${schema}.append(bigint[], bigint) RETURNS bigint[] LANGUAGE sql
       AS 'SELECT ${schema}.caught(); SELECT $1';
-    CREATE AGGREGATE ${schema}.array_agg(bigint) (SFUNC = ${schema}.append, STYPE = bigint[], INITCOND = '{}');`;
+    CREATE AGGREGATE ${schema}.array_agg(bigint) (SFUNC = ${schema}.append, STYPE = bigint[], INITCOND = '{}');
+    CREATE FUNCTION ${schema}.current_setting(text, boolean) RETURNS text LANGUAGE sql
+      AS $$SELECT ${schema}.caught(); SELECT ''$$;
+    CREATE FUNCTION ${schema}.set_config(text, text, boolean) RETURNS text LANGUAGE sql
+      AS $$SELECT ${schema}.caught(); SELECT ''$$;
+    CREATE FUNCTION ${schema}.concat(text, bigint, text, tid) RETURNS text LANGUAGE sql
+      AS $$SELECT ${schema}.caught(); SELECT ''$$;
+    CREATE FUNCTION ${schema}.octet_length(text) RETURNS integer LANGUAGE sql AS 'SELECT ${schema}.caught(); SELECT 1';
+    CREATE FUNCTION ${schema}.substr(text, integer) RETURNS text LANGUAGE sql
+      AS $$SELECT ${schema}.caught(); SELECT ''$$;
+    CREATE FUNCTION ${schema}.same(text, text) RETURNS boolean LANGUAGE sql
+      AS 'SELECT ${schema}.caught(); SELECT true';
+    CREATE OPERATOR ${schema}.= (LEFTARG = text, RIGHTARG = text, FUNCTION = ${schema}.same);
+    CREATE FUNCTION ${schema}.same(tid, tid) RETURNS boolean LANGUAGE sql AS 'SELECT ${schema}.caught(); SELECT true';
+    CREATE OPERATOR ${schema}.= (LEFTARG = tid, RIGHTARG = tid, FUNCTION = ${schema}.same);
+    CREATE FUNCTION ${schema}.less(integer, integer) RETURNS boolean LANGUAGE sql
+      AS 'SELECT ${schema}.caught(); SELECT true';
+    CREATE OPERATOR ${schema}.< (LEFTARG = integer, RIGHTARG = integer, FUNCTION = ${schema}.less);
+    CREATE FUNCTION ${schema}.seen(text) RETURNS boolean LANGUAGE sql AS 'SELECT ${schema}.caught(); SELECT true';
+    ${['tid', 'int4', 'int8', 'float8', 'regclass', 'bool', 'text']
+      .map(
+        (type) =>
+          `CREATE DOMAIN ${schema}.${type} AS pg_catalog.${type} CHECK (${schema}.seen(VALUE::pg_catalog.text));`,
+      )
+      .join('\n')}`;
 
   /** Runs every trigger function of ours, and asserts that all was as without the disguises. */
   async function publishAndPrune(t: ExecutionContext, { db }: Roles, client: pg.Client, caught: string): Promise<void> {
@@ -215,12 +239,19 @@ for (const server of SERVERS) {
     await client.query(`INSERT INTO public.outbox (channel, data) VALUES ('b', '1'), ('c', '1')`);
     await clean();
     t.deepEqual(await channels(db), ['a', 'b', 'c']);
-    await client.query(`UPDATE public.outbox SET data = '2' WHERE channel = 'b'`);
-    await client.query(`DELETE FROM public.outbox WHERE channel = 'a'`);
+    await client.query(`UPDATE public.outbox SET data = '2' WHERE channel OPERATOR(pg_catalog.=) 'b'`);
+    await client.query(`DELETE FROM public.outbox WHERE channel OPERATOR(pg_catalog.=) 'a'`);
     const floor = async () => (await db.query('SELECT id, position FROM public.outbox_floor')).rows as unknown[];
     t.deepEqual(await floor(), [{ id: '1', position: '1' }]);
     await client.query('TRUNCATE public.outbox');
     t.deepEqual(await floor(), [{ id: '3', position: '3' }]);
+    // More than are placed at a time, one of them elsewhere by then.
+    await client.query('BEGIN');
+    await client.query(`INSERT INTO public.outbox (channel) SELECT 'many' FROM pg_catalog.generate_series(1, 200)`);
+    await client.query(`UPDATE public.outbox SET data = '1' WHERE id OPERATOR(pg_catalog.=) 100`);
+    await client.query('COMMIT');
+    const { rows } = await db.query('SELECT min(position), max(position), count(position) FROM public.outbox');
+    t.deepEqual(rows, [{ min: '4', max: '203', count: '200' }]);
     await clean();
   }
 

@@ -78,20 +78,27 @@ CREATE UNLOGGED TABLE outbox_pending (
   listed text
 );
 
--- Fires for every row of a large INSERT, hence does little from the second on: a list grows until copying it for each row costs
--- more than one UPDATE for fewer. What there is to know until the next row
--- stands in a setting, which ends with the transaction and is set back with a savepoint:
+-- Fires for every row of a large INSERT, hence does little for most. What is to be known with the next row stands in a setting,
+-- which ends with the transaction and is set back with a savepoint. A publisher that sets it keeps events of its own from being
+-- placed, and nobody else's.
 --
 --   outbox.listed    of the transaction's rows
 --   unset, ''        none has come yet
 --   -                the first has, and none is listed
---   +…               these are listed, beside those in outbox_pending; a row of NULLs there sees to them
+--   +…               these are, and a row of NULLs in outbox_pending will see to them
+--   *…               these are, after others that are in outbox_pending by now
 --
--- A publisher that sets it itself keeps events of its own from being placed, and nobody else's.
+-- A list grows until copying it with each row costs more than placing fewer at a time would.
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   listed pg_catalog.text := pg_catalog.current_setting('outbox.listed', true);
 BEGIN
+  -- Here and not in a trigger of its own, whose WHEN each INSERT would parse.
+  IF NEW.position IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+      MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
+      HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+  END IF;
   IF listed IS NULL OR listed OPERATOR(pg_catalog.=) '' THEN
     listed := pg_catalog.set_config('outbox.listed', '-', true);
     INSERT INTO here.outbox_pending (id, tuple) VALUES (NEW.id, NEW.ctid);
@@ -103,7 +110,7 @@ BEGIN
     listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(listed, ';', NEW.id, ' ', NEW.ctid), true);
   ELSE
     INSERT INTO here.outbox_pending (listed) VALUES (pg_catalog.substr(listed, 2));
-    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('+', NEW.id, ' ', NEW.ctid), true);
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('*', NEW.id, ' ', NEW.ctid), true);
   END IF;
   RETURN NULL;
 END $$;
@@ -117,10 +124,11 @@ BEGIN
     PERFORM here.outbox_place_listed(NEW.listed);
     RETURN NULL;
   END IF;
-  -- A doorbell, not the message: one for a transaction, and relays find the rest by position. A listener that is stuck in a
-  -- transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that notifies fails: publishers
-  -- stop ringing long before. Ahead of the lock, because it need not be under it. Assigned, because PERFORM is a query.
-  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5::float8
+  -- A doorbell, not the message: relays find the rest by position, so what is listed needs none beside that of the first row.
+  -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
+  -- notifies fails: publishers stop ringing long before. Ahead of the lock, because it need not be under it. Assigned, because
+  -- PERFORM is a query.
+  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
     AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
   -- From the lock until the end of the transaction publishers queue, so the order of positions is the order of commits. It is
   -- taken within the UPDATE, when that has been set up and has found its row.
@@ -133,19 +141,22 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- Places the rows of a list; NULL: sees to it that what is listed by now is placed, after the lists that are pending already.
+-- Places the rows of a list; NULL: those that are listed by now, but after the lists that are in outbox_pending.
 CREATE FUNCTION outbox_place_listed(list text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+  listed text := current_setting('outbox.listed', true);
   ids bigint[];
   tuples tid[];
   before_first bigint;
   placed integer;
 BEGIN
   IF list IS NULL THEN
-    list := substr(current_setting('outbox.listed'), 2);
     PERFORM set_config('outbox.listed', '-', true);
-    INSERT INTO here.outbox_pending (listed) VALUES (list);
-    RETURN;
+    list := substr(listed, 2);
+    IF listed LIKE '*%' THEN
+      INSERT INTO here.outbox_pending (listed) VALUES (list);
+      RETURN;
+    END IF;
   END IF;
   SELECT array_agg(split_part(item, ' ', 1)::bigint ORDER BY n), array_agg(split_part(item, ' ', 2)::tid ORDER BY n)
     INTO ids, tuples FROM unnest(string_to_array(list, ';')) WITH ORDINALITY AS items(item, n);
@@ -153,7 +164,7 @@ BEGIN
   before_first := nextval('here.outbox_position_seq') - 1;
   PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
   UPDATE here.outbox SET position = before_first + n FROM unnest(ids, tuples) WITH ORDINALITY AS rows(id, tuple, n)
-    WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id;
+    WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id AND outbox.position IS NULL;
   GET DIAGNOSTICS placed = ROW_COUNT;
   -- What was updated meanwhile is elsewhere. What was deleted leaves a gap.
   IF placed < cardinality(ids) THEN
@@ -170,17 +181,6 @@ CREATE CONSTRAINT TRIGGER outbox_2_place AFTER INSERT ON outbox_pending
 -- What is refused, and what relays are told. AFTER triggers: BEFORE triggers would lock each row once more and keep COPY from
 -- inserting in batches. PostgreSQL copies a table's triggers in every INSERT and UPDATE, and parses anew the WHEN of those that
 -- it looks at: what a publication passes by has therefore no WHEN, and the rest a short one.
-CREATE FUNCTION outbox_refuse_position() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
-    MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
-    HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
-END $$;
-
-CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW
-  WHEN (NEW.position IS NOT NULL)
-  EXECUTE FUNCTION outbox_refuse_position();
-
 CREATE FUNCTION outbox_refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF OLD.position IS DISTINCT FROM NEW.position THEN
@@ -281,8 +281,8 @@ DECLARE
   here text := quote_ident(current_schema()) || '.';
 BEGIN
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
-    'outbox_before_truncate()', 'outbox_after_truncate()']
+    'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()', 'outbox_before_truncate()',
+    'outbox_after_truncate()']
   LOOP
     EXECUTE replace(pg_get_functiondef((here || name)::regprocedure), 'here.', here);
     IF name NOT IN ('outbox_reach_second_round()', 'outbox_place()') THEN
@@ -301,6 +301,5 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 DROP TABLE outbox, outbox_pending, outbox_floor;
 DROP SEQUENCE outbox_position_seq;
 DROP DOMAIN outbox_channel, outbox_event, outbox_data;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_position(),
-  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(),
-  outbox_after_truncate();
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_move(),
+  outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(), outbox_after_truncate();

@@ -6,7 +6,7 @@ export interface Result {
   readonly title: string;
   /** All with the same columns. */
   readonly rows: readonly Readonly<Record<string, string | number>>[];
-  /** The headline: against a baseline of the same run. */
+  /** The headline: against a baseline of the same run, or where there is none against the bar. */
   readonly ratio: number;
   readonly bar: {
     /** In words. */

@@ -3,7 +3,7 @@
  *
  *     npm run bench                     all parts
  *     npm run bench -- latency storm    some
- *     npm run bench -- --json FILE      writes the results of the parts that have some there, too
+ *     npm run bench -- --json FILE      writes the results there, too
  *     npm run bench -- vacuum           by itself only: it takes minutes, on a server of its own settings
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -47,6 +47,7 @@ const STORMS = [
 ];
 /** For the 10,000: seconds until all have caught up, and reads of the table. */
 const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
+const NO_BAR = { is: 'none', holds: true };
 const PUBLISHING = { rounds: 9, seconds: 2 };
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
@@ -58,74 +59,88 @@ const GROWTH = {
   picture: fileURLToPath(new URL('../../bench/growth.svg', import.meta.url)),
 };
 
-const number = (value: number, digits = 2) => value.toFixed(digits).padStart(8);
-
-/** A part prints what it finds, or returns it. */
-type Part = (url: string) => Promise<undefined | Result | readonly Result[]> | Promise<void>;
-
-const PARTS: Readonly<Record<string, Part>> = {
+const PARTS: Readonly<Record<string, (url: string) => Promise<Result | readonly Result[]>>> = {
   publish: (url) => measurePublishing(url, PUBLISHING),
+  latency: (url) => measureLatency(url, ROUNDS),
   fanout: (url) => measureFanout(url, FANOUT),
   channels: (url) => measureChannels(url, CHANNELS),
   idle: (url) => measureIdle(url, IDLE),
   scaling: (url) => measureScaling(url, SCALING),
   growth: (url) => measureGrowth(url, GROWTH),
 
-  async latency(url) {
-    const { bare, relay, rounds } = await measureLatency(url, ROUNDS);
-    console.log(`Insert to client, ${rounds} events each, one at a time (ms)`);
-    console.log(`                     p50      p99`);
-    console.log(`  LISTEN + SELECT ${number(bare.p50)} ${number(bare.p99)}`);
-    console.log(`  relay           ${number(relay.p50)} ${number(relay.p99)}`);
-    console.log(`  ratio           ${number(relay.p50 / bare.p50)} ${number(relay.p99 / bare.p99)}`);
-  },
-
   async access(url) {
-    const { connections, rounds, ...access } = await measureAccess(url, ACCESS_ROUNDS);
-    console.log(`CPU of the relay for a connection, ${rounds} rounds of ${connections} each (ms, medians)`);
-    console.log(`  public channel  ${number(access.anonymous)}`);
-    console.log(`  HS256 token     ${number(access.token)}`);
-    console.log(`  ratio           ${number(access.token / access.anonymous)}`);
-    console.log(`  difference      ${number(access.difference)}   bar: below ${TOKEN_BAR}`);
+    const { connections, rounds, anonymous, token, difference } = await measureAccess(url, ACCESS_ROUNDS);
+    return {
+      part: 'access',
+      title: `CPU of the relay for a connection, ${rounds} rounds of ${connections} each (ms, medians)`,
+      rows: [
+        { channel: 'public', cpu: anonymous },
+        { channel: 'HS256 token', cpu: token },
+        { channel: 'difference', cpu: difference },
+      ],
+      ratio: token / anonymous,
+      bar: { is: `a difference below ${TOKEN_BAR} ms`, holds: difference < TOKEN_BAR },
+    };
   },
 
   async replay(url) {
-    for (const { rows, clients, rounds, ...replay } of await measureReplay(url, REPLAYS)) {
-      console.log(
-        `Replay of ${rows} rows of 300 bytes to ${clients} at once (rows per second, medians of ${rounds} rounds)`,
-      );
-      console.log(`  COPY of the rows ${number(replay.copy, 0)}`);
-      console.log(`  relay, to all    ${number(replay.relay, 0)}`);
-      console.log(`  ratio            ${number(replay.ratio)}   bar: ${clients === 1 ? REPLAY_BAR : 'none'}`);
-      console.log(`  CPU of the relay ${number(replay.cpu)} s for a million events`);
-    }
+    const replays = await measureReplay(url, REPLAYS);
+    return replays.map(({ rows, clients, rounds, copy, relay, ratio, cpu }) => ({
+      part: 'replay',
+      title: `Replay of ${rows} rows of 300 bytes to ${clients} at once (medians of ${rounds} rounds)`,
+      rows: [
+        { party: 'COPY of the rows', 'rows/s': copy, 'CPU s for a million': '' },
+        { party: 'relay, to all', 'rows/s': relay, 'CPU s for a million': cpu },
+      ],
+      ratio,
+      bar: clients > 1 ? NO_BAR : { is: `at least ${REPLAY_BAR}`, holds: ratio >= REPLAY_BAR },
+    }));
   },
 
   async stalled(url) {
     const { readers, rows, before, most, delivery } = await measureStalled(url, STALLED.readers, STALLED.rows);
-    console.log(`${readers} readers of a replay of ${rows} rows that take nothing: resident memory (MiB)`);
-    console.log(`  without them    ${number(before, 1)}`);
-    console.log(`  with them       ${number(most, 1)}`);
-    console.log(`  growth          ${number(most - before, 1)}   bar: below ${STALLED_BAR}`);
-    console.log(`  insert to a client that reads, meanwhile (ms, median) ${number(delivery)}`);
+    return {
+      part: 'stalled',
+      title: `${readers} readers of a replay of ${rows} rows that take nothing: resident memory (MiB), and insert to one that reads (ms)`,
+      rows: [
+        { relay: 'without them', memory: before, delivery: '' },
+        { relay: 'with them', memory: most, delivery },
+        { relay: 'growth', memory: most - before, delivery: '' },
+      ],
+      ratio: (most - before) / STALLED_BAR,
+      bar: { is: `a growth below ${STALLED_BAR} MiB`, holds: most - before < STALLED_BAR },
+    };
   },
 
   async storm(url) {
+    const results: Result[] = [];
     for (const storm of STORMS) {
       const { clients, seconds, median, events, reads, newcomer, cpu, clientsCpu } = await measureStorm(url, storm);
-      const isBarred = clients === STORM_BAR.clients;
-      const bar = (most: number) => (isBarred ? `   bar: ${most} at the most` : '');
-      console.log(
-        `${clients} clients back at once, lacking 1 to ${storm.missed} events; window of ${storm.windowMegabytes} MB`,
-      );
-      console.log(
-        `  all caught up after   ${number(seconds)} s, half after ${median.toFixed(2)} s${bar(STORM_BAR.seconds)}`,
-      );
-      console.log(`  events sent           ${number(events, 0)}`);
-      console.log(`  reads of the table    ${number(reads, 0)}${bar(STORM_BAR.reads)}`);
-      console.log(`  CPU of the relay      ${number(cpu)} s, and of the clients ${clientsCpu.toFixed(2)} s`);
-      console.log(`  a newcomer's stream   ${number(newcomer, 0)} ms at the longest`);
+      results.push({
+        part: 'storm',
+        title: `${clients} clients back at once, lacking 1 to ${storm.missed} events; window of ${storm.windowMegabytes} MB`,
+        rows: [
+          {
+            'all caught up (s)': seconds,
+            'half (s)': median,
+            events,
+            'reads of the table': reads,
+            'CPU of the relay (s)': cpu,
+            'and of the clients': clientsCpu,
+            'a newcomer waits (ms)': newcomer,
+          },
+        ],
+        ratio: seconds / STORM_BAR.seconds,
+        bar:
+          clients === STORM_BAR.clients
+            ? {
+                is: `all after ${STORM_BAR.seconds} s, with ${STORM_BAR.reads} reads at the most`,
+                holds: seconds <= STORM_BAR.seconds && reads <= STORM_BAR.reads,
+              }
+            : NO_BAR,
+      });
     }
+    return results;
   },
 };
 
@@ -149,7 +164,7 @@ try {
   await migrate(server.url, 'up');
   for (const [name, measure] of Object.entries(PARTS)) {
     if (names.length > 0 && !names.includes(name)) continue;
-    for (const result of [(await measure(server.url)) ?? []].flat()) {
+    for (const result of [await measure(server.url)].flat()) {
       results.push(result);
       console.log(resultText(result));
     }

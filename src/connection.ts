@@ -43,8 +43,8 @@ export class Connection extends Duplex {
   }
 
   /**
-   * Gives the socket away: nothing of the layer is left on it, and the layer is over. Undefined where the socket is gone or going.
-   * What was written before has been written to the socket.
+   * Gives the socket away: nothing of the layer is left on it. Undefined where the socket is gone or going. What was written
+   * before has been written to the socket. The layer is over when HTTP, whose response is to be ended, has done with it.
    */
   release(): Socket | undefined {
     const socket = this.#socket;
@@ -52,7 +52,6 @@ export class Connection extends Duplex {
     for (const [name, listener] of Object.entries(this.#listeners)) socket.off(name, listener);
     socket.setTimeout(0);
     this.#socket = undefined;
-    this.destroy();
     return socket;
   }
 

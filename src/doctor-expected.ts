@@ -35,6 +35,14 @@ export const TRIGGERS: readonly ExpectedTrigger[] = [
     without: UNPLACED,
   },
   {
+    name: 'outbox_refuse_position',
+    table: 'outbox',
+    definition:
+      'CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW WHEN (new."position" IS NOT NULL) ' +
+      'EXECUTE FUNCTION outbox_refuse_position()',
+    without: UNGUARDED,
+  },
+  {
     name: 'outbox_refuse_move',
     table: 'outbox',
     definition:
@@ -142,6 +150,7 @@ export const FUNCTIONS: readonly ExpectedFunction[] = [
     isDefiner: false,
     settings: [PINNED, 'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off'],
   },
+  { name: 'outbox_refuse_position', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_refuse_move', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_refuse_change', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_redacted', args: '', isDefiner: true, settings: [PINNED] },

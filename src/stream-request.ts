@@ -55,6 +55,8 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       response.removeHeader('Transfer-Encoding');
       response.flushHeaders();
       const socket = connection instanceof Connection ? connection.release() : undefined;
+      // For HTTP that was all. Without this its end would be an error to HTTP, with a stack that costs more than the request.
+      response.end();
       if (socket === undefined) return;
       isOpen = true;
       options.streams.open(socket, {

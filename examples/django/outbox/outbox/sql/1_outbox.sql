@@ -93,12 +93,6 @@ CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SEC
 DECLARE
   listed pg_catalog.text := pg_catalog.current_setting('outbox.listed', true);
 BEGIN
-  -- Here and not in a trigger of its own, whose WHEN each INSERT would parse.
-  IF NEW.position IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
-      MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
-      HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
-  END IF;
   IF listed IS NULL OR listed OPERATOR(pg_catalog.=) '' THEN
     listed := pg_catalog.set_config('outbox.listed', '-', true);
     INSERT INTO here.outbox_pending (id, tuple) VALUES (NEW.id, NEW.ctid);
@@ -181,6 +175,17 @@ CREATE CONSTRAINT TRIGGER outbox_2_place AFTER INSERT ON outbox_pending
 -- What is refused, and what relays are told. AFTER triggers: BEFORE triggers would lock each row once more and keep COPY from
 -- inserting in batches. PostgreSQL copies a table's triggers in every INSERT and UPDATE, and parses anew the WHEN of those that
 -- it looks at: what a publication passes by has therefore no WHEN, and the rest a short one.
+CREATE FUNCTION outbox_refuse_position() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+    MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
+    HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+END $$;
+
+CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW
+  WHEN (NEW.position IS NOT NULL)
+  EXECUTE FUNCTION outbox_refuse_position();
+
 CREATE FUNCTION outbox_refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF OLD.position IS DISTINCT FROM NEW.position THEN
@@ -281,8 +286,8 @@ DECLARE
   here text := quote_ident(current_schema()) || '.';
 BEGIN
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()', 'outbox_before_truncate()',
-    'outbox_after_truncate()']
+    'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
+    'outbox_before_truncate()', 'outbox_after_truncate()']
   LOOP
     EXECUTE replace(pg_get_functiondef((here || name)::regprocedure), 'here.', here);
     IF name NOT IN ('outbox_reach_second_round()', 'outbox_place()') THEN
@@ -301,5 +306,6 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 DROP TABLE outbox, outbox_pending, outbox_floor;
 DROP SEQUENCE outbox_position_seq;
 DROP DOMAIN outbox_channel, outbox_event, outbox_data;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_move(),
-  outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(), outbox_after_truncate();
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_position(),
+  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(),
+  outbox_after_truncate();

@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import http from 'node:http';
+import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -112,17 +112,21 @@ async function openRelay(url: string): Promise<Party> {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const address = await listening(child);
-  const request = http.get(`${address}/events?channel=orders`);
-  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  const { hostname, port } = new URL(address);
+  const socket = net.connect(Number(port), hostname);
+  socket.write(`GET /events?channel=orders HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`);
   let arrived: ((time: number) => void) | undefined;
-  response.on('data', (chunk: Buffer) => {
-    if (chunk.includes('data: {"note"') || chunk.includes('"order"')) arrived?.(performance.now());
+  await new Promise<void>((opened) => {
+    socket.on('data', (chunk) => {
+      if (chunk.includes('"order"')) arrived?.(performance.now());
+      else if (chunk.includes('stream-open')) opened();
+    });
   });
-  response.on('error', () => undefined);
+  socket.on('error', () => undefined);
   return {
     next: () => new Promise((resolve) => (arrived = resolve)),
     async close() {
-      request.destroy();
+      socket.destroy();
       child.kill();
       await once(child, 'exit');
     },

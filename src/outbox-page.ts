@@ -48,6 +48,34 @@ const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' EL
   || CASE jsonb_typeof(data) WHEN 'string' THEN regexp_replace(data #>> '{}', E'\\r\\n|\\r|\\n', E'\\ndata: ', 'g') ELSE ${TEXT} END
   || E'\\n\\n'`;
 
+/** How many rows a read for few may find, less one; and what each may have stored. */
+export const FEW = 16;
+const FEW_BYTES = 2000;
+
+/**
+ * What follows `after`, of all channels, where that is few and small rows, as it is mostly when the tail is rung. Otherwise undefined:
+ * `rowsAfter` is for any number of any size, and takes a quarter more time.
+ */
+export async function fewRowsAfter(
+  db: Kysely<Tables>,
+  after: bigint,
+): Promise<{ readonly rows: readonly Row[]; readonly floor: Cursor } | undefined> {
+  const { rows } = await sql<Omit<Row, 'data'> & { data: string | null; floorId: string } & FloorRow>`
+    SELECT id, position, channel::text, event::text, ${CREATED} AS created,
+      CASE WHEN pg_column_size(data) > ${FEW_BYTES} THEN NULL ELSE ${TEXT} END AS data,
+      (SELECT id FROM outbox_floor LIMIT 1) AS "floorId", (SELECT position FROM outbox_floor LIMIT 1) AS floor,
+      pg_is_in_recovery() AS standby
+    FROM outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}`.execute(db);
+  const [first] = rows;
+  refuseStandby(first);
+  if (first === undefined || rows.length === FEW || !rows.every(isWhole)) return undefined;
+  return { rows, floor: floorIn({ ...first, id: first.floorId }) };
+}
+
+function isWhole<T extends { readonly data: string | null }>(row: T): row is T & { readonly data: string } {
+  return row.data !== null;
+}
+
 /** What follows `after`, of all channels. */
 export async function rowsAfter(
   db: Kysely<Tables>,

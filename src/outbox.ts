@@ -10,7 +10,7 @@ import type { Batch } from './batch.js';
 import type { Interest } from './channels.js';
 import type { Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
-import { CREATED, framesAfter, ROW_BYTES, rowsAfter, SLICE, type Row } from './outbox-page.js';
+import { CREATED, FEW, fewRowsAfter, framesAfter, ROW_BYTES, rowsAfter, SLICE, type Row } from './outbox-page.js';
 import { encodeEvent } from './sse.js';
 import { refuseStandby } from './standby.js';
 
@@ -89,6 +89,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
    * compressed, perhaps to a fraction; with this it asks for no more rows than it will keep.
    */
   let typicalBytes = ROW_BYTES;
+  /** The last read of the tail found few rows. */
+  let expectsFew = true;
 
   /** @param bytes of so many events; on the wire, or as the table counts them where that was more. */
   function learn(events: number, bytes: number): void {
@@ -136,13 +138,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 
     async eventsAfter(after) {
       const limit = rowsFor(PAGE_BYTES, PAGE_EVENTS);
-      const { rows, isCut, floor } = await rowsAfter(tail, after, limit, PAGE_BYTES);
+      const few = expectsFew ? await fewRowsAfter(tail, after) : undefined;
+      const { rows, isCut, floor } = few ? { ...few, isCut: false } : await rowsAfter(tail, after, limit, PAGE_BYTES);
+      // In the midst of many the next read finds many.
+      expectsFew = rows.length < FEW;
       const events = rows.map(eventOf);
       learn(
         events.length,
         events.reduce((sum, { frame }) => sum + frame.length, 0),
       );
-      return { events, more: isCut || rows.length >= limit, floor };
+      return { events, more: few === undefined && (isCut || rows.length >= limit), floor };
     },
 
     async holds(read, createdAt) {

@@ -109,3 +109,44 @@ test('a replay frames in the database what the live path frames in the relay, by
   t.is(live.length, json.length + 3);
   t.is(Buffer.concat(pages).toString(), Buffer.concat(live).toString());
 });
+
+test('the tail reads whatever follows, few or many, small or large, and says whether there is more', async (t) => {
+  const database = await createDatabase(t);
+  const { db, close } = openDatabase({
+    url: database.url,
+    applicationName: 'batch',
+    connections: 1,
+    timeoutSeconds: 60,
+    log: pino({ level: 'silent' }),
+  });
+  t.teardown(close);
+  const source = createOutbox(db, db);
+  let at = 0n;
+  // Random, or the table would keep it small.
+  const large = Array.from({ length: 500 }, () => Math.random()).join();
+  for (const data of [
+    ['a'],
+    ['a', 'b'],
+    ['a', large, 'b'],
+    ['c'],
+    Array.from({ length: 3000 }, (_, n) => `${n}`),
+    ['d'],
+  ]) {
+    await database.query(
+      "INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(text) FROM unnest($1::text[]) AS text",
+      [data],
+    );
+    const read: string[] = [];
+    for (let more = true; more;) {
+      const page = await source.eventsAfter(at);
+      read.push(...page.events.map(({ frame }) => /data: (.*)/.exec(frame.toString())?.[1] ?? ''));
+      at = page.events.at(-1)?.position ?? at;
+      ({ more } = page);
+    }
+    t.deepEqual(read, data);
+    t.deepEqual((await source.eventsAfter(at)).events, []);
+  }
+  await database.query('DELETE FROM outbox WHERE position <= $1', [String(at)]);
+  await database.query("INSERT INTO outbox (channel) VALUES ('a')");
+  t.is((await source.eventsAfter(at)).floor.position, at);
+});

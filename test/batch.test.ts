@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { batchOfText, NO_EVENTS } from '../src/batch.js';
-import { encodeEvent } from '../src/sse.js';
-import { createDatabase } from './support/database.js';
-import { holds } from './support/property.js';
-import { createOutbox } from '../src/outbox.js';
-import { openDatabase } from '../src/database.js';
-import { interestIn } from '../src/channels.js';
 import { pino } from 'pino';
+import { batchOfText, NO_EVENTS } from '../src/batch.js';
+import { interestIn } from '../src/channels.js';
+import { openDatabase } from '../src/database.js';
+import { createOutbox, type Source } from '../src/outbox.js';
+import { encodeEvent } from '../src/sse.js';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { holds } from './support/property.js';
 
 const line = fc
   .array(fc.oneof(fc.constantFrom('\r', '\n', '\r\n', '\n\n', 'id: 9', 'é', '😀'), fc.string()))
@@ -24,6 +24,13 @@ const events = fc
       frame: encodeEvent({ id: String(n + 7), event: 'message', data }),
     }));
   });
+
+function openSource(t: ExecutionContext, { url }: TestDatabase): Source {
+  const log = pino({ level: 'silent' });
+  const { db, close } = openDatabase({ url, applicationName: 'batch', connections: 1, timeoutSeconds: 60, log });
+  t.teardown(close);
+  return createOutbox(db, db);
+}
 
 type Events = typeof events extends fc.Arbitrary<infer T> ? T : never;
 
@@ -84,15 +91,7 @@ test('a replay frames in the database what the live path frames in the relay, by
     [JSON.stringify(json.map((data, n) => ({ event: rows[n]?.event, data })))],
   );
   await database.query("INSERT INTO outbox (channel, data) VALUES ('a', NULL), ('a', 'null'), ('a', '\"\"')");
-  const { db, close } = openDatabase({
-    url: database.url,
-    applicationName: 'batch',
-    connections: 1,
-    timeoutSeconds: 60,
-    log: pino({ level: 'silent' }),
-  });
-  t.teardown(close);
-  const source = createOutbox(db, db);
+  const source = openSource(t, database);
   const head = await source.head();
   const pages: Buffer[] = [];
   for (let at = 0n; at < head.position;) {
@@ -112,15 +111,7 @@ test('a replay frames in the database what the live path frames in the relay, by
 
 test('the tail reads whatever follows, few or many, small or large, and says whether there is more', async (t) => {
   const database = await createDatabase(t);
-  const { db, close } = openDatabase({
-    url: database.url,
-    applicationName: 'batch',
-    connections: 1,
-    timeoutSeconds: 60,
-    log: pino({ level: 'silent' }),
-  });
-  t.teardown(close);
-  const source = createOutbox(db, db);
+  const source = openSource(t, database);
   let at = 0n;
   // Random, or the table would keep it small.
   const large = Array.from({ length: 500 }, () => Math.random()).join();

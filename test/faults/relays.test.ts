@@ -137,7 +137,13 @@ test('R3, R6: clients go from relay to relay, while one is killed and one rolled
 test('R3, R6: while no relay is there nginx answers, and every EventSource comes back and resumes', async (t) => {
   const { database, relays, url, writers, browsers, allReturn } = await setUp(t, [{}, {}]);
   await allReturn(1);
+  // On either relay.
+  const cut = [await openStream(t, `${url}/events/a`), await openStream(t, `${url}/events/a`)];
   await Promise.all([relays[0]?.end('SIGKILL'), relays[1]?.end('SIGTERM')]);
+  for (const stream of cut) {
+    await stream.ended;
+    t.false(stream.isComplete, 'nginx made it look like a complete answer');
+  }
   // Each has been told by nginx to come back later, and has done so.
   await allReturn(2);
   const response = await fetch(`${url}/events/a`, { headers: { Accept: 'text/event-stream' } });

@@ -92,41 +92,48 @@ export class Stream implements Beating {
   }
 
   write(chunks: Buffer, events = 0): boolean {
-    return this.#send(this.#isChunked ? [chunks] : payloadsOf(chunks), events);
+    if (!this.#isTaking()) return this.#isEnding;
+    // Not by way of `putAll`: this runs for each event and each of its readers.
+    return this.#wrote(events, this.#isChunked ? this.#put(chunks) : this.#putAll(payloadsOf(chunks)));
   }
 
   writePage(frames: Buffer, events: number): boolean {
-    return this.#send(this.#isChunked ? [chunkStart(frames.length), frames, CHUNK_END] : [frames], events);
+    if (!this.#isTaking()) return this.#isEnding;
+    const page = this.#isChunked ? [chunkStart(frames.length), frames, CHUNK_END] : [frames];
+    return this.#wrote(events, this.#putAll(page));
   }
 
-  #send(parts: readonly Buffer[], events: number): boolean {
-    if (this.#isEnding) return true;
+  #isTaking(): boolean {
+    if (this.#isEnding) return false;
     // The timer may be late, and what is written here may be an event.
     if (this.#canExpire && this.expiresAt <= Date.now()) {
       this.expire();
-      return true;
+      return false;
     }
     // The client has said that it leaves, and 'close' follows. Until then nothing more is read for it.
-    if (!this.socket.writable) return false;
+    return this.socket.writable;
+  }
+
+  #wrote(events: number, hasRoom: boolean): boolean {
     const { heartbeat, totals, stallMilliseconds } = this.#shared;
     this.wroteAt = heartbeat.now;
     totals.events += events;
-    const hasRoom = this.#put(parts);
     // The clock runs while something waits to be taken; what the system takes from us sets it back.
     if (!hasRoom) this.socket.setTimeout(stallMilliseconds);
     return hasRoom;
   }
 
+  #put(bytes: Buffer): boolean {
+    this.#shared.totals.bytes += bytes.length;
+    return this.socket.write(bytes);
+  }
+
   /** Hands all to the system together, and without a copy. */
-  #put(parts: readonly Buffer[]): boolean {
-    const { socket } = this;
+  #putAll(parts: readonly Buffer[]): boolean {
     let hasRoom = true;
-    if (parts.length > 1) socket.cork();
-    for (const part of parts) {
-      this.#shared.totals.bytes += part.length;
-      hasRoom = socket.write(part);
-    }
-    if (parts.length > 1) socket.uncork();
+    this.socket.cork();
+    for (const part of parts) hasRoom = this.#put(part);
+    this.socket.uncork();
     return hasRoom;
   }
 
@@ -177,7 +184,7 @@ export class Stream implements Beating {
 
   #finish(frame: Buffer): void {
     if (!this.socket.writable) return;
-    this.#put(this.#isChunked ? [frame] : payloadsOf(frame));
+    this.#putAll(this.#isChunked ? [frame] : payloadsOf(frame));
     this.socket.end();
   }
 

@@ -63,6 +63,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       options.streams.open(socket, {
         interest: asked.wanted,
         cursor,
+        client: permission.subject ?? context.ip,
         expiresAt: permission.expiresAt,
         isChunked,
         onGone: () => place.leave(),

@@ -11,6 +11,7 @@ import { CHUNK_END, chunkStart, payloadsOf } from './chunk.js';
 import type { CursorRequest } from './cursor.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
 import type { RestartReason } from './log.js';
+import type { Resume } from './resumes.js';
 import { encodeControl } from './sse.js';
 import type { Subscription } from './subscription.js';
 
@@ -18,6 +19,8 @@ import type { Subscription } from './subscription.js';
 export interface StreamRequest {
   readonly interest: Interest;
   readonly cursor: CursorRequest;
+  /** Who asks: their user, or else their address. */
+  readonly client: string;
   /** When the right to it ends, in milliseconds since 1970; `Infinity` where it does not. */
   readonly expiresAt: number;
   /** Whether the body is in chunks, as in HTTP/1.1. */
@@ -76,6 +79,8 @@ export class Stream implements Beating {
   readonly #canExpire: boolean;
   wroteAt = 0;
   subscription: Subscription | undefined;
+  /** Undefined where it began at the head. */
+  resume: Resume | undefined;
   readonly expiresAt: number;
   readonly retiresAt: number;
   readonly onGone: () => void;

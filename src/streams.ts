@@ -10,6 +10,7 @@ import type { Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from './log.js';
 import type { Source } from './outbox.js';
+import { createResumes, type Stuck } from './resumes.js';
 import { encodeControl, pauseText } from './sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
 import { subscribe } from './subscription.js';
@@ -18,6 +19,8 @@ import { subscribe } from './subscription.js';
 export interface Streams {
   readonly count: number;
   readonly totals: Readonly<StreamTotals>;
+  /** How many began where a stream of the same client had begun and ended before. */
+  readonly repeatedResumes: number;
   /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
   byState(): StreamStates;
   /** Takes over a bare socket on which the response's headers have been sent. */
@@ -49,6 +52,8 @@ export interface StreamsOptions {
   readonly isCurrent: () => boolean;
   /** A read for one client failed and will be tried again. */
   readonly onReadError: (error: unknown) => void;
+  /** A client comes back to one cursor again and again; called once in a while. */
+  readonly onStuck: (stuck: Stuck) => void;
 }
 
 /** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
@@ -92,6 +97,7 @@ export function createStreams(options: StreamsOptions): Streams {
     ),
     pauseFrame: (reason) => chunkOf(pauseText(reason, retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)))),
   };
+  const resumes = createResumes(options.onStuck);
   let cursorFrame: { id: string; frame: Buffer } | undefined;
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
@@ -113,7 +119,11 @@ export function createStreams(options: StreamsOptions): Streams {
       }
     });
     if (cursor === undefined) return;
-    if (cursor.position < log.head.position) totals.replays += 1;
+    const isBehind = cursor.position < log.head.position;
+    if (isBehind) totals.replays += 1;
+    if (request.cursor.kind === 'id' && (isBehind || cursor.reset)) {
+      stream.resume = resumes.begin(request.client, request.interest.key, request.cursor.id);
+    }
     // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
     const id = cursor.reset ? undefined : cursor.id;
     const place = { lastEventId: cursor.id, head: log.head.id };
@@ -152,6 +162,7 @@ export function createStreams(options: StreamsOptions): Streams {
     expiry.remove(stream, stream.expiresAt);
     ageing.remove(stream, stream.retiresAt);
     stream.subscription?.close();
+    if (stream.resume) resumes.end(stream.resume);
     stream.onGone();
     if (streams.size === 0) allGone?.();
   }
@@ -161,6 +172,9 @@ export function createStreams(options: StreamsOptions): Streams {
       return streams.size;
     },
     totals,
+    get repeatedResumes() {
+      return resumes.repeated;
+    },
     byState() {
       const counts = { live: 0, catchingUp: 0, stalled: 0 };
       for (const { subscription } of streams.values()) {

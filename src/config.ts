@@ -64,8 +64,10 @@ export interface Config {
   readonly stallSeconds: number;
   /** The longest that a stream stays before its client is sent to connect anew; 0: for ever. */
   readonly maxConnectionSeconds: number;
-  /** Undefined: metrics are served with everything else. */
+  /** Where metrics are served alone. */
   readonly metricsPort: number | undefined;
+  /** Whether they are served with everything else, to all who reach it. */
+  readonly publicMetrics: boolean;
   /** Processes that share the port. */
   readonly workers: number;
   /** Whether streams are at /{channel} too. */
@@ -132,6 +134,7 @@ const variables = z.object({
   STALL_SECONDS: number(60, 0.1, 86_400),
   MAX_CONNECTION_SECONDS: number(0, 0, 604_800),
   METRICS_PORT: integerOrNone(0, 65535),
+  PUBLIC_METRICS: boolean(false),
   WORKERS: integer(1, 1, 256),
   WINDOW_MEGABYTES: number(64, 0, 65536),
   REPLAY_MEGABYTES: number(16, 1, 65536),
@@ -152,6 +155,14 @@ const environment = variables.superRefine((values, context) => {
       code: 'custom',
       path: [name],
       message: `only one of ${KEYS.join(', ')}: ${set[0] ?? ''} is set too`,
+    });
+  }
+  // Each worker would answer for itself alone.
+  if (values.PUBLIC_METRICS && values.WORKERS > 1) {
+    context.addIssue({
+      code: 'custom',
+      path: ['PUBLIC_METRICS'],
+      message: 'false with WORKERS: the metrics of all of them are on METRICS_PORT',
     });
   }
 });
@@ -215,6 +226,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     stallSeconds: values.STALL_SECONDS,
     maxConnectionSeconds: values.MAX_CONNECTION_SECONDS,
     metricsPort: values.METRICS_PORT,
+    publicMetrics: values.PUBLIC_METRICS,
     workers: values.WORKERS,
     legacyPaths: values.LEGACY_PATHS,
     maxChannels: values.MAX_CHANNELS,

@@ -82,7 +82,7 @@ function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOp
   const query = new URLSearchParams(context.querystring);
   const inQuery = query.getAll('channel');
   // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
-  const inPath = context.path.replace(/^\/events(\/|$)|^\//i, '');
+  const inPath = context.path.replace(/^\/events(\/|$)|^\//, '');
   const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
   if (names.length === 0) {
     throw new RequestError(

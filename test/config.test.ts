@@ -60,6 +60,7 @@ test('an empty environment is a valid one, with the defaults that are documented
     stallSeconds: 60,
     maxConnectionSeconds: 0,
     metricsPort: undefined,
+    publicMetrics: false,
     workers: 1,
     legacyPaths: false,
     maxChannels: 100,
@@ -97,6 +98,7 @@ test('every variable reaches the configuration', (t) => {
     STALL_SECONDS: '14',
     MAX_CONNECTION_SECONDS: '15',
     METRICS_PORT: '16',
+    PUBLIC_METRICS: 'false',
     WORKERS: '17',
     JWT_SECRET: SECRET_TEXT,
     JWT_REQUIRE_EXP: 'false',
@@ -142,6 +144,7 @@ test('every variable reaches the configuration', (t) => {
     stallSeconds: 14,
     maxConnectionSeconds: 15,
     metricsPort: 16,
+    publicMetrics: false,
     workers: 17,
     legacyPaths: true,
     maxChannels: 9,
@@ -183,6 +186,13 @@ test('there is one key for tokens: a second is refused, by name', (t) => {
   const lines = problems({ JWT_SECRET: SECRET_TEXT, JWKS_URL: 'https://id.example/keys' });
   t.deepEqual(lines, [
     '  JWKS_URL=(not shown): expected only one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL: JWT_SECRET is set too',
+  ]);
+});
+
+test('metrics on PORT are asked for, and of one process', (t) => {
+  t.true(readConfig({ PUBLIC_METRICS: 'true' }).publicMetrics);
+  t.deepEqual(problems({ PUBLIC_METRICS: 'true', WORKERS: '2' }), [
+    '  PUBLIC_METRICS="true": expected false with WORKERS: the metrics of all of them are on METRICS_PORT',
   ]);
 });
 
@@ -249,6 +259,7 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
   STALL_SECONDS: { values: ['0', '86401'], expected: /a number from 0\.1 to 86400/ },
   MAX_CONNECTION_SECONDS: { values: ['-1', '604801'], expected: /a number from 0 to 604800/ },
   METRICS_PORT: { values: ['-1', '65536', 'on'], expected: /number from 0 to 65535/ },
+  PUBLIC_METRICS: { values: ['yes', '1'], expected: /true or false/ },
   WORKERS: { values: ['0', '257', 'auto'], expected: /number from 1 to 256/ },
   LISTEN_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },
   QUERY_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },

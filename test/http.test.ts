@@ -47,6 +47,11 @@ async function setUp(t: ExecutionContext, env: Environment = {}) {
   };
 }
 
+interface Readiness {
+  readonly ready: boolean;
+  readonly reasons: readonly { readonly code: string; readonly since: string }[];
+}
+
 type Answered = Awaited<ReturnType<typeof request>>;
 
 /** Checks an error's form: JSON, a code, and a sentence that says what to do. */
@@ -364,7 +369,7 @@ test('R8: without PUBLIC_CHANNELS nobody may read anything', async (t) => {
   }
 });
 
-test('healthz says that it lives, readyz whether it delivers, with the reason where it does not', async (t) => {
+test('healthz says that it lives, readyz whether it delivers, and where it does not a code and since when, and no more', async (t) => {
   const { database, url, get, unharmed } = await setUp(t);
   // A database cannot be closed from inside.
   const admin = new pg.Client(servers().newest);
@@ -375,7 +380,7 @@ test('healthz says that it lives, readyz whether it delivers, with the reason wh
   t.deepEqual(JSON.parse(healthy.body), { status: 'ok' });
   const ready = async () => {
     const answer = await get('/readyz');
-    return { status: answer.status, ...(JSON.parse(answer.body) as { ready: boolean; reasons: string[] }) };
+    return { status: answer.status, ...(JSON.parse(answer.body) as Readiness) };
   };
   t.deepEqual(await ready(), { status: 200, ready: true, reasons: [] });
 
@@ -385,8 +390,14 @@ test('healthz says that it lives, readyz whether it delivers, with the reason wh
   for (; state.reasons.length < 2; state = await ready()) await delay(POLL_MS);
   t.is(state.status, 503);
   t.false(state.ready);
-  t.regex(state.reasons[0] ?? '', /^not listening since \d{4}-\d\d-\d\dT.*Z: .+/);
-  t.regex(state.reasons[1] ?? '', /^cannot read the outbox since \d{4}-\d\d-\d\dT.*Z: .+/);
+  t.deepEqual(
+    state.reasons.map(({ code }) => code),
+    ['not_listening', 'cannot_read'],
+  );
+  for (const reason of state.reasons) {
+    t.deepEqual(Object.keys(reason), ['code', 'since'], "the database's own words are not for everybody");
+    t.regex(reason.since, /^\d{4}-\d\d-\d\dT.*Z$/);
+  }
   t.is((await request(url, '/readyz', { method: 'HEAD' })).status, 503);
   t.is((await get('/healthz')).status, 200);
 

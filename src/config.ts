@@ -17,6 +17,7 @@ import {
   key,
   list,
   number,
+  oneOf,
   origins,
   spanOrNone,
 } from './config-values.js';
@@ -122,7 +123,7 @@ const variables = z.object({
   FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
   TRUST_PROXY: integer(0, 0, 10),
   LEGACY_PATHS: boolean(false),
-  LOG_LEVEL: z.enum(LEVELS, `one of ${LEVELS.join(', ')}`).optional(),
+  LOG_LEVEL: oneOf(LEVELS).optional(),
   HEARTBEAT_SECONDS: number(15, 0.1, 3600),
   RETRY_SECONDS: number(2, 0, 3600),
   SWEEP_SECONDS: number(5, 0.05, 3600),

@@ -60,6 +60,8 @@ const MAX_BODY_BYTES = 256 * 1024;
 const MAX_QUESTIONS = 256;
 /** The application is asked anew after so long where it does not say how long its answer holds. */
 const DEFAULT_EXPIRES_IN = 600;
+/** A hundred years, in seconds: more is a slip, such as milliseconds, or what JSON has as 1e400. */
+const LONGEST_EXPIRES_IN = 36_500 * 86_400;
 /** At most so often is trouble logged, in milliseconds. */
 const LOG_PAUSE = 10_000;
 /** A kept-alive connection that the application closed just now: the question never reached it. */
@@ -67,7 +69,7 @@ const CLOSED_CONNECTION = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 const allowed = z.object({
   channels: z.array(z.string()),
-  expires_in: z.number().positive().default(DEFAULT_EXPIRES_IN),
+  expires_in: z.number().positive().max(LONGEST_EXPIRES_IN).default(DEFAULT_EXPIRES_IN),
   sub: z.union([z.string(), z.number().transform(String)]).optional(),
 });
 

@@ -3,7 +3,7 @@
  *
  * A connection is counted from its request on, so that those who are still being judged count too, until it is gone.
  */
-import ipaddr from 'ipaddr.js';
+import type { Counted } from './client-address.js';
 import { RequestError } from './request-error.js';
 
 export interface LimitsOptions {
@@ -23,7 +23,7 @@ export interface Place {
 
 export interface Limits {
   /** @throws RequestError 503 or 429 when there is no place. */
-  enter(address: string): Place;
+  enter(address: Counted): Place;
 }
 
 /** An office of a few hundred people, with a few tabs each, may be behind one address. */
@@ -39,8 +39,7 @@ export function createLimits(options: LimitsOptions): Limits {
   }
 
   return {
-    enter(address) {
-      const { key, isPublic } = counted(address);
+    enter({ key, isPublic }) {
       if (all >= options.maxConnections) {
         throw new RequestError(503, 'too_many_connections', 'The relay has all the connections that it may have.', {
           temporary: true,
@@ -85,14 +84,4 @@ function take(counts: Map<string, number>, key: string): void {
   const rest = (counts.get(key) ?? 0) - 1;
   if (rest > 0) counts.set(key, rest);
   else counts.delete(key);
-}
-
-/** Whom an address stands for: in IPv6 a whole /64, which is what one customer has. */
-function counted(address: string): { key: string; isPublic: boolean } {
-  // What a proxy could not name, as `unknown` (RFC 7239, section 6.3), is one address like any other.
-  if (!ipaddr.isValid(address)) return { key: address.slice(0, 64), isPublic: true };
-  const parsed = ipaddr.process(address);
-  const isPublic = parsed.range() === 'unicast';
-  if (parsed instanceof ipaddr.IPv6) return { key: parsed.parts.slice(0, 4).join(':'), isPublic };
-  return { key: parsed.toString(), isPublic };
 }

@@ -7,6 +7,7 @@ import type Router from 'koa-router';
 import type { Access, AccessRequest, Permission } from './access.js';
 import { ChannelError, interestIn } from './channels.js';
 import { setEndless } from './chunk.js';
+import { clientAddress, counted } from './client-address.js';
 import { Connection } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
 import type { Limits } from './limits.js';
@@ -20,6 +21,8 @@ export interface StreamRequestOptions {
   readonly access: Access;
   readonly limits: Limits;
   readonly maxChannels: number;
+  /** How many proxies in front are believed about the address of the client. */
+  readonly trustProxy: number;
 }
 
 /** What may be asked of a stream's address. */
@@ -39,7 +42,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
   const { req: request, res: response } = context;
   const connection: Duplex = request.socket;
   const asked = readRequest(context, options);
-  const place = options.limits.enter(context.ip);
+  const place = options.limits.enter(asked.address);
   let isOpen = false;
   try {
     const permission: Permission = await options.access.permit(asked);
@@ -103,7 +106,8 @@ function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOp
       names,
       wanted: interestIn(names),
       headers: context.req.headers,
-      host: context.host,
+      host: context.req.headers.host ?? '',
+      address: counted(clientAddress(context.req, options.trustProxy)),
       queryToken: query.get('token'),
     };
   } catch (error) {

@@ -167,6 +167,44 @@ test('every variable reaches the configuration', (t) => {
   });
 });
 
+test('origins are taken as people write them, and become what browsers send', (t) => {
+  const { allowedOrigins } = readConfig({
+    ALLOWED_ORIGINS:
+      'https://App.Example/, HTTP://localhost:80, https://a.example:443,http://[::1]:8000/, https://bücher.example, ' +
+      'capacitor://localhost, ionic://localhost/, tauri://localhost, app://obsidian.md, chrome-extension://abcdefghijklmnop',
+  });
+  t.deepEqual(allowedOrigins, [
+    'https://app.example',
+    'http://localhost',
+    'https://a.example',
+    'http://[::1]:8000',
+    'https://xn--bcher-kva.example',
+    'capacitor://localhost',
+    'ionic://localhost',
+    'tauri://localhost',
+    'app://obsidian.md',
+    'chrome-extension://abcdefghijklmnop',
+  ]);
+  t.regex(problems({ ALLOWED_ORIGINS: 'null' })[0] ?? '', /null, which any sandboxed page .* names nobody$/);
+});
+
+test('LOG_LEVEL is taken in any case', (t) => {
+  for (const LOG_LEVEL of ['INFO', 'Info', 'info']) t.is(readConfig({ LOG_LEVEL }).logLevel, 'info');
+});
+
+test('only blanks are cut off the items of a list: whatever else is there is part of a name', (t) => {
+  t.deepEqual(readConfig({ PUBLIC_CHANNELS: ' a\t,\n\u00a0b ,' }).publicChannels, interestIn(['a', '\u00a0b']));
+  t.deepEqual(readConfig({ JWT_SECRET: SECRET_TEXT, JWT_AUDIENCE: 'x\u00a0, y' }).tokens?.audience, ['x\u00a0', 'y']);
+});
+
+test('no span that a variable can have is longer than a timer can wait', (t) => {
+  // Node.js manual, timers: what is more than 2^31 - 1 milliseconds comes at once.
+  for (const [name, { expected }] of Object.entries(INVALID)) {
+    const most = /to (\d+)$/.exec(expected.source.replace('\\.', '.'))?.[1];
+    if (name.endsWith('_SECONDS')) t.true(Number(most) * 1000 < 2 ** 31, name);
+  }
+});
+
 test('a public key is given as PEM, as PEM on one line, or as the path of a file', (t) => {
   const { publicKey } = generateKeyPairSync('ed25519');
   const text = pem(publicKey);
@@ -244,14 +282,31 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
     expected: /number from 0 to 65535/,
   },
   ALLOWED_ORIGINS: {
-    values: ['app.example', 'https://app.example/', 'https://app.example/path', '*,https://a.example', 'null'],
+    values: [
+      'app.example',
+      'https://app.example/path',
+      'https://app.example//',
+      'https://app.example?',
+      'https://u@app.example',
+      'https://*.example',
+      'https://app.example:x',
+      'capacitor://',
+      'capacitor:localhost',
+      'capacitor://localhost/index.html',
+      '1app://x',
+      '*,https://a.example',
+      'null',
+    ],
     expected: /origins separated by commas.*or \* alone/,
   },
   PUBLIC_CHANNELS: {
     values: ['news,a*', 'x'.repeat(300), 'a\u0001b'],
     expected: /channels separated by commas, as in news,status:\*/,
   },
-  LOG_LEVEL: { values: ['verbose', 'INFO'], expected: /one of fatal, error, warn, info, debug, trace, silent/ },
+  LOG_LEVEL: {
+    values: ['verbose', 'INFO ', 'ınfo', 'warning'],
+    expected: /one of fatal, error, warn, info, debug, trace, silent/,
+  },
   HEARTBEAT_SECONDS: { values: ['0', '3601', '15s', 'NaN'], expected: /a number from 0\.1 to 3600/ },
   RETRY_SECONDS: { values: ['-1', '3601'], expected: /a number from 0 to 3600/ },
   SWEEP_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.05 to 3600/ },

@@ -112,6 +112,10 @@ const LIES: Readonly<Record<string, Answer>> = {
   'channels that are no channels': (_, response) => json(response, 200, { channels: ['a*'] }),
   'an end in the past': (_, response) => json(response, 200, { channels: ['*'], expires_in: -1 }),
   'an end that is none': (_, response) => json(response, 200, { channels: ['*'], expires_in: '60' }),
+  'an end beyond all numbers': (_, response) => {
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end('{"channels":["*"],"expires_in":1e400}');
+  },
+  'an end in milliseconds': (_, response) => json(response, 200, { channels: ['*'], expires_in: Date.now() }),
   'more than it should': (_, response) => json(response, 200, { channels: ['*'], padding: 'x'.repeat(300_000) }),
   'half an answer': (_, response) => {
     response.writeHead(200, { 'Content-Length': 1000 });

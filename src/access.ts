@@ -37,6 +37,8 @@ export interface AccessRequest {
   readonly queryToken: string | null;
   /** Where it comes from. */
   readonly address: Counted;
+  /** Aborted when its client is gone. */
+  readonly left: AbortSignal;
 }
 
 /** The right to read what was asked for. */
@@ -49,7 +51,7 @@ export interface Permission {
 export interface Access {
   /**
    * @throws RequestError 401, 403, or 503 when it can't be told.
-   * @throws Denied with the application's own refusal.
+   * @throws Denied with the application's own refusal, or the reason of the request's `left`.
    */
   permit(request: AccessRequest): Promise<Permission>;
 }
@@ -101,7 +103,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
       if (forwardAuth) {
         const { authorization = '', cookie = '' } = headers;
         if (cookie) requireOwnOrigin(headers.origin, request.host);
-        const grant = await forwardAuth.ask({ authorization, cookie }, wanted);
+        const grant = await forwardAuth.ask({ authorization, cookie }, wanted, request.address, request.left);
         requireAll(notPublic, grant.channels);
         return grant;
       }

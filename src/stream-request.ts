@@ -41,9 +41,12 @@ export function routeStreams(router: Router, paths: string[], options: StreamReq
 async function openStream(context: Koa.ParameterizedContext, options: StreamRequestOptions): Promise<void> {
   const { req: request, res: response } = context;
   const connection: Duplex = request.socket;
-  const asked = readRequest(context, options);
+  const departure = new AbortController();
+  const asked = { ...readRequest(context, options), left: departure.signal };
   const place = options.limits.enter(asked.address);
   let isOpen = false;
+  const onClose = () => departure.abort();
+  connection.once('close', onClose);
   try {
     const permission: Permission = await options.access.permit(asked);
     const cursor = readCursor(context);
@@ -72,13 +75,18 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
         onGone: () => place.leave(),
       });
     }
+  } catch (error) {
+    if (!departure.signal.aborted) throw error;
+    // There is nobody to be answered.
+    context.respond = false;
   } finally {
+    connection.off('close', onClose);
     if (!isOpen) place.leave();
   }
 }
 
 /** What is asked for. @throws RequestError 400 where that is nothing that there could be. */
-function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): AccessRequest {
+function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): Omit<AccessRequest, 'left'> {
   if (Number(context.get('Content-Length')) > 0 || context.get('Transfer-Encoding')) {
     throw new RequestError(400, 'unexpected_body', 'A request for a stream has no body.');
   }

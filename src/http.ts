@@ -21,6 +21,13 @@ export interface Trouble {
   readonly since: Date;
 }
 
+/** What the demo adds. */
+export interface Extension {
+  /** Asked before all else whether there is to be an answer. */
+  readonly guard: Koa.Middleware;
+  routes(router: Router): void;
+}
+
 export interface HttpOptions extends StreamRequestOptions, RefusalOptions, ServerOptions {
   readonly allowedOrigins: readonly string[];
   /** Whether streams are at /{channel} too, where no other path is of that name. */
@@ -29,8 +36,7 @@ export interface HttpOptions extends StreamRequestOptions, RefusalOptions, Serve
   readonly metrics: Pick<Metrics, 'text' | 'contentType'> | undefined;
   /** What keeps the relay from delivering; empty when it is ready. */
   readonly notReady: () => Trouble[];
-  /** Adds routes, as the demo does. */
-  readonly extend?: (router: Router) => void;
+  readonly extend?: Extension;
 }
 
 /** Connections that are not streams (yet): requests on their way, health checks, refusals. */
@@ -44,6 +50,7 @@ const ROUTING = { strict: true, sensitive: true };
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const app = createApp(options);
   const router = new Router(ROUTING);
+  if (options.extend) app.use(options.extend.guard);
   app.use(cors(options.allowedOrigins, METHODS));
   routeStreams(router, PATHS, options);
   router.get('/healthz', (context) => {
@@ -56,7 +63,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   });
   if (options.metrics) router.get(METRICS_PATH, answerMetrics(options.metrics));
   router.get(SCRIPT_PATH, browserScript());
-  options.extend?.(router);
+  options.extend?.routes(router);
   app.use(router.routes());
   app.use(async (context, next) => {
     if (router.match(context.path, 'GET').path.length > 0) throw methodNotAllowed('GET, HEAD');

@@ -31,6 +31,7 @@ export interface QuestionOptions<T> {
 
 export function createQuestion<T>({ turns, patienceMs, put, onOver }: QuestionOptions<T>): Question<T> {
   let isPut = false;
+  const hasBeenPut = () => isPut;
   let askers = 0;
   /** By who asks: gives up the turn that is waited for. */
   const tickets = new Map<string, () => void>();
@@ -74,24 +75,25 @@ export function createQuestion<T>({ turns, patienceMs, put, onOver }: QuestionOp
           left.removeEventListener('abort', onLeft);
           return true;
         };
-        const giveUp = (reason: unknown) => {
+        const giveUp = (reason: Error) => {
           if (!end()) return;
           leave();
           reject(reason);
         };
-        const onLeft = () => giveUp(left.reason);
+        const onLeft = () => giveUp(left.reason as Error);
         const late = setTimeout(() => {
           if (!isPut) giveUp(new QueueTooLong('the turn did not come in time'));
         }, patienceMs);
         left.addEventListener('abort', onLeft);
         answer.promise.then(
           (value) => end() && resolve(value),
-          (error: unknown) => end() && reject(error),
+          (error: unknown) => end() && reject(error as Error),
         );
         if (left.aborted) onLeft();
         else if (!isPut && !tickets.has(who)) {
           const withdrawn = turns.wait(who, start);
-          if (!isPut) tickets.set(who, withdrawn);
+          // Its turn may have come at once.
+          if (!hasBeenPut()) tickets.set(who, withdrawn);
         }
       });
     },

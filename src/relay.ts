@@ -5,7 +5,6 @@
  *
  * Solid arrows carry events, dashed ones only say "look".
  */
-import type Router from 'koa-router';
 import type { Logger } from 'pino';
 import { createAccess } from './access.js';
 import { createBudget } from './budget.js';
@@ -13,7 +12,7 @@ import type { Config } from './config.js';
 import { openDatabase } from './database.js';
 import { startHeartbeat } from './heartbeat.js';
 import { createHistory } from './history.js';
-import { startHttp, type Trouble } from './http.js';
+import { startHttp, type Extension, type Trouble } from './http.js';
 import { createLimits } from './limits.js';
 import { startListener } from './listener.js';
 import { createLog, type Log } from './log.js';
@@ -46,7 +45,7 @@ export interface RelayOptions {
   readonly config: Config;
   readonly logger: Logger;
   /** Adds routes, as the demo does. */
-  readonly extend?: (router: Router) => void;
+  readonly extend?: Extension;
   /** The database is the relay's own, as in the demo: its role may do all. Default: false. */
   readonly ownDatabase?: boolean;
 }

@@ -128,12 +128,12 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
   stops.push(() => server.stop());
   await migrate(server.url, 'up');
   await keepPruned(config, server.url, logger, stops);
-  const demo = createDemo({ databaseUrl: server.url, version: version() });
+  const demo = await createDemo({ ...config, databaseUrl: server.url, version: version() });
   stops.push(demo.stop);
   const relay = await startRelay({
     config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: interestIn(['*']) },
     logger,
-    extend: demo.extend,
+    extend: demo,
     ownDatabase: true,
   });
   console.log(`

@@ -18,6 +18,8 @@ export interface Port {
   readonly mainUrl: string;
   /** What is there, and answers 200. */
   readonly path: string;
+  /** Publishes a number to a channel. */
+  publish(channel: string, n: number): Promise<void>;
   isAlive(): boolean;
   /** What it wrote on standard error, and what it logged that no client should cause. */
   complaints(): string[];
@@ -43,7 +45,7 @@ export async function startPort(
   env: Environment = {},
 ): Promise<Port> {
   const isDemo = kind === 'demo';
-  const databaseUrl = isDemo ? undefined : (await createDatabase(t)).url;
+  const database = isDemo ? undefined : await createDatabase(t);
   // The demo's data is made where it is started.
   const cwd = isDemo ? await makeFolder(t, 'demo') : undefined;
   const child: ChildProcess = spawn(process.execPath, [MAIN, ...(isDemo ? ['demo'] : [])], {
@@ -51,7 +53,7 @@ export async function startPort(
       PATH: process.env['PATH'] ?? '',
       ...COMMON,
       ...KINDS[kind],
-      ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),
+      ...(database === undefined ? {} : { DATABASE_URL: database.url }),
       ...env,
     },
     ...(cwd === undefined ? {} : { cwd }),
@@ -89,6 +91,15 @@ export async function startPort(
     url: new URL(urls.metrics ?? urls.main).origin,
     mainUrl: urls.main,
     path: urls.metrics === undefined ? '/healthz' : '/metrics',
+    async publish(channel, n) {
+      if (database) {
+        await database.query('INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb($2::int))', [channel, n]);
+        return;
+      }
+      const body = JSON.stringify({ channel, data: n });
+      const { status } = await fetch(`${urls.main}/publish`, { method: 'POST', body });
+      if (status !== 201) throw new Error(`the demo publishes with ${status}`);
+    },
     isAlive: () => !hasEnded,
     complaints: () => [
       ...errors,

@@ -11,6 +11,7 @@ import { browserScript, SCRIPT_PATH } from './browser-script.js';
 import { cors } from './cors.js';
 import type { Metrics } from './metrics.js';
 import { answerMetrics, METRICS_PATH } from './metrics-server.js';
+import { mostFrom, type LimitsOptions } from './limits.js';
 import { methodNotAllowed, notFound, type RefusalOptions } from './refusal.js';
 import { createApp, startServer, type HttpServer, type ServerOptions } from './server.js';
 import { METHODS, routeStreams, type StreamRequestOptions } from './stream-request.js';
@@ -28,7 +29,8 @@ export interface Extension {
   routes(router: Router): void;
 }
 
-export interface HttpOptions extends StreamRequestOptions, RefusalOptions, ServerOptions {
+export interface HttpOptions
+  extends StreamRequestOptions, RefusalOptions, ServerOptions, Pick<LimitsOptions, 'maxConnectionsPerAddress'> {
   readonly allowedOrigins: readonly string[];
   /** Whether streams are at /{channel} too, where no other path is of that name. */
   readonly legacyPaths: boolean;
@@ -80,5 +82,9 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   app.use((context: Koa.Context) => {
     throw notFound(context.path);
   });
-  return startServer(app, { ...options, maxConnections: options.maxConnections + SPARE_CONNECTIONS });
+  return startServer(app, {
+    ...options,
+    maxConnections: options.maxConnections + SPARE_CONNECTIONS,
+    mostFrom: options.trustProxy === 0 ? (address) => mostFrom(options, address) : undefined,
+  });
 }

@@ -21,22 +21,32 @@ export interface Place {
   leave(): void;
 }
 
+/** An office of a few hundred people, with a few tabs each, may be behind one address. */
+const DEFAULT_PER_ADDRESS = 2000;
+/** Connections from one address that are no streams (yet): requests on their way, health checks, refusals. */
+const SPARE_PER_ADDRESS = 100;
+
+/**
+ * How many connections that are no streams (yet) an address may have: one that asks for nothing takes room, too. It is for clients that
+ * connect by themselves; of a proxy all connections have one address.
+ */
+export function mostFrom(options: Pick<LimitsOptions, 'maxConnectionsPerAddress'>, { isPublic }: Counted): number {
+  return streamsFrom(options, isPublic) + SPARE_PER_ADDRESS;
+}
+
+function streamsFrom({ maxConnectionsPerAddress }: Pick<LimitsOptions, 'maxConnectionsPerAddress'>, isPublic: boolean) {
+  return maxConnectionsPerAddress ?? (isPublic ? DEFAULT_PER_ADDRESS : Infinity);
+}
+
 export interface Limits {
   /** @throws RequestError 503 or 429 when there is no place. */
   enter(address: Counted): Place;
 }
 
-/** An office of a few hundred people, with a few tabs each, may be behind one address. */
-const DEFAULT_PER_ADDRESS = 2000;
-
 export function createLimits(options: LimitsOptions): Limits {
   const byAddress = new Map<string, number>();
   const bySubject = new Map<string, number>();
   let all = 0;
-
-  function perAddress(isOpen: boolean): number {
-    return options.maxConnectionsPerAddress ?? (isOpen ? DEFAULT_PER_ADDRESS : Infinity);
-  }
 
   return {
     enter({ key, isPublic }) {
@@ -45,7 +55,7 @@ export function createLimits(options: LimitsOptions): Limits {
           temporary: true,
         });
       }
-      if ((byAddress.get(key) ?? 0) >= perAddress(isPublic)) {
+      if ((byAddress.get(key) ?? 0) >= streamsFrom(options, isPublic)) {
         throw new RequestError(429, 'too_many_connections', 'There are too many connections from this address.', {
           temporary: true,
         });

@@ -7,7 +7,8 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import Koa from 'koa';
 import type { Logger } from 'pino';
-import { layer } from './connection.js';
+import { counted, type Counted } from './client-address.js';
+import { layer, type Connection } from './connection.js';
 import { answerErrors, hangUpWith, refuse, type RefusalOptions } from './refusal.js';
 import { RequestError } from './request-error.js';
 import { requireTarget } from './target.js';
@@ -23,6 +24,8 @@ export interface ServerOptions {
   readonly requestTimeoutSeconds: number;
   readonly shutdownSeconds: number;
   readonly logger: Logger;
+  /** How many connections an address may have open; undefined: as many as there may be. */
+  readonly mostFrom?: ((address: Counted) => number) | undefined;
 }
 
 export interface HttpServer {
@@ -84,6 +87,8 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
     connections.add(connection);
     connection.once('close', () => connections.delete(connection));
   });
+  const { mostFrom } = options;
+  if (mostFrom) boundByAddress(server, mostFrom);
   layer(server);
 
   const handle = app.callback();
@@ -153,6 +158,22 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
         server.closeIdleConnections();
       }),
   };
+}
+
+/** Cuts connections from an address that has as many as it may have, streams not counted, before anything is read from them. */
+function boundByAddress(server: http.Server, mostFrom: (address: Counted) => number): void {
+  const open = new Map<string, number>();
+  server.on('connection', (connection: Connection) => {
+    const address = counted(connection.remoteAddress ?? '');
+    const before = open.get(address.key) ?? 0;
+    open.set(address.key, before + 1);
+    connection.once('close', () => {
+      const rest = (open.get(address.key) ?? 0) - 1;
+      if (rest > 0) open.set(address.key, rest);
+      else open.delete(address.key);
+    });
+    if (before >= mostFrom(address)) connection.destroy();
+  });
 }
 
 /** A client that leaves is not an error. */

@@ -53,12 +53,16 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const pauses = new Set<NodeJS.Timeout>();
 
   function fork(): Promise<void> {
-    const worker = cluster.fork();
-    workers.add(worker);
-    gathering.add(worker);
-    // A process that could not be made, or a line to one that is cut: its exit says the rest. Unheard, it would end this process.
-    worker.on('error', (error) => logger.warn({ err: error, worker: worker.id }, 'a worker cannot be reached'));
     return new Promise((serving, failed) => {
+      const worker = cluster.fork();
+      workers.add(worker);
+      gathering.add(worker);
+      // Unheard, it would end this process.
+      worker.on('error', (error) => {
+        logger.warn({ err: error, worker: worker.id }, 'a worker cannot be made, or reached');
+        // What was never made does not exit.
+        if (worker.process.pid === undefined) worker.emit('exit', null, null);
+      });
       worker.on('message', (message) => {
         if (message === 'serving') serving();
       });
@@ -67,14 +71,22 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
         failed(new WorkerError('A worker could not start: see above.'));
         if (stopping) return;
         logger.error({ worker: worker.id, code, signal }, 'a worker ended; starting another');
-        const pause = setTimeout(() => {
-          pauses.delete(pause);
-          // One that can't start has said why, and is followed by the next.
-          fork().catch(() => undefined);
-        }, REPLACE_PAUSE);
-        pauses.add(pause);
+        replace();
       });
     });
+  }
+
+  function replace(): void {
+    const pause = setTimeout(() => {
+      pauses.delete(pause);
+      fork().catch((error: unknown) => {
+        // One that can't start has said why, and is followed by the next.
+        if (error instanceof WorkerError) return;
+        logger.error({ err: error }, 'a worker cannot be made; trying again');
+        replace();
+      });
+    }, REPLACE_PAUSE);
+    pauses.add(pause);
   }
 
   async function stop(): Promise<void> {

@@ -1,6 +1,7 @@
 /**
  * Limits: who is beyond one is sent away for a while, in the form that they understand, and nobody else notices.
  */
+import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { counted } from '../src/client-address.js';
@@ -100,6 +101,29 @@ test('with TRUST_PROXY=n the n-th address from the end counts, whatever a client
   await from('203.0.113.7, 203.0.113.8, 10.0.0.1').until('stream-open');
   await from('[2001:db8::1]:4711, 10.0.0.1').until('stream-open');
   await from('[2001:db8::2]:4712, 10.0.0.1').until('HTTP/1.1 429');
+});
+
+test('R5: connections that ask for nothing are bounded by address, and keep nobody else out', async (t) => {
+  const { relay, open, get } = await setUp(t, { MAX_CONNECTIONS_PER_ADDRESS: '3', REQUEST_TIMEOUT_SECONDS: '3600' });
+  const held = [await open(), await open(), await open()];
+  for (const stream of held) await isOpen(t, stream);
+  const idle = Array.from({ length: 150 }, () => openRaw(t, relay.url, ''));
+  // 103 of them stay; the others are cut at once.
+  let ended = 0;
+  for (const connection of idle) void connection.ended.then(() => (ended += 1));
+  while (ended < 47) await delay(POLL_MS);
+  await t.throwsAsync(get());
+  const elsewhere = await new Promise<number | undefined>((resolve, reject) => {
+    const asked = http.get(`${relay.url}/events/a`, { localAddress: '127.0.0.2', agent: false }, (response) => {
+      resolve(response.statusCode);
+      asked.destroy();
+    });
+    asked.once('error', reject);
+  });
+  t.is(elsewhere, 200);
+  t.is(ended, 47);
+  for (const { socket } of idle) socket.destroy();
+  while ((await get().catch(() => undefined))?.status !== 429) await delay(POLL_MS);
 });
 
 test('without TRUST_PROXY nobody can say that they come from elsewhere', async (t) => {

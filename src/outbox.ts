@@ -248,10 +248,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   };
 }
 
-/** How full PostgreSQL's queue of notifications is, from 0 to 1. Source: PostgreSQL manual, NOTIFY. */
-export async function notifyQueueUsage(db: Kysely<Tables>): Promise<number> {
-  const { rows } = await sql<{ usage: number }>`SELECT pg_notification_queue_usage() AS usage`.execute(db);
-  return rows[0]?.usage ?? 0;
+/**
+ * What metrics want to know of the database: the position of the newest committed event, and how full the queue of notifications
+ * is, from 0 to 1. Source: PostgreSQL manual, NOTIFY.
+ */
+export async function databaseFigures(db: Kysely<Tables>): Promise<{ head: bigint; queueUsage: number }> {
+  const { rows } = await sql<{ head: string | null; usage: number }>`
+    SELECT pg_notification_queue_usage() AS usage, coalesce(
+      (SELECT o.position FROM outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
+    FROM outbox_floor f`.execute(db);
+  return { head: BigInt(rows[0]?.head ?? 0), queueUsage: rows[0]?.usage ?? 0 };
 }
 
 /** Notifies all who LISTEN, as the migrations' triggers do: shows whether notifications arrive. */

@@ -117,7 +117,8 @@ function refuseUnsupported(base: string, params: URLSearchParams): void {
 }
 
 /**
- * Leaves in `params` what the parser is to know. With `prefer`, psql's default, and `allow` there are two attempts.
+ * Leaves in `params` what the parser is to know. With `prefer` and `allow` there are two attempts. Where nothing is said it is `allow`,
+ * and not `prefer` as for psql: that would open each connection to a server without TLS twice.
  *
  * @returns of each attempt whether it is by TLS; undefined where node-postgres' own `ssl=` says it
  * @throws DatabaseUrlError
@@ -132,7 +133,7 @@ function tlsModes(
     const given = env[`PG${name.toUpperCase()}`];
     if (!params.get(name) && given) params.set(name, given);
   }
-  let mode = params.get('sslmode') ?? 'prefer';
+  let mode = params.get('sslmode') ?? 'allow';
   if (params.get('sslrootcert') === 'system') mode = 'verify-full';
   if (!isMode(mode)) throw new DatabaseUrlError(`sslmode to be one of ${MODES.join(', ')}`);
   if (mode === 'verify-ca' && !params.get('sslrootcert')) {

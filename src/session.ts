@@ -230,7 +230,7 @@ export function homeError({ rivals }: Surroundings): HomeError {
   if (rivals.length === 0) {
     return new HomeError(
       'no-outbox',
-      'The database has no outbox, or the search_path does not lead to it. As its owner, run: npx outbox-relay migrate',
+      'There is no outbox where the search_path of this role leads. As its owner, run: npx outbox-relay migrate',
     );
   }
   return new HomeError(

@@ -131,7 +131,9 @@ export function openDatabase(options: DatabaseOptions): Database {
       } catch (error) {
         // No error of the server's own, nor one that it has confirmed: the connection is dead, or its answer may still come and
         // would be taken for the next query's.
-        isBroken = socketOf(client).destroyed || !(error instanceof pg.DatabaseError || error instanceof QueryTimeoutError || signal?.aborted);
+        isBroken =
+          socketOf(client).destroyed ||
+          !(error instanceof pg.DatabaseError || error instanceof QueryTimeoutError || signal?.aborted);
         if (error instanceof QueryTimeoutError) {
           timeoutMs = Math.min(timeoutMs * 2, longestMs);
           // What has killed it has killed these as well, and the next query would wait as long on one of them.

@@ -172,10 +172,7 @@ export interface Run {
  * A batch starts where the last one ended, and never at the table's beginning: while any old transaction is open, the index
  * keeps its entries of all rows that were deleted since, and each batch would walk those of all batches before.
  */
-export async function pruneBatches(
-  session: Session,
-  { cutoff, head, ground, signal, onBatch }: Run,
-): Promise<Outcome> {
+export async function pruneBatches(session: Session, { cutoff, head, ground, signal, onBatch }: Run): Promise<Outcome> {
   let below = false;
   for (;;) {
     if (signal?.aborted) return 'stopped';

@@ -59,9 +59,7 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
       seen = head;
       const onBatch = (some: number) => (rows += some);
       const outcome =
-        upTo === undefined
-          ? undefined
-          : await pruneBatches(session, { cutoff, head: upTo, ground, signal, onBatch });
+        upTo === undefined ? undefined : await pruneBatches(session, { cutoff, head: upTo, ground, signal, onBatch });
       logger.debug({ outcome, rows, head: String(head) }, 'looked for what is due');
       if (trouble) logger.info({ seconds: secondsSince(trouble.getTime()) }, 'pruning works again');
       trouble = undefined;

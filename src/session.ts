@@ -182,7 +182,9 @@ function literals(value: string): string {
  * others. All names are qualified, as the role's own search_path is still in force.
  */
 function setWhereDirect(settings: Readonly<Record<string, string>>, processId: number): string {
-  const rows = Object.entries(settings).map(([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`);
+  const rows = Object.entries(settings).map(
+    ([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`,
+  );
   return `SELECT pg_catalog.set_config(wanted.name, wanted.value, false)
     FROM (VALUES ${rows.join(', ')}) AS wanted (name, value)
     JOIN pg_catalog.pg_settings AS known ON known.name OPERATOR(pg_catalog.=) wanted.name

@@ -25,23 +25,34 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
     await client.connect();
     await client.query(text, values).finally(() => client.end());
   };
-  const insert = (channel: string) => publish(`INSERT INTO public.outbox (channel, data) VALUES ('${channel}', '{"a": 1}')`);
+  const insert = (channel: string) =>
+    publish(`INSERT INTO public.outbox (channel, data) VALUES ('${channel}', '{"a": 1}')`);
   const useAll = async () => {
     await run('migrate');
     await run('migrate', 'status');
     for (const channel of ['a', 'a', 'b:1']) await insert(channel);
     await publish(`INSERT INTO public.outbox (channel, data) VALUES ('a', '1'), ('a', '2'), ('b:1', '"three"')`);
-    await publish(`SELECT public.outbox_publish($1::pg_catalog.text, $2::pg_catalog.jsonb, $3::pg_catalog.text)`, ['a', '4', 'e']);
-    const relay = await startRelayProcess(t, wire.url, { LISTEN_DATABASE_URL: direct.url, WINDOW_MEGABYTES: '0', SWEEP_SECONDS: '0.2' });
+    await publish(`SELECT public.outbox_publish($1::pg_catalog.text, $2::pg_catalog.jsonb, $3::pg_catalog.text)`, [
+      'a',
+      '4',
+      'e',
+    ]);
+    const relay = await startRelayProcess(t, wire.url, {
+      LISTEN_DATABASE_URL: direct.url,
+      WINDOW_MEGABYTES: '0',
+      SWEEP_SECONDS: '0.2',
+    });
     // By channels and by prefixes; all, and since a time; and a cursor that is looked up.
     const streams = await Promise.all(
-      ['channel=a&channel=b:1&last_event_id=earliest', 'channel=a&channel=b:*&last_event_id=earliest', 'channel=*&since=2020-01-01T00:00:00Z'].map(
-        (query) => openStream(t, `${relay.url}/events?${query}`),
-      ),
+      [
+        'channel=a&channel=b:1&last_event_id=earliest',
+        'channel=a&channel=b:*&last_event_id=earliest',
+        'channel=*&since=2020-01-01T00:00:00Z',
+      ].map((query) => openStream(t, `${relay.url}/events?${query}`)),
     );
     const [first] = await Promise.all(streams.map((stream) => stream.untilEvents(7)));
-    await openStream(t, `${relay.url}/events?channel=a&channel=b:*`, { 'Last-Event-ID': first?.[2]?.id ?? '' }).then((stream) =>
-      stream.untilEvents(4),
+    await openStream(t, `${relay.url}/events?channel=a&channel=b:*`, { 'Last-Event-ID': first?.[2]?.id ?? '' }).then(
+      (stream) => stream.untilEvents(4),
     );
     await insert('a');
     await Promise.all(streams.map((stream) => stream.untilEvents(8)));
@@ -68,11 +79,9 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
   const after = await makeShadows(database, words);
   t.true(after > before, `${after} shadows`);
   await useAll();
-  await run('migrate', 'down');
   t.deepEqual([...wire.called, ...direct.called].sort(), []);
   t.log(`${after} functions and operators lay in wait`);
 
-  await run('migrate');
   await insert('a');
   await publish(`SELECT FROM outbox WHERE pg_column_size(data) > 0 AND starts_with(channel, 'a')`);
   t.true(direct.called.size > 0, 'who names things carelessly calls them');

@@ -15,7 +15,28 @@ const TYPES = `ARRAY(SELECT pg_catalog.format_type(t.oid, NULL) FROM pg_catalog.
     'timestamp with time zone', 'text[]', 'name[]', 'bigint[]', 'anyelement', 'anyarray', 'public.outbox_channel',
     'public.outbox_event', 'public.outbox_data', 'information_schema.sql_identifier']))`;
 
-const OPERATORS = ['=', '<>', '<', '<=', '>', '>=', '+', '-', '*', '/', '||', '~', '!~', '~~', '!~~', '#>', '#>>', '->', '@>', '&&'];
+const OPERATORS = [
+  '=',
+  '<>',
+  '<',
+  '<=',
+  '>',
+  '>=',
+  '+',
+  '-',
+  '*',
+  '/',
+  '||',
+  '~',
+  '!~',
+  '~~',
+  '!~~',
+  '#>',
+  '#>>',
+  '->',
+  '@>',
+  '&&',
+];
 
 const CREATE = `DO $do$
 DECLARE

@@ -283,8 +283,10 @@ CREATE TRIGGER outbox_after_truncate AFTER TRUNCATE ON outbox
 DO $$
 DECLARE
   name text;
-  here text := quote_ident(current_schema()) || '.';
+  here text := pg_catalog.concat(pg_catalog.quote_ident(pg_catalog.current_schema()::pg_catalog.text), '.');
+  path text := pg_catalog.current_setting('search_path');
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
     'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
     'outbox_before_truncate()', 'outbox_after_truncate()']
@@ -295,6 +297,7 @@ BEGIN
     END IF;
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %s%s FROM PUBLIC', here, name);
   END LOOP;
+  PERFORM set_config('search_path', path, true);
 END $$;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;

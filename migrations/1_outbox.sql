@@ -21,7 +21,7 @@ CREATE DOMAIN outbox_event AS text COLLATE "C"
   -- stream-open, stream-reset, stream-error: the relay's own voice.
   CONSTRAINT outbox_event_prefix_stream_is_reserved CHECK (VALUE NOT LIKE 'stream-%');
 CREATE DOMAIN outbox_data AS jsonb
-  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_column_size(VALUE #> '{}') <= 16 * 1024 * 1024);
+  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_catalog.pg_column_size(VALUE OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16 * 1024 * 1024);
 
 CREATE TABLE outbox (
   id bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME outbox_id_seq) PRIMARY KEY,

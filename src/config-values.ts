@@ -5,15 +5,20 @@ import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { withoutBlanks } from './blanks.js';
 import { ChannelError, interestIn } from './channels.js';
+import { DatabaseUrlError, readDatabaseUrl } from './database-url.js';
 import { secondsIn, SPAN_FORM } from './span.js';
 
-/** Of PostgreSQL. */
+/** Of PostgreSQL; files that it names have to be there. */
 export const databaseUrl = z
   .string()
-  .refine(
-    (text) => /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text),
-    'a URL, as in postgres://user:password@host:5432/database',
-  )
+  .superRefine((text, context) => {
+    try {
+      readDatabaseUrl(text);
+    } catch (error) {
+      if (!(error instanceof DatabaseUrlError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  })
   .optional();
 
 /** Both bounds included. */

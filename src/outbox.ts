@@ -255,8 +255,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 export async function databaseFigures(db: Kysely<Tables>): Promise<{ head: bigint; queueUsage: number }> {
   const { rows } = await sql<{ head: string | null; usage: number }>`
     SELECT pg_notification_queue_usage() AS usage, coalesce(
-      (SELECT o.position FROM outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
-    FROM outbox_floor f`.execute(db);
+      (SELECT o.position FROM here.outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
+    FROM here.outbox_floor f`.execute(db);
   return { head: BigInt(rows[0]?.head ?? 0), queueUsage: rows[0]?.usage ?? 0 };
 }
 

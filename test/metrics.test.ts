@@ -102,11 +102,11 @@ test('resets and refusals are counted by reason', async (t) => {
 test('a client that comes back to one cursor again and again is counted, and told of with what to do', async (t) => {
   const lines: string[] = [];
   const database = await createDatabase(t);
-  const relay = await startRelayProcess(t, database.url, { TRUST_PROXY: '1' }, (line) => {
+  const relay = await startRelayProcess(t, database.url, { TRUST_PROXY: '1', METRICS_PORT: '0' }, (line) => {
     if (line.includes('to the same cursor')) lines.push(line);
   });
   const value = async () => {
-    const { body } = await request(relay.url, '/metrics');
+    const { body } = await request(relay.metricsUrl ?? '', '/metrics');
     return Number(/^outbox_relay_repeated_resumes_total (\d+)$/m.exec(body)?.[1]);
   };
   await database.query("INSERT INTO outbox (channel, data) VALUES ('a', '1'), ('a', to_jsonb(repeat('x', 70000)))");
@@ -117,8 +117,9 @@ test('a client that comes back to one cursor again and again is counted, and tol
   };
   const leave = async (stream: TestStream) => {
     stream.close();
+    await delay(KEPT_MS);
     const isOpen = async () =>
-      !/^outbox_relay_connections\{state="live"\} 0$/m.test((await request(relay.url, '/metrics')).body);
+      !/^outbox_relay_connections\{state="live"\} 0$/m.test((await request(relay.metricsUrl ?? '', '/metrics')).body);
     while (await isOpen()) await delay(POLL_MS);
   };
   // Those who come together, another client, another channel, and a client at the head.
@@ -143,11 +144,11 @@ test('a client that comes back to one cursor again and again is counted, and tol
 });
 
 test('what only the database knows is missing while it does not answer, and the rest is there', async (t) => {
-  const { database, relay, values, value, until } = await setUp(t, { LISTEN_TIMEOUT_SECONDS: '1' });
-  const sound = await values();
-  t.is(sound('tail_lag_positions'), 0);
-  t.is(sound('notify_queue_usage'), 0);
-  t.is(sound('listening'), 1);
+  const { database, relay, value, until } = await setUp(t);
+  // The first scrape connects, which may take longer than it waits.
+  t.is(await until('tail_lag_positions', (lag) => lag !== undefined), 0);
+  t.is(await until('notify_queue_usage', (usage) => usage !== undefined), 0);
+  t.is(await value('listening'), 1);
   await until('notifications_arrive', (hears) => hears === 1);
   t.is(await value('listener_losses_total'), 0);
 

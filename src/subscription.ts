@@ -4,7 +4,8 @@
  * | state    | the client has passed     | leaves when                                                       |
  * |----------|---------------------------|-------------------------------------------------------------------|
  * | reading  | `position`                | caught up with the head (parked), or the socket is full (blocked) |
- * | waiting  | `position`                | the page it asked history for arrives, or the log reaches it      |
+ * | waiting  | `position`                | the page it asked history for arrives, the log reaches it, or it  |
+ * |          |                           | is its turn to look at more of the window                         |
  * | blocked  | `position`                | the socket has drained (reading)                                  |
  * | parked   | the log's head, always    | an append fills the socket (blocked)                              |
  * | closed   | -                         | never                                                             |
@@ -18,6 +19,7 @@ import type { Budget } from './budget.js';
 import type { Interest } from './channels.js';
 import type { History, HistoryPage } from './history.js';
 import type { Cursor, Log, Reader, RestartReason } from './log.js';
+import { turns as allTurns, type Turns } from './slices.js';
 
 /** Where frames go. */
 export interface Sink {
@@ -54,6 +56,8 @@ export interface SubscriptionOptions {
    * @param lastEventId the last that it got.
    */
   readonly onReset: (reason: RestartReason, lastEventId: string) => void;
+  /** Default: those of the event loop. */
+  readonly turns?: Turns;
   /** A history read failed; it is tried again after a pause. Once per failure. */
   readonly onReadError: (error: unknown) => void;
 }
@@ -78,7 +82,7 @@ interface PageAhead {
 }
 
 export function subscribe(options: SubscriptionOptions): Subscription {
-  const { log, history, budget, interest, after, sink, onReset, onReadError } = options;
+  const { log, history, budget, interest, after, sink, onReset, onReadError, turns = allTurns } = options;
   let { position, id: lastId } = after;
   /** In which `position` counts. */
   let { era } = log;
@@ -124,7 +128,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
       dropAhead();
-      const page = log.read(interest, position, budget.pageBytes());
+      const looks = turns.allowance();
+      if (looks === 0) return waitFor(turns.wait);
+      const page = log.read(interest, position, budget.pageBytes(), looks);
+      turns.spend(page.looked, page.frames?.length ?? 0);
       position = page.position;
       lastId = page.lastId ?? lastId;
       if (page.frames && !sink.write(page.frames, page.events)) block(page.frames);

@@ -4,6 +4,9 @@
  * A page that its client does not take waits on the socket, and there may be thousands that don't. Each page is a share of
  * what is left, the smaller the more pages wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
  * small ones, and together they stay near the limit (promise R5).
+ *
+ * An event that is larger than its page's share can't be cut. It waits for room of its own, first come first served; where there
+ * never is enough, because it is larger than the limit or because small pages have taken it, one at a time comes in all the same.
  */
 
 /** No page is smaller: below this the cost of a read outweighs that of its events. */
@@ -12,39 +15,159 @@ const LARGEST_PAGE = 512 * 1024;
 /** What is left is shared out as if so many more pages waited, which leaves room for those that are about to. */
 const SPARE_SHARES = 16;
 
+/** A client that keeps others waiting for room has to take its event at this pace, in bytes a second, or is dropped. */
+const SLOWEST_PACE = 256 * 1024;
+/** And has at least so much time, in milliseconds. */
+const SHORTEST_PATIENCE_MS = 10_000;
+
+/** Room for an event: taken until it is released, or the page that was held with it is let go. */
+export interface Room {
+  /** The event is here, and counted as a page. */
+  readonly handOver: () => void;
+  readonly release: () => void;
+}
+
+export interface HoldOptions {
+  /** What the page was admitted by. Its bytes are the page's from now on. */
+  readonly room?: Room | undefined;
+  /** Called when others have waited for too long: the client is to be dropped. */
+  readonly onOverdue?: () => void;
+}
+
 export interface Budget {
   /** Size of the next page, in bytes. */
   pageBytes(): number;
+  /** Counts what is being read; returns how it is given back. */
+  reserve(bytes: number): () => void;
+  /** Calls back once there is room for an event that is larger than its page. Returns a function that cancels. */
+  whenRoom(bytes: number, admitted: (room: Room) => void): () => void;
   /** Counts a page that waits on a socket, once however many wait for it, until each has called what it was returned. */
-  hold(page: Buffer): () => void;
+  hold(page: Buffer, options?: HoldOptions): () => void;
+  /** Whether a page waits on a socket already, so that it costs nothing to send it to one more. */
+  holds(page: Buffer): boolean;
   /** Whether so little waits that a page may be read before its client has taken the one before. */
   readonly isRoomy: boolean;
   /** Bytes that wait now. */
   readonly heldBytes: number;
 }
 
+/** A page that waits, and on whom. */
+interface Held {
+  readonly holders: Set<HoldOptions>;
+  room: Room | undefined;
+}
+
+/** Who came in though there was no room. */
+interface Guest {
+  readonly room: Room;
+  readonly since: number;
+  readonly bytes: number;
+}
+
 export function createBudget(limitBytes: number): Budget {
   let held = 0;
-  /** How many sockets each page waits on: readers that share a read share its buffer. */
-  const holders = new Map<Buffer, number>();
+  let reserved = 0;
+  let reservations = 0;
+  /** By the buffer: readers that share a read share it. */
+  const pages = new Map<Buffer, Held>();
+  const queue = new Set<{ readonly bytes: number; readonly admitted: (room: Room) => void }>();
+  let guest: Guest | undefined;
+  let patience: NodeJS.Timeout | undefined;
+
+  function reserve(bytes: number): () => void {
+    reserved += bytes;
+    reservations += 1;
+    let isReleased = false;
+    return () => {
+      if (isReleased) return;
+      isReleased = true;
+      reserved -= bytes;
+      reservations -= 1;
+      admit();
+    };
+  }
+
+  /** Lets in who waits, in order, as long as there is room. */
+  function admit(): void {
+    for (const next of queue) {
+      const fits = held + reserved + next.bytes <= limitBytes;
+      if (!fits && guest) break;
+      queue.delete(next);
+      const giveBack = reserve(next.bytes);
+      const room: Room = {
+        handOver: giveBack,
+        release() {
+          if (guest?.room === room) guest = undefined;
+          giveBack();
+          admit();
+        },
+      };
+      if (!fits) guest = { room, since: performance.now(), bytes: next.bytes };
+      next.admitted(room);
+    }
+    hurry();
+  }
+
+  /** While others wait, sees to it that the one who came in without room does not stay for ever. */
+  function hurry(): void {
+    clearTimeout(patience);
+    patience = undefined;
+    if (queue.size === 0 || guest === undefined) return;
+    const { room, since, bytes } = guest;
+    const due = since + Math.max(SHORTEST_PATIENCE_MS, (bytes / SLOWEST_PACE) * 1000);
+    patience = setTimeout(
+      () => {
+        for (const page of pages.values()) {
+          if (page.room === room) for (const { onOverdue } of [...page.holders]) onOverdue?.();
+        }
+      },
+      Math.max(0, due - performance.now()),
+    );
+    patience.unref();
+  }
+
   return {
-    pageBytes: () =>
-      Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / (SPARE_SHARES + holders.size)))),
-    hold(page) {
-      const others = holders.get(page) ?? 0;
-      holders.set(page, others + 1);
-      if (others === 0) held += page.length;
-      let released = false;
+    pageBytes() {
+      // Where an event waits for room, small pages leave it some.
+      const limit = queue.size > 0 ? limitBytes / 4 : limitBytes;
+      const share = Math.floor((limit - held - reserved) / (SPARE_SHARES + pages.size + reservations));
+      return Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, share));
+    },
+    reserve,
+    whenRoom(bytes, admitted) {
+      const entry = { bytes, admitted };
+      queue.add(entry);
+      admit();
       return () => {
-        if (released) return;
-        released = true;
-        const left = (holders.get(page) ?? 0) - 1;
-        if (left > 0) holders.set(page, left);
-        else if (holders.delete(page)) held -= page.length;
+        if (queue.delete(entry)) admit();
       };
     },
+    hold(page, options = {}) {
+      let entry = pages.get(page);
+      if (entry === undefined) {
+        pages.set(page, (entry = { holders: new Set(), room: undefined }));
+        held += page.length;
+      }
+      if (options.room && entry.room !== options.room) {
+        // It has none yet: an event that is held already needs no room.
+        entry.room = options.room;
+        options.room.handOver();
+      }
+      const { holders } = entry;
+      const holder = { ...options };
+      holders.add(holder);
+      return () => {
+        if (!holders.delete(holder) || holders.size > 0) return;
+        const { room } = entry;
+        pages.delete(page);
+        held -= page.length;
+        room?.release();
+        admit();
+      };
+    },
+    holds: (page) => pages.has(page),
     get isRoomy() {
-      return held < limitBytes / 4;
+      return held + reserved < limitBytes / 4;
     },
     get heldBytes() {
       return held;

@@ -99,29 +99,94 @@ export async function rowsAfter(
   return { rows, isCut: rows.at(-1)?.isCut === true, floor: floorIn(floor) };
 }
 
-/** What matches and follows `after`, framed; for an interest with prefixes, within `SLICE` positions. */
-export async function framesAfter(
-  db: Kysely<Tables>,
-  interest: Interest,
-  after: bigint,
-  limit: number,
-  bytes: number,
-): Promise<Bounds & { readonly events: Batch }> {
-  const query =
-    interest.prefixes.length > 0 ? walk(interest, after, limit) : channelsAfter(interest.channels, after, limit);
-  // The rows reach the aggregates in the order that the window function needed: an ORDER BY in each would sort them anew.
-  const { rows } = await sql<{ frames: string | null; positions: string; isCut: boolean } & FloorRow>`
-    SELECT frames, positions, "isCut", floor.id, floor.position AS floor, pg_is_in_recovery() AS standby
+/** A page of history, framed. */
+export interface FramedPage {
+  readonly events: Batch;
+  /** Position up to which everything that matches is in `events`. */
+  readonly through: bigint;
+  /** Size of the first event, in bytes, where that alone is larger than the page may be: then there is no event. */
+  readonly needs: number | undefined;
+  /** How many rows were candidates. What was cut off is on the next page. */
+  readonly candidates: number;
+  readonly isCut: boolean;
+  readonly floor: Cursor;
+  /** Of each event its channel, by its place among those that were asked for; only for many channels. */
+  readonly channels: readonly number[] | undefined;
+}
+
+export interface FramedQuery {
+  readonly interest: Interest;
+  readonly after: bigint;
+  /** What is above it is not looked at. */
+  readonly head: bigint;
+  /** Most events. */
+  readonly limit: number;
+  /** Most bytes of frames, or one event that has no more: what a page is counted as is what is sent. */
+  readonly bytes: number;
+  /** For many channels: how many keys of each are looked at. */
+  readonly keys: readonly number[];
+}
+
+/** For so few channels each is read as if there were no other: it costs no more than so many times what is delivered. */
+export const FEW_CHANNELS = 4;
+
+/** What matches and follows `after`. For an interest with prefixes, within `SLICE` positions. */
+export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
+  const { interest, after, head, bytes } = asked;
+  const isWalk = interest.prefixes.length > 0;
+  const query = isWalk ? walk(asked) : interest.channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
+  // The rows reach the aggregates in the order that the window function needed: an ORDER BY in each would sort them anew. OFFSET
+  // keeps the planner from putting the frame where its size is wanted, and so from making it twice.
+  const { rows } = await sql<FramedRow & FloorRow>`
+    SELECT page.*, floor.id, floor.position AS floor, pg_is_in_recovery() AS standby
     FROM (${FLOOR}) floor, (
-      SELECT string_agg(${FRAME}, '') AS frames, string_agg(position::text, ' ') AS positions,
-        max(through) >= ${bytes} AS "isCut"
-      FROM (${sized(query, bytes)}) sized
+      SELECT string_agg(frame, '') FILTER (WHERE fits) AS frames, string_agg(position::text, ' ') FILTER (WHERE fits) AS positions,
+        string_agg(channel::text, ' ') FILTER (WHERE fits) AS channels, count(*)::integer AS candidates,
+        coalesce(bool_or(NOT fits OR estimate >= ${bytes}), false) AS "isCut", min(size) FILTER (WHERE NOT fits AND size = through) AS needs,
+        max(complete) AS complete
+      FROM (
+        SELECT *, through <= ${bytes} AS fits FROM (
+          SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through FROM (
+            SELECT *, octet_length(frame) AS size FROM (
+              SELECT position, ${FRAME} AS frame, through AS estimate, channel, complete FROM (${sized(query, bytes)}) rows OFFSET 0
+            ) framed OFFSET 0
+          ) measured
+        ) summed
+      ) bounded
     ) page`.execute(db);
   const [page] = rows;
   refuseStandby(page);
-  const events = page === undefined || page.frames === null ? NO_EVENTS : batchOfText(page.frames, page.positions);
-  return { events, isCut: page?.isCut === true, floor: floorIn(page) };
+  const events =
+    page === undefined || page.frames === null ? NO_EVENTS : batchOfText(page.frames, page.positions ?? '');
+  const candidates = page?.candidates ?? 0;
+  const isCut = page?.isCut === true;
+  let through = isWalk ? min(head, after + SLICE) : head;
+  // Of many channels, as far as the one goes of which the least is known.
+  if (page?.complete != null) through = min(through, BigInt(page.complete));
+  if (isCut || candidates >= asked.limit) through = events.last?.position ?? after;
+  return {
+    events,
+    through,
+    needs: page?.needs ?? undefined,
+    candidates,
+    isCut,
+    floor: floorIn(page),
+    channels: page?.channels?.split(' ').map(Number),
+  };
 }
+
+interface FramedRow {
+  frames: string | null;
+  positions: string | null;
+  channels: string | null;
+  candidates: number;
+  isCut: boolean;
+  needs: number | null;
+  complete: string | null;
+}
+
+/** Rows of an index that a query may look at in the order of the index: the planner then has no other way that is as good. */
+const IN_ORDER = sql.lit(2000);
 
 /**
  * Each channel's next events by the (channel, position) index, then the first of them all.
@@ -129,37 +194,74 @@ export async function framesAfter(
  * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
  * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
  */
-function channelsAfter(channels: readonly string[], after: bigint, limit: number): RawBuilder<unknown> {
+function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
   return sql`
-    SELECT o.id, o.position, o.event, o.data
-    FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
-      SELECT id, position, event, data FROM here.outbox
+    SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::bigint AS complete
+    FROM unnest(${interest.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
+      SELECT id, position, event, data FROM outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
-        AND position IS NOT NULL
+        AND position IS NOT NULL AND position <= ${head}
       ORDER BY outbox.channel, position LIMIT ${limit}
     ) o ORDER BY o.position LIMIT ${limit}`;
 }
 
-/** A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. */
-function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unknown> {
-  // Column and patterns compare by code point (collation "C"), so starts_with needs no locale.
+/**
+ * The same for many channels. Reading a whole page of each would be a hundred times what is delivered. So of each only some keys are
+ * read, from the index alone; up to the least position at which one of them may go on, nothing is missing; and only rows up to
+ * there are read.
+ */
+function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
   return sql`
-    SELECT id, position, event, data FROM here.outbox
-    WHERE position > ${after} AND position <= ${after + SLICE}
-      AND (channel = ANY (${interest.channels}::text[]) OR EXISTS (
-        SELECT FROM unnest(${interest.prefixes}::text[]) AS wanted(prefix) WHERE starts_with(channel, prefix)))
-    ORDER BY position LIMIT ${limit}`;
+    SELECT o.id, ahead.position, o.event, o.data, ahead.channel, ahead.complete FROM (
+      WITH keys AS MATERIALIZED (
+        SELECT wanted.n::integer AS channel, wanted.most, next.position
+        FROM unnest(${interest.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
+          SELECT position FROM (
+            SELECT position FROM outbox
+            WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
+              AND position IS NOT NULL AND position <= ${head}
+            ORDER BY outbox.channel, position LIMIT ${IN_ORDER}
+          ) some LIMIT wanted.most
+        ) next
+      ), complete AS MATERIALIZED (
+        SELECT min(last) AS position FROM (
+          SELECT max(position) AS last FROM keys GROUP BY channel, most HAVING count(*) = most) full_ones
+      )
+      SELECT keys.position, keys.channel, complete.position AS complete FROM keys, complete
+      WHERE complete.position IS NULL OR keys.position <= complete.position
+      ORDER BY keys.position LIMIT ${limit}
+    ) ahead CROSS JOIN LATERAL (
+      SELECT id, event, data FROM outbox WHERE outbox.position = ahead.position LIMIT 1
+    ) o`;
 }
 
 /**
- * Of a query for rows in position order those that begin within `bytes`. The sizes are those stored, so rows that are cut off
- * are never decompressed or sent.
+ * A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. Of sorted prefixes that
+ * do not cover each other only the last up to a channel can start it, so a hundred cost hardly more than one.
+ */
+function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
+  // Column and patterns compare by code point (collation "C"), as their bytes in UTF-8 do, and not as strings do here.
+  const prefixes = [...interest.prefixes].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return sql`
+    SELECT id, position, event, data, NULL::integer AS channel, NULL::bigint AS complete FROM outbox
+    WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
+      AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
+        (${prefixes}::text[])[width_bucket(channel::text COLLATE "C", ${prefixes}::text[] COLLATE "C")]))
+    ORDER BY position LIMIT ${limit}`;
+}
+
+/** By so much a row that is stored compressed may be larger when it is sent, as far as one can tell without unpacking it. */
+const COMPRESSION = sql.lit(8);
+
+/**
+ * Of a query for rows in position order those that begin within `bytes`, by an estimate: what is cut off is never unpacked.
  */
 function sized(query: RawBuilder<unknown>, bytes: number): RawBuilder<unknown> {
   return sql`
     SELECT * FROM (
       SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through FROM (
-        SELECT *, ${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data), 0) AS size FROM (${query}) candidates
+        SELECT *, ${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data)
+          * CASE WHEN pg_column_compression(data) IS NULL THEN 1 ELSE ${COMPRESSION} END, 0) AS size FROM (${query}) candidates
       ) measured
     ) summed WHERE through - size < ${bytes}`;
 }
@@ -178,4 +280,8 @@ interface FloorRow {
 
 function floorIn(row: FloorRow | undefined): Cursor {
   return { id: row?.id ?? '0', position: BigInt(row?.floor ?? 0) };
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { batchOf, type Batch } from '../src/batch.js';
 import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
+import { createFlow } from '../src/fair-queue.js';
 import { createHistory } from '../src/history.js';
 import { createLog, type LogEvent } from '../src/log.js';
 import type { Source, TablePage } from '../src/outbox.js';
@@ -67,7 +68,6 @@ function createTable() {
     eventsAfter: unused,
     placesOf: unused,
     holds: unused,
-    earliest: unused,
     since: unused,
     page: (wanted, after, head, bytes) =>
       new Promise<TablePage>((resolve, reject) => {
@@ -574,9 +574,19 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
     createBudget(BUDGET),
     { connections: 2 },
   );
-  const first = ['1', '2', '1'].map((id) => history.placeOf(id));
+  const first = ['1', '2', '1'].map((id) =>
+    history.placeOf(
+      id,
+      createFlow(() => true),
+    ),
+  );
   await turn();
-  const second = ['3', '4'].map((id) => history.placeOf(id));
+  const second = ['3', '4'].map((id) =>
+    history.placeOf(
+      id,
+      createFlow(() => true),
+    ),
+  );
   await turn();
   t.deepEqual(asked, [['1', '2']]);
   answers[0]?.();

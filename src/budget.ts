@@ -5,8 +5,8 @@
  * what is left, the smaller the more pages wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
  * small ones, and together they stay near the limit (promise R5).
  *
- * An event that is larger than its page's share can't be cut. It waits for room of its own, first come first served; where there
- * never is enough, because it is larger than the limit or because small pages have taken it, one at a time comes in all the same.
+ * An event that is larger than its page's share can't be cut. It waits for room of its own, first come first served. One that is
+ * larger than the limit comes in when it is the only one and small pages have left it room; or they have not, for too long.
  */
 
 /** No page is smaller: below this the cost of a read outweighs that of its events. */
@@ -15,10 +15,14 @@ const LARGEST_PAGE = 512 * 1024;
 /** What is left is shared out as if so many more pages waited, which leaves room for those that are about to. */
 const SPARE_SHARES = 16;
 
+/** While an event waits for room, small pages take no more than this part of the limit, and it may exceed the limit by as much. */
+const SMALL_PART = 1 / 4;
 /** A client that keeps others waiting for room has to take its event at this pace, in bytes a second, or is dropped. */
 const SLOWEST_PACE = 256 * 1024;
-/** And has at least so much time, in milliseconds. */
-const SHORTEST_PATIENCE_MS = 10_000;
+/** And has at least so much time, in milliseconds; after that an event does not wait for small pages any longer. */
+const PATIENCE_MS = 10_000;
+/** A client that is dropped takes a moment to let go. */
+const SHORTEST_PAUSE_MS = 100;
 
 /** Room for an event: taken until it is released, or the page that was held with it is let go. */
 export interface Room {
@@ -57,21 +61,28 @@ interface Held {
   room: Room | undefined;
 }
 
-/** Who came in though there was no room. */
-interface Guest {
+/** Who has room. */
+interface Admitted {
   readonly room: Room;
   readonly since: number;
   readonly bytes: number;
 }
 
-export function createBudget(limitBytes: number): Budget {
+/** Who waits for it. */
+interface Waiting {
+  readonly bytes: number;
+  readonly since: number;
+  readonly admitted: (room: Room) => void;
+}
+
+export function createBudget(limitBytes: number, { patienceMs = PATIENCE_MS } = {}): Budget {
   let held = 0;
   let reserved = 0;
   let reservations = 0;
   /** By the buffer: readers that share a read share it. */
   const pages = new Map<Buffer, Held>();
-  const queue = new Set<{ readonly bytes: number; readonly admitted: (room: Room) => void }>();
-  let guest: Guest | undefined;
+  const queue = new Set<Waiting>();
+  const rooms = new Set<Admitted>();
   let patience: NodeJS.Timeout | undefined;
 
   function reserve(bytes: number): () => void {
@@ -87,55 +98,72 @@ export function createBudget(limitBytes: number): Budget {
     };
   }
 
+  function dueOf({ since, bytes }: Admitted): number {
+    return since + Math.max(patienceMs, (bytes / SLOWEST_PACE) * 1000);
+  }
+
+  function canEnter({ bytes, since }: Waiting): boolean {
+    if (held + reserved + bytes <= limitBytes) return true;
+    if (rooms.size > 0) return false;
+    return held + reserved <= limitBytes * SMALL_PART || performance.now() - since >= patienceMs;
+  }
+
   /** Lets in who waits, in order, as long as there is room. */
   function admit(): void {
     for (const next of queue) {
-      const fits = held + reserved + next.bytes <= limitBytes;
-      if (!fits && guest) break;
+      if (!canEnter(next)) break;
       queue.delete(next);
-      const giveBack = reserve(next.bytes);
+      const handOver = reserve(next.bytes);
       const room: Room = {
-        handOver: giveBack,
+        handOver,
         release() {
-          if (guest?.room === room) guest = undefined;
-          giveBack();
+          rooms.delete(admitted);
+          handOver();
           admit();
         },
       };
-      if (!fits) guest = { room, since: performance.now(), bytes: next.bytes };
+      const admitted = { room, since: performance.now(), bytes: next.bytes };
+      rooms.add(admitted);
       next.admitted(room);
     }
-    hurry();
-  }
-
-  /** While others wait, sees to it that the one who came in without room does not stay for ever. */
-  function hurry(): void {
     clearTimeout(patience);
     patience = undefined;
-    if (queue.size === 0 || guest === undefined) return;
-    const { room, since, bytes } = guest;
-    const due = since + Math.max(SHORTEST_PATIENCE_MS, (bytes / SLOWEST_PACE) * 1000);
-    patience = setTimeout(
-      () => {
-        for (const page of pages.values()) {
-          if (page.room === room) for (const { onOverdue } of [...page.holders]) onOverdue?.();
-        }
-      },
-      Math.max(0, due - performance.now()),
-    );
+    const due = nextDue();
+    if (due === undefined) return;
+    patience = setTimeout(hurry, Math.max(SHORTEST_PAUSE_MS, due - performance.now()));
     patience.unref();
+  }
+
+  /** When who waits will have waited, or will have been kept waiting, for too long. */
+  function nextDue(): number | undefined {
+    const [next] = queue;
+    if (next === undefined) return undefined;
+    return rooms.size > 0 ? Math.min(...[...rooms].map(dueOf)) : next.since + patienceMs;
+  }
+
+  /** Sees to it that nobody who has room keeps it for ever while others wait. */
+  function hurry(): void {
+    const now = performance.now();
+    for (const admitted of rooms) {
+      if (dueOf(admitted) > now + 1) continue;
+      // Its client may have come back to take it by the time that it has another turn.
+      for (const page of pages.values()) {
+        if (page.room === admitted.room) for (const { onOverdue } of [...page.holders]) onOverdue?.();
+      }
+    }
+    admit();
   }
 
   return {
     pageBytes() {
       // Where an event waits for room, small pages leave it some.
-      const limit = queue.size > 0 ? limitBytes / 4 : limitBytes;
+      const limit = queue.size > 0 ? limitBytes * SMALL_PART : limitBytes;
       const share = Math.floor((limit - held - reserved) / (SPARE_SHARES + pages.size + reservations));
       return Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, share));
     },
     reserve,
     whenRoom(bytes, admitted) {
-      const entry = { bytes, admitted };
+      const entry = { bytes, since: performance.now(), admitted };
       queue.add(entry);
       admit();
       return () => {

@@ -6,10 +6,13 @@
  */
 import { createHeap } from './heap.js';
 
+/** How far behind the others somebody may be who comes back for more, in milliseconds: for so long it is ahead of all. */
+const MOST_CREDIT_MS = 1000;
+
 /** Somebody for whom the database is read: a client that looks for its place, or is on its way to the head. */
 export interface Flow {
-  /** What its reads have taken, in milliseconds, or what they would have had it been here from the start. */
-  spent: number;
+  /** What its reads have taken, in milliseconds, or would have, had it been here from the start. Undefined: it is new. */
+  spent: number | undefined;
   /** Whether it is still there. */
   readonly isWanted: () => boolean;
   /** Calls back when it leaves; returns how to undo that. */
@@ -21,7 +24,7 @@ export interface Flow {
 export function createFlow(isWanted: () => boolean): Flow {
   const watchers = new Set<() => void>();
   return {
-    spent: 0,
+    spent: undefined,
     isWanted,
     onLeave(callback) {
       watchers.add(callback);
@@ -40,8 +43,8 @@ export interface FairQueue {
   runFirst<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** @param places how much is done at a time. */
-export function createFairQueue(places: number): FairQueue {
+/** @param places how much is done at a time. @param now in milliseconds. */
+export function createFairQueue(places: number, now: () => number = () => performance.now()): FairQueue {
   interface Waiting {
     readonly begins: number;
     readonly ticket: number;
@@ -65,17 +68,24 @@ export function createFairQueue(places: number): FairQueue {
     else running -= 1;
   }
 
+  /** A turn later, where others wait: whose read has ended may want the next, and have the best claim to it. */
+  function leave(): void {
+    if (waiting.size > 0) setImmediate(done);
+    else done();
+  }
+
   return {
     async run(flow, work) {
-      flow.spent = Math.max(flow.spent, clock);
-      await turn(flow.spent);
-      clock = Math.max(clock, flow.spent);
-      const began = performance.now();
+      const begins = Math.max(flow.spent ?? clock, clock - MOST_CREDIT_MS);
+      flow.spent = begins;
+      await turn(begins);
+      clock = Math.max(clock, begins);
+      const began = now();
       try {
         return await work();
       } finally {
-        flow.spent += performance.now() - began;
-        done();
+        flow.spent += now() - began;
+        leave();
       }
     },
     async runFirst(work) {
@@ -83,7 +93,7 @@ export function createFairQueue(places: number): FairQueue {
       try {
         return await work();
       } finally {
-        done();
+        leave();
       }
     },
   };

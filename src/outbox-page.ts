@@ -221,7 +221,7 @@ function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder
             WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
               AND position IS NOT NULL AND position <= ${head}
             ORDER BY outbox.channel, position LIMIT ${IN_ORDER}
-          ) some LIMIT wanted.most
+          ) nearest LIMIT wanted.most
         ) next
       ), complete AS MATERIALIZED (
         SELECT min(last) AS position FROM (

@@ -116,15 +116,20 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   const counts = new LRUCache<string, readonly number[]>({ max: COUNTS_KEPT });
 
   /**
-   * How many keys of each channel are looked at for so many events: in the proportion of the page before, and half as many again.
-   * Together no more than two and a half times `limit`, but for the least of each.
+   * How many keys of each channel are looked at for so many events: as many as in the page before, in proportion, and what chance
+   * may add. One that has more ends the page.
    */
   function keysFor({ key, channels }: Interest, limit: number): number[] {
-    const even = Math.max(LEAST_KEYS, Math.ceil(limit / channels.length));
     const last = counts.get(key);
     const sum = last?.reduce((all, count) => all + count, 0) ?? 0;
-    if (last === undefined || sum === 0) return channels.map(() => even);
-    return last.map((count) => Math.min(HISTORY_EVENTS, Math.max(LEAST_KEYS, Math.ceil((1.5 * limit * count) / sum))));
+    if (last === undefined || sum === 0) {
+      return channels.map(() => Math.max(LEAST_KEYS, Math.ceil(limit / channels.length)));
+    }
+    return last.map((count) => {
+      // Who had none may have one.
+      const expected = (limit * (count + 1)) / (sum + channels.length);
+      return Math.min(HISTORY_EVENTS, LEAST_KEYS + Math.ceil(1.25 * expected + 3 * Math.sqrt(expected)));
+    });
   }
 
   async function head(): Promise<Cursor> {

@@ -172,16 +172,16 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
   function waitFor(start: (done: () => void) => () => void): void {
     state = 'waiting';
-    let isOver = false;
+    // Called back at once, it may wait for something else by the time that we know how to cancel this.
+    const wait: { isOver?: true } = {};
     const undo = start(() => {
-      isOver = true;
+      wait.isOver = true;
       cancel = undefined;
       if (state !== 'waiting') return;
       state = 'reading';
       read();
     });
-    // Called back at once, it may wait for something else by now.
-    if (!isOver) cancel = undo;
+    if (!wait.isOver) cancel = undo;
   }
 
   /** The page stays in memory until the client takes it. */

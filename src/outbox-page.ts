@@ -38,6 +38,9 @@ export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double preci
 /** An event's data as it is delivered. */
 const TEXT = sql`coalesce(data #>> '{}', 'null')`;
 
+/** The same as it stands in a frame: each line break begins a line of its own. Plain replacing is quick, by patterns it takes minutes. */
+const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r', E'\\n'), E'\\n', E'\\ndata: ')`;
+
 /**
  * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk, which a test holds it to. Replays are framed in the database because
  * a page is then one value: rows would each be parsed, and made objects of, for four times the work of the relay.
@@ -45,8 +48,7 @@ const TEXT = sql`coalesce(data #>> '{}', 'null')`;
  * Names have no control characters, by the table's checks, and only a JSON string has line breaks in its text.
  */
 const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' ELSE E'\\nevent: ' || event || E'\\ndata: ' END
-  || CASE jsonb_typeof(data) WHEN 'string' THEN regexp_replace(data #>> '{}', E'\\r\\n|\\r|\\n', E'\\ndata: ', 'g') ELSE ${TEXT} END
-  || E'\\n\\n'`;
+  || CASE jsonb_typeof(data) WHEN 'string' THEN ${LINES} ELSE text END || E'\\n\\n'`;
 
 /** How many rows a read for few may find, less one; and what each may have stored. */
 export const FEW = 16;
@@ -87,10 +89,11 @@ export async function rowsAfter(
     SELECT id, position, channel, event, data, created_at FROM here.outbox
     WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
   const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, created_at, data`)})
     SELECT * FROM (
-      SELECT position, id, channel::text, event::text, ${TEXT} AS data, ${CREATED} AS created,
+      SELECT position, id, channel::text, event::text, text AS data, ${CREATED} AS created,
         CASE WHEN through >= ${bytes} THEN true END AS "isCut", NULL AS floor, NULL AS standby
-      FROM (${sized(query, bytes)}) sized
+      FROM (${cut(bytes)}) cut
       UNION ALL
       SELECT -1, id, NULL, NULL, NULL, NULL, NULL, position, pg_is_in_recovery() FROM (${FLOOR}) floor
     ) page ORDER BY position`.execute(db);
@@ -135,25 +138,17 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
   const { interest, after, head, bytes } = asked;
   const isWalk = interest.prefixes.length > 0;
   const query = isWalk ? walk(asked) : interest.channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
-  // The rows reach the aggregates in the order that the window function needed: an ORDER BY in each would sort them anew. OFFSET
-  // keeps the planner from putting the frame where its size is wanted, and so from making it twice.
+  // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
   const { rows } = await sql<FramedRow & FloorRow>`
-    SELECT page.*, floor.id, floor.position AS floor, pg_is_in_recovery() AS standby
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, complete`)})
+    SELECT framed.*, floor.id, floor.position AS floor, pg_is_in_recovery() AS standby
     FROM (${FLOOR}) floor, (
-      SELECT string_agg(frame, '') FILTER (WHERE fits) AS frames, string_agg(position::text, ' ') FILTER (WHERE fits) AS positions,
+      SELECT string_agg(${FRAME}, '') FILTER (WHERE fits) AS frames, string_agg(position::text, ' ') FILTER (WHERE fits) AS positions,
         string_agg(channel::text, ' ') FILTER (WHERE fits) AS channels, count(*)::integer AS candidates,
-        coalesce(bool_or(NOT fits OR estimate >= ${bytes}), false) AS "isCut", min(size) FILTER (WHERE NOT fits AND size = through) AS needs,
+        coalesce(max(through) >= ${bytes}, false) AS "isCut", min(through) FILTER (WHERE n = 1 AND NOT fits)::integer AS needs,
         max(complete) AS complete
-      FROM (
-        SELECT *, through <= ${bytes} AS fits FROM (
-          SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through FROM (
-            SELECT *, octet_length(frame) AS size FROM (
-              SELECT position, ${FRAME} AS frame, through AS estimate, channel, complete FROM (${sized(query, bytes)}) rows OFFSET 0
-            ) framed OFFSET 0
-          ) measured
-        ) summed
-      ) bounded
-    ) page`.execute(db);
+      FROM (SELECT *, through <= ${bytes} AS fits FROM (${cut(bytes)}) cut) judged
+    ) framed`.execute(db);
   const [page] = rows;
   refuseStandby(page);
   const events =
@@ -250,20 +245,31 @@ function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown
     ORDER BY position LIMIT ${limit}`;
 }
 
-/** By so much a row that is stored compressed may be larger when it is sent, as far as one can tell without unpacking it. */
-const COMPRESSION = sql.lit(8);
+/** Texts up to this size are kept from being measured until they are framed; larger ones are made once more. */
+const KEPT_BYTES = 16 * 1024;
 
 /**
- * Of a query for rows in position order those that begin within `bytes`, by an estimate: what is cut off is never unpacked.
+ * Of a query for rows in position order: each with the bytes that its data has as sent, and those of all rows up to it. With `cut` it
+ * makes no text of what comes after the page: texts can be thousands of times the size that is stored. For that the rows have to
+ * come in order by themselves. Each ORDER BY here also keeps the planner from making a text wherever it is mentioned.
  */
-function sized(query: RawBuilder<unknown>, bytes: number): RawBuilder<unknown> {
+function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
-    SELECT * FROM (
-      SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through FROM (
-        SELECT *, ${sql.lit(ROW_BYTES)} + coalesce(pg_column_size(data)
-          * CASE WHEN pg_column_compression(data) IS NULL THEN 1 ELSE ${COMPRESSION} END, 0) AS size FROM (${query}) candidates
-      ) measured
-    ) summed WHERE through - size < ${bytes}`;
+    SELECT *, row_number() OVER rows AS n, sum(${sql.lit(ROW_BYTES)} + size) OVER rows AS through FROM (
+      SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept,
+        CASE jsonb_typeof(data) WHEN 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
+      FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
+    ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
+}
+
+/**
+ * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`. A CTE is read no further than it is asked
+ * for (PostgreSQL manual, "Common Table Expression Materialization").
+ */
+function cut(bytes: number): RawBuilder<unknown> {
+  return sql`
+    SELECT *, coalesce(kept, ${TEXT}) AS text
+    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} LIMIT 1)`;
 }
 
 /**

@@ -62,7 +62,7 @@ async function lookedAt(pool: pg.Pool, { sql, parameters }: CompiledQuery, mode:
   try {
     await client.query(`SET plan_cache_mode = ${mode}`);
     await client.query(`PREPARE step AS ${sql}`);
-    const values = parameters.map((value) =>
+    const values = (parameters as (Date | string | number | null)[]).map((value) =>
       value === null ? 'NULL' : client.escapeLiteral(value instanceof Date ? value.toISOString() : String(value)),
     );
     const { rows } = await client.query<{ 'QUERY PLAN': [{ Plan: Plan }] }>(

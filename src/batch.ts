@@ -1,5 +1,5 @@
 /**
- * A batch: events of the table, framed one behind another in one buffer, as a page of history goes out.
+ * A batch: events of the table, framed one behind another in one buffer, as a page of history goes out, in one chunk.
  *
  * An object for each event would cost a replay more than all the rest. So the whole is one buffer, and where an event begins
  * in it is found out only for a reader whose cursor is amid it.
@@ -14,7 +14,7 @@ export interface Piece extends Cursor {
 export interface Batch {
   /** How many events. */
   readonly length: number;
-  /** All frames, in order. */
+  /** All frames, in order, without chunks: of these there is one around the part that goes out. */
   readonly frames: Buffer;
   readonly last: Piece | undefined;
   /** The part that follows `position`, in the same memory. */

@@ -24,22 +24,40 @@ export class SinceError extends Error {
 /** The names under which clients and polyfills send the cursor where they cannot set the header. */
 const QUERY_NAMES = new Set(['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-ID']);
 
+/** In a cursor that names ids to leave out, what stands before these. */
+const MARK = '!';
+
 /** How much of a cursor that we don't know is sent back with the reset. */
 const ECHO_LENGTH = 200;
 
 /**
  * The header counts before the query, and of several names in the query the last that is not empty, since clients append
- * theirs to whatever the page's address had. `since` is looked at only where there is no cursor: a client that comes back
+ * theirs to whatever the page's address had; so do those that were joined to one. `since` is looked at only where there is no cursor: a client that comes back
  * has one, and must not be refused for what its address says.
  *
  * @throws SinceError
  */
 export function requestedCursor(header: string | undefined, query: URLSearchParams): CursorRequest {
-  let cursor = header;
-  if (!cursor) for (const [name, value] of query) if (QUERY_NAMES.has(name) && value !== '') cursor = value;
+  let cursor = lastOf(header ?? '');
+  if (!cursor) for (const [name, value] of query) if (QUERY_NAMES.has(name)) cursor = lastOf(value) || cursor;
   if (cursor) return cursor === 'now' || cursor === 'earliest' ? { kind: cursor } : { kind: 'id', id: cursor };
   const since = query.get('since');
   return since ? { kind: 'since', time: parseTime(since) } : { kind: 'now' };
+}
+
+/**
+ * The last of cursors that were joined to one: HTTP takes several headers of a name for one list (RFC 9110, section 5.3), and a client
+ * that adds its own to what is there has the newest behind the others. Empty where there is none.
+ *
+ * A comma with a space behind it always parts two cursors; one alone does not where a mark stands before it, as in `41!43,44`.
+ */
+function lastOf(joined: string): string {
+  const parts = joined.split(',');
+  const end = parts.findLastIndex((part) => part.trim() !== '');
+  const last = parts[end] ?? '';
+  const isNewOrMarked = (part: string) => part.includes(MARK) || /^\s/.test(part);
+  const begin = parts.findLastIndex((part, index) => index <= end && isNewOrMarked(part));
+  return (parts[begin]?.includes(MARK) ? parts.slice(begin, end + 1).join(',') : last).trim();
 }
 
 /**

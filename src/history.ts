@@ -14,7 +14,7 @@ import type { Interest } from './channels.js';
 import type { Place, Source, TablePage } from './outbox.js';
 
 export interface HistoryPage {
-  /** The matching frames, in order; undefined where there are none. */
+  /** The matching frames, in order, without chunks; undefined where there are none. */
   readonly frames: Buffer | undefined;
   readonly events: number;
   /** Position up to which everything that matches is in `frames`. */

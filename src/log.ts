@@ -26,7 +26,7 @@ export interface Cursor {
 
 export interface LogEvent extends Cursor {
   readonly channel: string;
-  /** The event as it goes over the wire. */
+  /** The event as it goes over the wire, with a chunk around it: a row of frames is a body. */
   readonly frame: Buffer;
 }
 

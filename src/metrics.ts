@@ -111,8 +111,13 @@ export function createMetrics(measured: Measured): Metrics {
   counter('connections_opened', 'Streams opened.', () => totals.opened);
   counters('connections_ended', 'Streams that the relay ended, by reason.', 'reason', () => ({ ...totals.ended }));
   counter('events_sent', 'Events written, once for each stream.', () => totals.events);
-  counter('bytes_sent', 'Bytes of frames written.', () => totals.bytes);
+  counter('bytes_sent', 'Bytes written to streams, with the chunks around their frames.', () => totals.bytes);
   counter('replays', 'Streams that began behind the head.', () => totals.replays);
+  counter(
+    'repeated_resumes',
+    'Streams that a client began at a cursor at which it had begun another before, behind the head: it may be unable to take what follows.',
+    () => streams.repeatedResumes,
+  );
   counters('resets', 'Cursors that could not be honoured, by reason.', 'reason', () => ({ ...totals.resets }));
   counter('history_reads', 'Pages read from the table for replays.', () => history.stats.reads);
   counter('history_reads_shared', 'Pages that a replay got from the read of another.', () => history.stats.shared);

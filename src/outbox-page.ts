@@ -39,7 +39,7 @@ export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double preci
 const TEXT = sql`coalesce(data #>> '{}', 'null')`;
 
 /**
- * An event's frame, byte for byte as `encodeEvent` makes it, which a test holds it to. Replays are framed in the database because
+ * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk, which a test holds it to. Replays are framed in the database because
  * a page is then one value: rows would each be parsed, and made objects of, for four times the work of the relay.
  *
  * Names have no control characters, by the table's checks, and only a JSON string has line breaks in its text.

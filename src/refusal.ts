@@ -5,9 +5,10 @@
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type { Logger } from 'pino';
+import { setEndless } from './chunk.js';
 import { Denied } from './forward-auth.js';
 import { RequestError } from './request-error.js';
-import { encodeRetry, STREAM_HEADERS } from './sse.js';
+import { pauseText, STREAM_HEADERS } from './sse.js';
 
 export interface RefusalOptions {
   /** What clients are told to wait before they reconnect. */
@@ -42,8 +43,7 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
       }
       const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
       if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
-        context.set(STREAM_HEADERS);
-        context.body = `: ${refused.message}\n${encodeRetry(pause * 1000).toString()}`;
+        sendAway(context, refused, pause * 1000);
         return;
       }
       context.status = refused.status;
@@ -53,6 +53,24 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
       context.body = { error: code, message, ...(channels ? { channels } : {}) };
     }
   };
+}
+
+/**
+ * To an EventSource any other status than 200 would be the end. To other clients it would be the end of a complete answer: so this
+ * one breaks off, as a stream does.
+ */
+function sendAway(context: Koa.Context, { code, message }: RequestError, pause: number): void {
+  const { req: request, res: response } = context;
+  context.status = 200;
+  context.set(STREAM_HEADERS);
+  context.respond = false;
+  if (context.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  setEndless(request, response);
+  response.write(pauseText('busy', pause, { error: code, message }));
+  response.socket?.destroySoon();
 }
 
 /** @throws what is not the client's business. */

@@ -53,6 +53,12 @@ export interface RelayOptions {
 /** The window starts with so many of the newest events, so that clients which a restart cut off resume from memory. */
 const PRELOAD_EVENTS = 10_000;
 
+/** To the operator, of a client whose resumes are repeated. */
+const STUCK =
+  'a client comes back to the same cursor again and again: it may be unable to take the event that follows, as clients whose ' +
+  'buffers hold 64 KiB (r3labs/sse, go-sse) are with a larger one: raise their limit, or publish a reference in place of what is ' +
+  'large; or its page comes from a cache, with an old cursor in it';
+
 /** How long the tail may take to catch up, in milliseconds, before the relay is not ready: a large transaction takes a moment. */
 const BEHIND_GRACE = 2000;
 
@@ -185,6 +191,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       heartbeat,
       isCurrent: () => tail.trouble === undefined,
       onReadError: (error) => logger.debug({ err: error }, 'a read for one client failed; it is tried again'),
+      onStuck: (stuck) => logger.warn(stuck, STUCK),
     });
 
     const metrics = createMetrics({

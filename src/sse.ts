@@ -1,10 +1,11 @@
 /**
- * The wire: what goes over an event stream, byte for byte. Pure functions, no state, no I/O.
+ * The wire: what goes over an event stream, byte for byte. Pure functions, no state, no I/O. What is to go out is in chunks.
  *
  * Source: WHATWG HTML, "Server-sent events", sections "Parsing an event stream" and "Interpreting an event stream".
  * A field ends at CR, LF or CRLF, so no value that a publisher or a client supplies may carry one into a field: data is
  * split into one `data:` line per line, and every other field has such characters replaced.
  */
+import { chunkOf } from './chunk.js';
 
 /** One row of the outbox as the wire needs it. */
 export interface WireEvent {
@@ -16,7 +17,16 @@ export interface WireEvent {
   readonly data: string;
 }
 
-export type ControlEvent = 'stream-open' | 'stream-reset' | 'stream-error';
+/** The relay's own events. All names that begin so are refused to publishers, by the table. */
+export type ControlEvent = 'stream-open' | 'stream-cursor' | 'stream-pause' | 'stream-reset' | 'stream-error';
+
+/** What a control event does to its client beside being one. */
+export interface ControlFields {
+  /** Where its cursor goes; without it the cursor stays where it is. */
+  readonly id?: string | undefined;
+  /** How long it is to wait before it reconnects, in milliseconds. */
+  readonly retry?: number | undefined;
+}
 
 /** Response headers of every event stream. `X-Accel-Buffering` is nginx's switch for response buffering. */
 export const STREAM_HEADERS: Readonly<Record<string, string>> = {
@@ -25,41 +35,38 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = {
   'X-Accel-Buffering': 'no',
 };
 
-/** A comment: keeps a connection open and moves nothing. */
-export const COMMENT = Buffer.from(':\n\n');
-
-/** Frames an event. This runs once per event, whatever the number of its readers. */
+/** Frames an event, with a chunk around it. This runs once per event, whatever the number of its readers. */
 export function encodeEvent({ id, event, data }: WireEvent): Buffer {
   const name = event === 'message' ? '' : `event: ${oneLine(event)}\n`;
-  return Buffer.from(`id: ${oneLine(id)}\n${name}${dataLines(data)}\n`);
+  return chunkOf(`id: ${oneLine(id)}\n${name}${dataLines(data)}\n`);
 }
 
 /**
- * A frame with an id and nothing else: it moves the client's last event id and fires no event (WHATWG HTML, "dispatch the
- * event", step 2).
+ * A control event, as text. There is no frame with an id or a `retry` alone: a browser takes one, of other clients some hand it
+ * on as an event without data, and some pay no heed to it.
  */
-export function encodeCursor(id: string): Buffer {
-  return Buffer.from(`id: ${oneLine(id)}\n\n`);
-}
-
-/** The first frame of a stream: how long to wait before reconnecting, in milliseconds, and the cursor it starts at. */
-export function encodeStart(retry: number, id: string): Buffer {
-  return Buffer.from(`${retryLine(retry)}id: ${oneLine(id)}\n\n`);
-}
-
-/** Tells a client how long to wait before it reconnects, in milliseconds. */
-export function encodeRetry(retry: number): Buffer {
-  return Buffer.from(`${retryLine(retry)}\n`);
-}
-
-/** A control event. One without an id (every `stream-error`) leaves the client's cursor where it is. */
-export function encodeControl(event: ControlEvent, data: Readonly<Record<string, unknown>>, id?: string): Buffer {
+export function controlText(
+  event: ControlEvent,
+  data: Readonly<Record<string, unknown>>,
+  { id, retry }: ControlFields = {},
+): string {
   const cursor = id === undefined ? '' : `id: ${oneLine(id)}\n`;
-  return Buffer.from(`${cursor}event: ${event}\n${dataLines(JSON.stringify(data))}\n`);
+  const pause = retry === undefined ? '' : `retry: ${Math.round(retry)}\n`;
+  return `${cursor}event: ${event}\n${pause}${dataLines(JSON.stringify(data))}\n`;
 }
 
-function retryLine(milliseconds: number): string {
-  return `retry: ${Math.round(milliseconds)}\n`;
+/** The same, with a chunk around it. */
+export function encodeControl(...control: Parameters<typeof controlText>): Buffer {
+  return chunkOf(controlText(...control));
+}
+
+/** Tells a client to come back, and when: the last frame of a stream that the relay ends. `retry` is in milliseconds. */
+export function pauseText(
+  reason: 'shutdown' | 'age' | 'busy',
+  retry: number,
+  more: Record<string, string> = {},
+): string {
+  return controlText('stream-pause', { reason, retryMs: Math.round(retry), ...more }, { retry });
 }
 
 function dataLines(data: string): string {

@@ -6,6 +6,7 @@ import type Koa from 'koa';
 import type Router from 'koa-router';
 import type { Access, AccessRequest, Permission } from './access.js';
 import { ChannelError, interestIn } from './channels.js';
+import { setEndless } from './chunk.js';
 import { Connection } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
 import type { Limits } from './limits.js';
@@ -46,23 +47,25 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
     if (permission.subject !== undefined) place.takenBy(permission.subject);
     context.status = 200;
     context.set(STREAM_HEADERS);
-    // From here on the answer is ours: frames go out as they are, not chunked, and end with the connection.
+    // From here on the answer is ours: it goes out in chunks that are made elsewhere, and breaks off with the connection.
     context.respond = false;
     if (context.method === 'HEAD') {
       response.end();
     } else if (!connection.destroyed) {
-      response.setHeader('Connection', 'close');
-      response.removeHeader('Transfer-Encoding');
+      const isChunked = setEndless(request, response);
       response.flushHeaders();
       const socket = connection instanceof Connection ? connection.release() : undefined;
-      // For HTTP that was all. Without this its end would be an error to HTTP, with a stack that costs more than the request.
+      // For HTTP that was all, and what it writes now, which is the last chunk, goes nowhere. Without this its end would be an error
+      // to HTTP, with a stack that costs more than the request.
       response.end();
       if (socket === undefined) return;
       isOpen = true;
       options.streams.open(socket, {
         interest: asked.wanted,
         cursor,
+        client: permission.subject ?? context.ip,
         expiresAt: permission.expiresAt,
+        isChunked,
         onGone: () => place.leave(),
       });
     }

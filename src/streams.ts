@@ -3,13 +3,15 @@
  */
 import type { Socket } from 'node:net';
 import type { Budget } from './budget.js';
+import { chunkOf } from './chunk.js';
 import { resolve } from './cursor.js';
 import { startExpiry } from './expiry.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from './log.js';
 import type { Source } from './outbox.js';
-import { COMMENT, encodeControl, encodeCursor, encodeRetry, encodeStart } from './sse.js';
+import { createResumes, type Stuck } from './resumes.js';
+import { encodeControl, pauseText } from './sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
 import { subscribe } from './subscription.js';
 
@@ -17,6 +19,8 @@ import { subscribe } from './subscription.js';
 export interface Streams {
   readonly count: number;
   readonly totals: Readonly<StreamTotals>;
+  /** How many began where a stream of the same client had begun and ended before. */
+  readonly repeatedResumes: number;
   /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
   byState(): StreamStates;
   /** Takes over a bare socket on which the response's headers have been sent. */
@@ -37,6 +41,8 @@ export interface StreamsOptions {
   readonly history: History;
   readonly budget: Budget;
   readonly heartbeat: Heartbeat;
+  /** Of `heartbeat`; clients are told, so that they can notice a connection that has died in silence. */
+  readonly heartbeatSeconds: number;
   readonly retrySeconds: number;
   /** A client that takes nothing for so long, of what it was given, is dropped. */
   readonly stallSeconds: number;
@@ -46,6 +52,8 @@ export interface StreamsOptions {
   readonly isCurrent: () => boolean;
   /** A read for one client failed and will be tried again. */
   readonly onReadError: (error: unknown) => void;
+  /** A client comes back to one cursor again and again; called once in a while. */
+  readonly onStuck: (stuck: Stuck) => void;
 }
 
 /** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
@@ -55,7 +63,7 @@ const LOOKUP_PAUSE = 500;
 const SHUTDOWN_SPREAD = 3;
 
 export function createStreams(options: StreamsOptions): Streams {
-  const { source, log, history, budget, heartbeat } = options;
+  const { source, log, history, budget, heartbeat, heartbeatSeconds } = options;
   const retry = options.retrySeconds * 1000;
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
@@ -77,19 +85,28 @@ export function createStreams(options: StreamsOptions): Streams {
     closing: false,
     isCurrent: options.isCurrent,
     headFrame,
-    pauseFrame,
+    stillFrame: encodeControl('stream-cursor', { lastEventId: null }, { retry }),
+    expiredFrame: encodeControl(
+      'stream-error',
+      {
+        condition: 'expired',
+        text: 'The right to these channels has ended. Come back with a fresh one.',
+        retryMs: retry,
+      },
+      { retry },
+    ),
+    pauseFrame: (reason) => chunkOf(pauseText(reason, retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)))),
   };
-  let cursorFrame: { id: string; frame: Buffer } = { id: '', frame: COMMENT };
+  const resumes = createResumes(options.onStuck);
+  let cursorFrame: { id: string; frame: Buffer } | undefined;
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
   function headFrame(): Buffer {
-    if (cursorFrame.id !== log.head.id) cursorFrame = { id: log.head.id, frame: encodeCursor(log.head.id) };
+    const { id } = log.head;
+    if (cursorFrame?.id !== id) {
+      cursorFrame = { id, frame: encodeControl('stream-cursor', { lastEventId: id }, { id, retry }) };
+    }
     return cursorFrame.frame;
-  }
-
-  /** Tells a client to come back after a pause of its own, which an error status would keep an EventSource from. */
-  function pauseFrame(): Buffer {
-    return encodeRetry(retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)));
   }
 
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
@@ -102,11 +119,15 @@ export function createStreams(options: StreamsOptions): Streams {
       }
     });
     if (cursor === undefined) return;
-    if (cursor.position < log.head.position) totals.replays += 1;
+    const isBehind = cursor.position < log.head.position;
+    if (isBehind) totals.replays += 1;
+    if (request.cursor.kind === 'id' && (isBehind || cursor.reset)) {
+      stream.resume = resumes.begin(request.client, request.interest.key, request.cursor.id);
+    }
     // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
-    const known = cursor.reset ? undefined : cursor.id;
-    const open = encodeControl('stream-open', { lastEventId: cursor.id, head: log.head.id }, known);
-    stream.write(Buffer.concat([known === undefined ? encodeRetry(retry) : encodeStart(retry, known), open]));
+    const id = cursor.reset ? undefined : cursor.id;
+    const place = { lastEventId: cursor.id, head: log.head.id };
+    stream.write(encodeControl('stream-open', { ...place, heartbeatSeconds, retryMs: retry }, { id, retry }));
     if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
     stream.subscription = subscribe({
       log,
@@ -141,6 +162,7 @@ export function createStreams(options: StreamsOptions): Streams {
     expiry.remove(stream, stream.expiresAt);
     ageing.remove(stream, stream.retiresAt);
     stream.subscription?.close();
+    if (stream.resume) resumes.end(stream.resume);
     stream.onGone();
     if (streams.size === 0) allGone?.();
   }
@@ -150,6 +172,9 @@ export function createStreams(options: StreamsOptions): Streams {
       return streams.size;
     },
     totals,
+    get repeatedResumes() {
+      return resumes.repeated;
+    },
     byState() {
       const counts = { live: 0, catchingUp: 0, stalled: 0 };
       for (const { subscription } of streams.values()) {
@@ -160,13 +185,14 @@ export function createStreams(options: StreamsOptions): Streams {
       return counts;
     },
     open(socket, request) {
+      const stream = new Stream(socket, request, shared);
       if (shared.closing) {
         request.onGone();
         socket.on('error', ignore);
-        socket.end(pauseFrame(), () => socket.destroy());
+        stream.shutDown();
+        socket.destroySoon();
         return;
       }
-      const stream = new Stream(socket, request, shared);
       streams.set(socket, stream);
       heartbeat.add(stream);
       expiry.add(stream, stream.expiresAt);
@@ -189,11 +215,7 @@ export function createStreams(options: StreamsOptions): Streams {
       ageing.stop();
       if (streams.size === 0) return;
       const gone = new Promise<void>((done) => (allGone = done));
-      for (const stream of [...streams.values()]) {
-        stream.subscription?.close();
-        stream.subscription = undefined;
-        if (stream.socket.writable) stream.socket.end(pauseFrame());
-      }
+      for (const stream of [...streams.values()]) stream.shutDown();
       const deadline = setTimeout(() => {
         for (const socket of [...streams.keys()]) socket.destroy();
       }, deadlineMs);

@@ -22,10 +22,12 @@ import type { Cursor, Log, Reader, RestartReason } from './log.js';
 /** Where frames go. */
 export interface Sink {
   /**
-   * Takes a buffer of whole frames, of so many events. False when it wants no more until `drained` is called on the
+   * Takes a buffer of whole frames in chunks, of so many events. False when it wants no more until `drained` is called on the
    * subscription.
    */
-  write(frames: Buffer, events: number): boolean;
+  write(chunks: Buffer, events: number): boolean;
+  /** The same for a page of history: its frames have no chunk around them. */
+  writePage(frames: Buffer, events: number): boolean;
 }
 
 export interface Subscription {
@@ -197,7 +199,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         }
         position = page.position;
         lastId = page.lastId ?? lastId;
-        if (page.frames && !sink.write(page.frames, page.events)) {
+        if (page.frames && !sink.writePage(page.frames, page.events)) {
           block(page.buffer);
           if (position < log.floor && isFast && budget.isRoomy) readAhead();
         } else read();

@@ -1,7 +1,9 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
+import { requestedCursor } from '../src/cursor.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
+import { openRaw } from './support/request.js';
 import { openStream } from './support/stream.js';
 
 /** A relay, and events on channel `a` with the data `1`, `2` and so on; `ids` are theirs. */
@@ -36,17 +38,16 @@ async function setUp(t: ExecutionContext, { events = 5, env = {} }: { events?: n
     return stream.events.map(({ data }) => data ?? '').slice(0, -1);
   }
 
-  return { database, relay, publish, open, eventsOf, id: (number: number) => ids[number - 1] ?? '' };
+  return { database, relay, url: relay.url, publish, open, eventsOf, id: (number: number) => ids[number - 1] ?? '' };
 }
 
-test('the first frame is a retry and the cursor, then comes stream-open with the same id', async (t) => {
-  const { open, id } = await setUp(t, { env: { RETRY_SECONDS: '1.5' } });
+test('the first frame is stream-open, with the cursor, the pause before a reconnect and the interval of heartbeats', async (t) => {
+  const { open, id } = await setUp(t, { env: { RETRY_SECONDS: '1.5', HEARTBEAT_SECONDS: '20' } });
   const { stream, told } = await open(`last_event_id=${id(2)}`);
-  t.deepEqual(stream.frames[0], { retry: 1500, id: id(2) });
-  t.like(stream.frames[1], { id: id(2), event: 'stream-open' });
-  t.deepEqual(told, { lastEventId: id(2), head: id(5) });
+  t.like(stream.frames[0], { id: id(2), event: 'stream-open', retry: 1500 });
+  t.deepEqual(told, { lastEventId: id(2), head: id(5), heartbeatSeconds: 20, retryMs: 1500 });
   await stream.untilEvents(3);
-  t.is(stream.frames[2]?.id, id(3));
+  t.is(stream.frames[1]?.id, id(3));
 });
 
 test('the header counts before the query, and in the query the last that is not empty', async (t) => {
@@ -70,11 +71,65 @@ test('the header counts before the query, and in the query the last that is not 
   t.is(await startOf(`LAST_EVENT_ID=${id(2)}`), id(5), 'no such name: now');
 });
 
+test('R3: of several cursors that were joined to one the last counts, in the header and in the query', async (t) => {
+  const { open, url, id } = await setUp(t);
+  const startOf = async (query: string, headers: OutgoingHttpHeaders = {}) => {
+    const { stream, told } = await open(query, headers);
+    t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
+    return told.lastEventId;
+  };
+  const header = (value: string) => ({ 'Last-Event-ID': value });
+  for (const joined of [
+    `${id(1)}, ${id(2)}`,
+    `${id(1)},${id(2)}`,
+    `${id(1)} ,\t${id(3)},  ${id(2)}`,
+    `${id(2)}, `,
+    `, ${id(2)}`,
+    `${id(1)}, ${id(2)}, , `,
+    `99999, nobody-knows, ${id(2)}`,
+    `now, earliest, ${id(2)}`,
+  ]) {
+    t.is(await startOf('', header(joined)), id(2), joined);
+    t.is(await startOf(`last_event_id=${id(4)}&lastEventId=${encodeURIComponent(joined)}`), id(2), joined);
+  }
+  t.is(await startOf('', header(`${id(2)}, now`)), id(5));
+  // Nothing but commas is no cursor.
+  t.is(await startOf(`last_event_id=${id(4)}`, header(', ,,')), id(4));
+  t.is(await startOf(`last_event_id=${id(4)}&lastEventId=%2C+`), id(4));
+  // Two lines, as they come from a client and are joined by HTTP.
+  const raw = openRaw(
+    t,
+    url,
+    `GET /events/a HTTP/1.1\r\nHost: x\r\nLast-Event-ID: ${id(1)}\r\nlast-event-id: ${id(2)}\r\n\r\n`,
+  );
+  await raw.until('stream-open');
+  await raw.until(`"lastEventId":"${id(2)}"`);
+});
+
+test('R5: a cursor of 60,000 commas or marks is no work', (t) => {
+  for (const text of [',', ', ', '!', ',!', '1!', '1,', ' ,', '\t'].map((part) => part.repeat(60_000 / part.length))) {
+    for (const long of [text, `${text}x`, `${text}7`]) {
+      const since = performance.now();
+      requestedCursor(long, new URLSearchParams([['last_event_id', long]]));
+      t.true(performance.now() - since < 100);
+    }
+  }
+});
+
+test('a cursor that names ids to leave out is one, with its commas', (t) => {
+  const cursorOf = (text: string) => requestedCursor(text, new URLSearchParams());
+  const exact = { kind: 'id', id: '41!43,44' } as const;
+  for (const text of ['41!43,44', '85, 41!43,44', '85,41!43,44', '40!41,42, 41!43,44']) {
+    t.deepEqual(cursorOf(text), exact, text);
+  }
+  t.deepEqual(cursorOf('41!43,44, 85'), { kind: 'id', id: '85' });
+});
+
 test('without a cursor, and at now, a stream starts at the head', async (t) => {
   const { open, eventsOf, id } = await setUp(t);
   for (const query of ['', 'last_event_id=now', 'last_event_id=', 'since=']) {
     const { told } = await open(query);
-    t.deepEqual(told, { lastEventId: id(5), head: id(5) });
+    t.like(told, { lastEventId: id(5), head: id(5) });
   }
   t.deepEqual(await eventsOf('last_event_id=now'), []);
 });

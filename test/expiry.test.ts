@@ -33,6 +33,7 @@ function endedAsExpired(t: ExecutionContext, { frames }: TestStream): void {
   t.is(last?.event, ERROR.event);
   t.is((JSON.parse(last?.data ?? '{}') as { condition?: string }).condition, ERROR.condition);
   t.is(last?.id, undefined);
+  t.true((last?.retry ?? 0) > 0, 'told when to come back');
   t.is(frames.filter(({ event }) => event === ERROR.event).length, 1);
 }
 

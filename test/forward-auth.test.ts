@@ -139,7 +139,9 @@ test('anything but an answer counts as trouble: an EventSource is told to come b
     const stream = await openStream(t, `${relay.url}/events/user:ann`, session('ann'));
     await stream.ended;
     t.deepEqual(stream.events, [], what);
-    const retry = stream.frames.find((frame) => frame.retry !== undefined)?.retry ?? 0;
+    const [{ event, data, retry = 0 } = {}] = stream.frames;
+    t.is(event, 'stream-pause', what);
+    t.like(JSON.parse(data ?? ''), { reason: 'busy', error: 'auth_unavailable', retryMs: retry }, what);
     t.true(retry >= 6000 && retry <= 12_000, `${what}: ${retry}`);
   }
   answer = view;

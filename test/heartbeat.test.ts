@@ -4,14 +4,11 @@ import test, { type ExecutionContext } from 'ava';
 import { startHeartbeat, type Beating } from '../src/heartbeat.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
-import { openStream, type Frame, type TestStream } from './support/stream.js';
+import { isHeartbeat, openStream, type TestStream } from './support/stream.js';
 
 const SECONDS = 0.3;
 /** Three periods: in that time something that comes once in each would have come. */
 const LEEWAY_MS = 3 * SECONDS * 1000;
-
-const isHeartbeat = (frame: Frame) =>
-  frame.id !== undefined && frame.data === undefined && frame.event === undefined && frame.retry === undefined;
 
 async function setUp(t: ExecutionContext, env: Environment = {}) {
   const database = await createDatabase(t);
@@ -31,7 +28,9 @@ async function setUp(t: ExecutionContext, env: Environment = {}) {
   return { database, relay, publish, open };
 }
 
-const heartbeats = (stream: TestStream) => stream.frames.filter(isHeartbeat).map((frame) => frame.id);
+/** The ids of heartbeats that moved the cursor. */
+const heartbeats = (stream: TestStream) =>
+  stream.frames.filter((frame) => isHeartbeat(frame) && frame.id !== undefined).map((frame) => frame.id);
 
 test('an idle stream is told the newest id of any channel', async (t) => {
   const { publish, open } = await setUp(t);
@@ -41,6 +40,7 @@ test('an idle stream is told the newest id of any channel', async (t) => {
   await stream.until((frame) => isHeartbeat(frame) && frame.id === id);
   t.is(stream.events.length, 0);
   t.is(stream.lastEventId, id ?? '');
+  t.deepEqual(JSON.parse(stream.frames.at(-1)?.data ?? ''), { lastEventId: id });
 });
 
 test('R3: a client that resumes at the id of a heartbeat gets exactly what follows it', async (t) => {
@@ -64,7 +64,7 @@ test('R3: a client that resumes at the id of a heartbeat gets exactly what follo
   t.false(resumed.frames.some((frame) => frame.event === 'stream-reset'));
 });
 
-test('a heartbeat never runs ahead of a client that is still reading history, which gets comments', async (t) => {
+test('a heartbeat never runs ahead of a client that is still reading history, which gets them without an id', async (t) => {
   const { database, publish, open } = await setUp(t, { WINDOW_MEGABYTES: '0', REPLAY_MEGABYTES: '1' });
   const ids = await publish('a', 2000, 10_000);
   const stream = await open('channel=a&last_event_id=earliest');
@@ -73,7 +73,7 @@ test('a heartbeat never runs ahead of a client that is still reading history, wh
   await database.withClient(async (client) => {
     await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE');
     stream.resume();
-    await stream.until((frame) => frame.comment === true);
+    await stream.until(isHeartbeat);
     t.true(stream.events.length < ids.length);
     t.deepEqual(heartbeats(stream), []);
     await client.query('ROLLBACK');
@@ -83,16 +83,18 @@ test('a heartbeat never runs ahead of a client that is still reading history, wh
     stream.events.map(({ id }) => id),
     ids,
   );
-  t.is(stream.frames.findIndex(isHeartbeat), stream.frames.length - 1, 'a heartbeat came before the last event');
+  const moved = stream.frames.findIndex((frame) => isHeartbeat(frame) && frame.id !== undefined);
+  t.is(moved, stream.frames.length - 1, 'a heartbeat came before the last event');
 });
 
-test('a client whose cursor cannot be looked up yet gets comments and no id', async (t) => {
+test('a client whose cursor cannot be looked up yet gets heartbeats without an id', async (t) => {
   const { database, publish, open, relay } = await setUp(t);
   const [id] = await publish('a', 2);
   await database.withClient(async (client) => {
     await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE');
     const stream = await openStream(t, `${relay.url}/events?channel=a&last_event_id=earliest`);
-    await stream.until((frame) => frame.comment === true);
+    const { id: none, data } = await stream.until(isHeartbeat);
+    t.deepEqual([none, data], [undefined, '{"lastEventId":null}']);
     t.is(stream.lastEventId, '');
     await client.query('ROLLBACK');
     await stream.untilEvents(2);
@@ -119,7 +121,8 @@ test('the heartbeats of a client that does not read never run ahead of what it w
   let passed = 0;
   for (const frame of stream.frames) {
     if (frame.data !== undefined && frame.event === undefined) passed += 1;
-    if (isHeartbeat(frame) && frame.id !== other) t.is(frame.id, passed === 0 ? '0' : ids[passed - 1]);
+    if (!isHeartbeat(frame) || frame.id === undefined || frame.id === other) continue;
+    t.is(frame.id, passed === 0 ? '0' : (ids[passed - 1] ?? ''));
   }
 });
 

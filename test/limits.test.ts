@@ -25,12 +25,15 @@ async function setUp(t: ExecutionContext, env: Environment) {
   return { relay, open, get, streams };
 }
 
-/** Checks that an EventSource would come back after a while: a stream with nothing but a pause. */
-async function sentAway(t: ExecutionContext, stream: TestStream): Promise<number> {
+/** Checks that any client of streams would come back after a while: a stream with nothing but a pause, which breaks off. */
+async function sentAway(t: ExecutionContext, stream: TestStream, error = 'too_many_connections'): Promise<number> {
   await stream.ended;
   t.is(stream.headers['content-type'], 'text/event-stream; charset=utf-8');
-  t.is(stream.frames.filter(({ id, data }) => id !== undefined || data !== undefined).length, 0);
-  const retry = stream.frames.find((frame) => frame.retry !== undefined)?.retry ?? 0;
+  t.false(stream.isComplete, 'some clients would take it for the end of it all');
+  t.is(stream.frames.length, 1);
+  const { id, event, data, retry = 0 } = stream.frames[0] ?? {};
+  t.deepEqual([id, event], [undefined, 'stream-pause']);
+  t.like(JSON.parse(data ?? ''), { reason: 'busy', retryMs: retry, error });
   t.true(retry >= 6000 && retry <= 12_000, `${retry} ms`);
   return retry;
 }

@@ -6,9 +6,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
 import { createDatabase, servers } from './support/database.js';
+import { startRelayProcess } from './support/relay-process.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, request } from './support/request.js';
-import { openStream } from './support/stream.js';
+import { openStream, type TestStream } from './support/stream.js';
 import { inSeconds, SECRET, tokenFor } from './support/token.js';
 
 /** How often the relay is asked for a state of which it gives no signal. */
@@ -83,6 +84,49 @@ test('resets and refusals are counted by reason', async (t) => {
   });
   await short.ended;
   t.is(await value('connections_ended_total{reason="expired"}'), 1);
+});
+
+test('a client that comes back to one cursor again and again is counted, and told of with what to do', async (t) => {
+  const lines: string[] = [];
+  const database = await createDatabase(t);
+  const relay = await startRelayProcess(t, database.url, { TRUST_PROXY: '1' }, (line) => {
+    if (line.includes('to the same cursor')) lines.push(line);
+  });
+  const value = async () => {
+    const { body } = await request(relay.url, '/metrics');
+    return Number(/^outbox_relay_repeated_resumes_total (\d+)$/m.exec(body)?.[1]);
+  };
+  await database.query("INSERT INTO outbox (channel, data) VALUES ('a', '1'), ('a', to_jsonb(repeat('x', 70000)))");
+  const come = async (path: string, address = '203.0.113.7') => {
+    const stream = await openStream(t, relay.url + path, { 'X-Forwarded-For': address });
+    await stream.until(({ event }) => event === 'stream-open');
+    return stream;
+  };
+  const leave = async (stream: TestStream) => {
+    stream.close();
+    const isOpen = async () =>
+      !/^outbox_relay_connections\{state="live"\} 0$/m.test((await request(relay.url, '/metrics')).body);
+    while (await isOpen()) await delay(POLL_MS);
+  };
+  // Those who come together, another client, another channel, and a client at the head.
+  const together = [await come('/events/a?last_event_id=1'), await come('/events/a?last_event_id=1')];
+  together.push(await come('/events/a?last_event_id=1', '203.0.113.8'), await come('/events/b?last_event_id=1'));
+  for (const stream of together) stream.close();
+  for (let n = 0; n < 3; n += 1) await leave(await come('/events/a?last_event_id=2'));
+  t.is(await value(), 0);
+  t.deepEqual(lines, []);
+
+  for (let n = 1; n <= 6; n += 1) {
+    await leave(await come('/events/a?last_event_id=1'));
+    t.is(await value(), n);
+  }
+  // A cursor that is answered with a reset each time.
+  for (let n = 0; n < 2; n += 1) await leave(await come('/events/a?last_event_id=999'));
+  t.is(await value(), 7);
+  t.is(lines.length, 1);
+  const { lastEventId, channels, repeats, msg } = JSON.parse(lines[0] ?? '{}') as Record<string, unknown>;
+  t.deepEqual([lastEventId, channels, repeats], ['1', '[["a"],[]]', 5]);
+  t.regex(String(msg), /64 KiB.*raise their limit/);
 });
 
 test('what only the database knows is missing while it does not answer, and the rest is there', async (t) => {

@@ -88,7 +88,9 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     for (const stream of streams) await stream.ended;
     const last = streams.map(({ frames }) => frames.at(-1));
     for (const frame of last) {
-      t.deepEqual(Object.keys(frame ?? {}), ['retry']);
+      t.deepEqual(Object.keys(frame ?? {}), ['event', 'retry', 'data']);
+      t.is(frame?.event, 'stream-pause');
+      t.deepEqual(JSON.parse(frame?.data ?? ''), { reason: 'shutdown', retryMs: frame?.retry });
       t.true(frame?.retry !== undefined && frame.retry >= 1000 && frame.retry <= 3000, String(frame?.retry));
     }
     t.true(new Set(last.map((frame) => frame?.retry)).size > 10, 'they would all come back at once');

@@ -2,11 +2,18 @@ import assert from 'node:assert/strict';
 import test from 'ava';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
-import { COMMENT, encodeControl, encodeCursor, encodeEvent, encodeRetry, encodeStart } from '../src/sse.js';
+import { payloadsOf } from '../src/chunk.js';
+import { controlText, encodeControl, encodeEvent, pauseText } from '../src/sse.js';
+import { createUnchunker, unchunked } from './support/chunks.js';
 import { holds } from './support/property.js';
 
-/** What another's parser makes of the bytes, fed in the pieces that they arrive in. */
-function decode(...pieces: readonly Buffer[]) {
+/** What another's parser makes of whole chunks. */
+function decode(...chunks: readonly Buffer[]) {
+  return parse(chunks.map((chunk) => Buffer.from(unchunked(chunk))));
+}
+
+/** What it makes of a body's bytes, fed in the pieces that they arrive in. */
+function parse(pieces: readonly Buffer[]) {
   const events: { id: string | undefined; event: string | undefined; data: string }[] = [];
   const retries: number[] = [];
   const comments: string[] = [];
@@ -20,11 +27,6 @@ function decode(...pieces: readonly Buffer[]) {
   const decoder = new TextDecoder();
   for (const piece of pieces) parser.feed(decoder.decode(piece, { stream: true }));
   return { events, retries, comments, errors };
-}
-
-/** The parser shows an id with an event only: gives the frame one, in place of its blank line. */
-function decodeId(frame: Buffer): string | undefined {
-  return decode(frame.subarray(0, -1), Buffer.from('data:\n\n')).events[0]?.id;
 }
 
 const nasty = [
@@ -80,55 +82,29 @@ test('no id, event name or payload can add an event, an id, a retry or a comment
       t.deepEqual(decoded.events, [asDecoded(wire), { id: '8', event: undefined, data: 'next' }], field);
       t.deepEqual([decoded.retries, decoded.comments, decoded.errors], [[], [], []]);
     }
-    t.deepEqual(decode(encodeCursor(evil)).events, []);
-    t.deepEqual(decode(encodeStart(1, evil)).events, []);
-    t.is(decode(encodeControl('stream-reset', { lastEventId: evil }, evil)).events.length, 1);
+    const reset = decode(encodeControl('stream-reset', { lastEventId: evil }, { id: evil }));
+    t.is(reset.events.length, 1);
+    t.deepEqual(reset.retries, []);
   }
 });
 
 test('an id never holds the NUL for which a client would have to ignore it', (t) => {
-  t.is(decodeId(encodeCursor('1\0')), '1\ufffd');
-  t.is(decodeId(encodeStart(1, '1\0')), '1\ufffd');
   t.deepEqual(
-    decode(encodeControl('stream-open', {}, '1\0')).events.map(({ id }) => id),
+    decode(encodeControl('stream-open', {}, { id: '1\0' })).events.map(({ id }) => id),
     ['1\ufffd'],
   );
 });
 
-test('a cursor frame moves the id and fires no event', (t) => {
+test('a control event carries its data as JSON, and an id and a retry only where it has one', (t) => {
+  const kind = fc.constantFrom('stream-open', 'stream-cursor', 'stream-pause', 'stream-reset', 'stream-error');
+  const maybe = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined });
+  const pause = maybe(fc.double({ min: 0, max: 1e7, noNaN: true }));
   holds(
     t,
-    fc.property(text, (id) => {
-      assert.deepEqual(decode(encodeCursor(id)), { events: [], retries: [], comments: [], errors: [] });
-      assert.equal(decodeId(encodeCursor(id)), line(id));
-    }),
-  );
-});
-
-test('the first frame gives the retry in whole milliseconds and an id, and fires no event', (t) => {
-  holds(
-    t,
-    fc.property(fc.double({ min: 0, max: 1e7, noNaN: true }), text, (retry, id) => {
-      const frame = encodeStart(retry, id);
-      assert.deepEqual(decode(frame), { events: [], retries: [Math.round(retry)], comments: [], errors: [] });
-      assert.equal(decodeId(frame), line(id));
-      assert.deepEqual(decode(encodeRetry(retry)), {
-        events: [],
-        retries: [Math.round(retry)],
-        comments: [],
-        errors: [],
-      });
-    }),
-  );
-});
-
-test('a control event carries its data as JSON, and an id only where it has one', (t) => {
-  const kind = fc.constantFrom('stream-open', 'stream-reset', 'stream-error');
-  holds(
-    t,
-    fc.property(kind, fc.dictionary(text, text), fc.option(text, { nil: undefined }), (event, data, id) => {
-      const { events, errors } = decode(encodeControl(event, data, id));
-      assert.deepEqual(errors, []);
+    fc.property(kind, fc.dictionary(text, text), maybe(text), pause, (event, data, id, retry) => {
+      const { events, retries, comments, errors } = decode(encodeControl(event, data, { id, retry }));
+      assert.deepEqual([comments, errors], [[], []]);
+      assert.deepEqual(retries, retry === undefined ? [] : [Math.round(retry)]);
       assert.deepEqual(
         events.map((decoded) => ({ ...decoded, data: JSON.parse(decoded.data) as unknown })),
         [{ id: id === undefined ? undefined : line(id), event, data: JSON.parse(JSON.stringify(data)) as unknown }],
@@ -137,24 +113,43 @@ test('a control event carries its data as JSON, and an id only where it has one'
   );
 });
 
-test('a comment is nothing but a comment', (t) => {
-  t.deepEqual(decode(COMMENT), { events: [], retries: [], comments: [''], errors: [] });
+test('a pause says when to come back to whoever reads `retry`, and to whoever reads JSON', (t) => {
+  const { events, retries } = parse([Buffer.from(pauseText('busy', 6543.21, { error: 'too_many_connections' }))]);
+  t.deepEqual(retries, [6543]);
+  t.is(events.length, 1);
+  t.like(events[0], { event: 'stream-pause', id: undefined });
+  t.deepEqual(JSON.parse(events[0]?.data ?? ''), { reason: 'busy', retryMs: 6543, error: 'too_many_connections' });
 });
 
-test('frames mean the same in whatever pieces their bytes arrive', (t) => {
+test('a row of frames is a body in chunks, and means the same in whatever pieces its bytes arrive', (t) => {
   holds(
     t,
-    fc.property(fc.array(wireEvent, { minLength: 1, maxLength: 5 }), fc.array(fc.nat(400)), (published, cuts) => {
-      const stream = Buffer.concat([
-        encodeStart(2000, '0'),
-        ...published.flatMap((event) => [encodeEvent(event), COMMENT, encodeCursor(event.id)]),
+    fc.property(fc.array(wireEvent, { minLength: 1, maxLength: 5 }), fc.array(fc.nat(600)), (published, cuts) => {
+      const frames = published.flatMap((event) => [
+        encodeEvent(event),
+        encodeControl('stream-cursor', { lastEventId: event.id }, { id: event.id, retry: 2000 }),
       ]);
-      const ends = [...cuts.filter((cut) => cut < stream.length).sort((a, b) => a - b), stream.length];
-      const pieces = ends.map((end, index) => stream.subarray(ends[index - 1] ?? 0, end));
-      const decoded = decode(...pieces);
-      assert.deepEqual(decoded.events, published.map(asDecoded));
-      assert.deepEqual(decoded, decode(stream));
+      const body = Buffer.concat(frames);
+      const ends = [...cuts.filter((cut) => cut < body.length).sort((a, b) => a - b), body.length];
+      const pieces = ends.map((end, index) => body.subarray(ends[index - 1] ?? 0, end));
+      const unchunker = createUnchunker();
+      const texts = pieces.map((piece) => Buffer.from(unchunker.take(piece.toString('latin1')), 'latin1'));
+      assert.ok(unchunker.isBetween);
+      const decoded = parse(texts);
+      assert.deepEqual(
+        decoded.events.filter(({ event }) => event !== 'stream-cursor'),
+        published.map(asDecoded),
+      );
+      assert.deepEqual(decoded, decode(body));
+      const payloads = payloadsOf(body).map(String);
+      assert.deepEqual(payloads, frames.map(unchunked));
+      for (const payload of payloads) assert.match(payload, /[^]\n\n$/);
     }),
     { numRuns: 300 },
   );
+});
+
+test('a frame of text is what is in its chunk', (t) => {
+  const control = ['stream-reset', { reason: 'unknown', lastEventId: 'é😀' }, { id: '7' }] as const;
+  t.is(unchunked(encodeControl(...control)), controlText(...control));
 });

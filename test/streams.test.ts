@@ -57,6 +57,11 @@ test('after MAX_CONNECTION_SECONDS, less up to a fifth, a client is told to come
   await Promise.all(streams.map((stream) => stream.ended));
   t.true(Date.now() - began >= 2400, 'they ended early');
   const pauses = streams.map(({ frames }) => frames.at(-1)?.retry ?? 0);
+  const told = streams.map(({ frames }) => JSON.parse(frames.at(-1)?.data ?? '') as unknown);
+  t.deepEqual(
+    told,
+    pauses.map((retryMs) => ({ reason: 'age', retryMs })),
+  );
   t.true(pauses.every((pause) => pause >= 1000 && pause <= 3000));
   t.true(new Set(pauses).size > 5, 'they would all be back at once');
   for (const stream of streams) {

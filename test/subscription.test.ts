@@ -136,6 +136,9 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
         blocked = blocks();
         return !blocked;
       },
+      writePage(frames: Buffer) {
+        return this.write(frames);
+      },
     },
     resetTo(position: bigint) {
       this.after = position;

@@ -58,7 +58,10 @@ test('R3: workers share a port, and a client resumes exactly on whichever it com
   }
   t.is(await relay.end('SIGTERM'), 0);
   await Promise.all(streams.map((stream) => stream.ended));
-  for (const stream of streams) t.true((stream.frames.at(-1)?.retry ?? 0) > 0, 'told when to come back');
+  for (const { frames } of streams) {
+    t.is(frames.at(-1)?.event, 'stream-pause');
+    t.true((frames.at(-1)?.retry ?? 0) > 0, 'told when to come back');
+  }
 });
 
 test('a worker that is killed is replaced, and those of the others notice nothing', async (t) => {

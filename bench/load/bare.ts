@@ -1,12 +1,13 @@
 /**
  * The bare writer: the least that Node can do for a fan-out, in a process of its own. It answers any request with the headers of a stream
- * and writes one buffer, made once, to all sockets. It knows no HTTP, no cursor and no slow client; a relay that comes near to it has
+ * and writes one buffer of chunks, made once, to all sockets. It knows no HTTP, no cursor and no slow client; a relay that comes near to it has
  * little left to save.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { chunkOf } from '../../src/chunk.js';
 import { markedText } from './marker.js';
 import { paced } from './publish.js';
 
@@ -47,7 +48,8 @@ export async function startBareWriter(): Promise<BareWriter> {
   };
 }
 
-const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n';
+const HEAD =
+  'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n';
 
 function serve(): void {
   const sockets = new Set<Socket>();
@@ -66,7 +68,7 @@ function serve(): void {
   process.on('message', (writing: Writing) => {
     const frame = () => `id: ${(sequence += 1)}\ndata: ${markedText(0, sequence, writing.size)}\n\n`;
     void paced(writing, (_, count) => {
-      const buffer = Buffer.concat(Array.from({ length: count }, () => Buffer.from(frame())));
+      const buffer = Buffer.concat(Array.from({ length: count }, () => chunkOf(frame())));
       for (const socket of sockets) socket.write(buffer);
     }).then(() => process.send?.('written'));
   });

@@ -5,8 +5,8 @@
  */
 import http from 'node:http';
 
-/** As nginx's error_page in README: an empty stream, after which EventSource comes back. At a 502 it would give up for good. */
-const RELAY_AWAY = 'retry: 1000\n\n';
+/** As nginx's error_page in README: nothing but a pause, after which EventSource comes back. At a 502 it would give up for good. */
+const RELAY_AWAY = 'event: stream-pause\nretry: 1000\ndata: {"reason":"away","retryMs":1000}\n\n';
 
 /**
  * @param {{ app: string, relay: string, port?: number, host?: string }} targets origins; port 0: any that is free

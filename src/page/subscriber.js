@@ -62,6 +62,7 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     });
     source.addEventListener('error', interrupted);
     source.addEventListener('stream-open', opened);
+    source.addEventListener('stream-cursor', moved);
     source.addEventListener('stream-reset', reset);
     source.addEventListener('stream-error', failed);
     for (const name of eventNames()) listenFor(name);
@@ -86,6 +87,12 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
       replay = watchReplay({ from: lastEventId, head, onEnd: tellReplayed });
     }
     enter('live');
+  }
+
+  /** A heartbeat: nothing for this subscriber up to there. */
+  function moved(event) {
+    cursor = event.lastEventId;
+    refresh();
   }
 
   function reset(event) {

@@ -8,7 +8,7 @@ import { createDatabase, type TestDatabase } from '../support/database.js';
 import { startNginx } from '../support/nginx.js';
 import { freePort } from '../support/port.js';
 import { startRelayProcess, type RelayProcess } from '../support/relay-process.js';
-import { openStream } from '../support/stream.js';
+import { openStream, parseFrame } from '../support/stream.js';
 import { startWriters, type Writers } from '../support/writers.js';
 
 interface Browser {
@@ -137,13 +137,23 @@ test('R3, R6: clients go from relay to relay, while one is killed and one rolled
 test('R3, R6: while no relay is there nginx answers, and every EventSource comes back and resumes', async (t) => {
   const { database, relays, url, writers, browsers, allReturn } = await setUp(t, [{}, {}]);
   await allReturn(1);
+  // On either relay.
+  const cut = [await openStream(t, `${url}/events/a`), await openStream(t, `${url}/events/a`)];
   await Promise.all([relays[0]?.end('SIGKILL'), relays[1]?.end('SIGTERM')]);
+  for (const stream of cut) {
+    await stream.ended;
+    t.false(stream.isComplete, 'nginx made it look like a complete answer');
+  }
   // Each has been told by nginx to come back later, and has done so.
   await allReturn(2);
   const response = await fetch(`${url}/events/a`, { headers: { Accept: 'text/event-stream' } });
   t.is(response.status, 200);
   t.is(response.headers.get('content-type'), 'text/event-stream');
-  t.is(await response.text(), 'retry: 2000\n\n');
+  t.deepEqual(parseFrame((await response.text()).trimEnd()), {
+    event: 'stream-pause',
+    retry: 2000,
+    data: '{"reason":"away","retryMs":2000}',
+  });
   await writers.more(20);
   await Promise.all(relays.map((relay) => relay.start()));
   // However often nginx was refused, it asks them again at once.

@@ -7,7 +7,7 @@ import { startPostgres, type Ending } from '../support/postgres.js';
 import { request } from '../support/request.js';
 import { resumesWithin, startScene } from '../support/scene.js';
 import { startStopwatch } from '../support/stopwatch.js';
-import type { Frame } from '../support/stream.js';
+import { isHeartbeat } from '../support/stream.js';
 
 /** Seconds until delivery goes on once PostgreSQL accepts connections. */
 const RESUMES_WITHIN = 3;
@@ -65,7 +65,6 @@ test.serial(
 
     const newcomers = [await scene.join(['b:*'], before[0]?.lastEventId ?? ''), await scene.join(['a'], 'earliest')];
     scene.writers.resume();
-    const isHeartbeat = ({ comment, id, data }: Frame) => comment === true || (id !== undefined && data === undefined);
     for (const [n, stream] of scene.streams.entries()) {
       const seen = before[n]?.count ?? 0;
       // Two in a row, so that the last one was made while all was away.

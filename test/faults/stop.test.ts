@@ -36,6 +36,7 @@ for (const [what, fault] of [
     t.log(`it took ${took.toFixed(2)} s`);
     t.true(took <= SHUTDOWN + 1, `it took ${took.toFixed(2)} s`);
     await Promise.all([live.ended, waiting.ended]);
+    t.is(live.frames.at(-1)?.event, 'stream-pause');
     t.true((live.frames.at(-1)?.retry ?? 0) > 0, 'told when to come back');
   });
 }

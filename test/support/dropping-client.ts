@@ -7,6 +7,7 @@
  * resume-judge.ts.
  */
 import net from 'node:net';
+import { createUnchunker } from './chunks.js';
 import type { Random } from './random.js';
 import type { Shift } from './shift.js';
 
@@ -96,7 +97,9 @@ const STOP = 60_000;
 const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{.*\})$/;
 const RESET = /^id: (.+)\nevent: stream-reset\ndata: (\{.*\})$/;
 /** A frame that opens a stream. */
-const OPENING = /^(?:retry: |event: stream-open$)/m;
+const OPENING = /^event: stream-open$/m;
+/** What the relay says of itself, and what is no event to a client. */
+const CONTROL = /^event: stream-(?:open|cursor|pause)$/m;
 
 export function startDroppingClient(options: DroppingClientOptions): DroppingClient {
   const { random, names, shift, habits = BRIEF } = options;
@@ -128,7 +131,7 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     }
     if (place === undefined || !OPENING.test(frame)) place = cursor;
     if (place !== undefined && place === headId) over = true;
-    if (isReset || !/^data:/m.test(frame) || /^event: stream-open$/m.test(frame)) return;
+    if (isReset || CONTROL.test(frame)) return;
     const event = EVENT.exec(frame);
     if (event?.[1] !== undefined && isJson(event[2])) {
       received.push(event[1]);
@@ -163,7 +166,9 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     const slow = random.chance(0.15);
     let budget = random.integer(0, random.pick(BUDGETS));
     const stopsAt = random.chance(0.05) ? random.integer(0, budget) : -Infinity;
+    const unchunker = createUnchunker();
     let isHead = true;
+    let head = '';
     let text = '';
 
     return new Promise((ended) => {
@@ -176,18 +181,25 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
         // What was buffered while the socket was paused still comes after destroy; this client has left by then.
         if (socket.destroyed) return;
         const cut = shift.isOn && chunk.length > budget;
-        text += cut ? chunk.slice(0, budget) : chunk;
+        let bytes = cut ? chunk.slice(0, budget) : chunk;
         budget -= chunk.length;
         if (isHead) {
-          const end = text.indexOf('\r\n\r\n');
+          head += bytes;
+          const end = head.indexOf('\r\n\r\n');
           if (end === -1) {
             if (cut) socket.destroy();
             return;
           }
-          if (!text.startsWith('HTTP/1.1 200 ')) complaints.push(`refused: ${text.slice(0, 500)}`);
-          text = text.slice(end + 4);
+          if (!head.startsWith('HTTP/1.1 200 ')) complaints.push(`refused: ${head.slice(0, 500)}`);
+          bytes = head.slice(end + 4);
           isHead = false;
         }
+        try {
+          text += unchunker.take(bytes);
+        } catch (error) {
+          complaints.push(String(error));
+        }
+        if (unchunker.isComplete) complaints.push('a stream came to an end, and did not break off');
         let start = 0;
         for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n', start)) {
           take(text.slice(start, end));
@@ -209,7 +221,7 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
       socket.on('error', () => undefined);
       socket.on('close', () => {
         if (isHead) connections.pop();
-        else if (text !== '') cutFrames += 1;
+        else if (text !== '' || !unchunker.isBetween) cutFrames += 1;
         ended();
       });
     });

@@ -6,7 +6,7 @@ import type { FuzzRequest } from './fuzz-request.js';
 import type { Random } from './random.js';
 
 export interface Exchange {
-  /** All that came, from the status line on. */
+  /** All that came, from the status line on, in a character a byte: it may have been cut anywhere. */
   readonly text: string;
   /** Whether the whole request was sent, and nothing but it. */
   readonly isWhole: boolean;
@@ -128,7 +128,7 @@ export function exchange(url: string, request: FuzzRequest, random: Random): Pro
     socket.on('close', () => {
       clearTimeout(timer);
       resolve({
-        text: Buffer.concat(chunks).toString('utf8'),
+        text: Buffer.concat(chunks).toString('latin1'),
         isWhole: !isCut && !isPipelined,
         hasWaited: hasWaited || endedBy === 'relay',
         endedBy,

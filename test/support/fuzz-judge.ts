@@ -3,6 +3,7 @@
  */
 import { anyCovers, PUBLIC } from './fuzz-truth.js';
 import { ALLOWED_ORIGIN, type FuzzRequest } from './fuzz-request.js';
+import { createUnchunker } from './chunks.js';
 import type { Exchange } from './fuzz-client.js';
 
 export interface Verdict {
@@ -26,15 +27,17 @@ const LATE_MS = 3_000;
 
 const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{"n": .*\})$/;
 const CONTROL = [
-  /^:$/,
-  /^id: \d+$/,
-  /^retry: \d+(\nid: \d+)?$/,
-  /^id: \d+\nevent: stream-(open|reset)\ndata: \{.*\}$/,
+  /^(id: \d+\n)?event: stream-cursor\nretry: \d+\ndata: \{"lastEventId":.*\}$/,
+  /^id: \d+\nevent: stream-open\nretry: \d+\ndata: \{"lastEventId":.*\}$/,
+  /^id: \d+\nevent: stream-reset\ndata: \{"reason":.*\}$/,
 ] as const;
 /** With a reset to follow: until that, no frame may move the client's cursor. */
-const OPEN_BEFORE_RESET = /^event: stream-open\ndata: \{.*\}$/;
+const OPEN_BEFORE_RESET = /^event: stream-open\nretry: \d+\ndata: \{.*\}$/;
 const RESET = /^id: \d+\nevent: stream-reset\n/;
-const EXPIRED = /^event: stream-error\ndata: \{"condition":"expired",.*\}$/;
+const EXPIRED = /^event: stream-error\nretry: \d+\ndata: \{"condition":"expired",.*\}$/;
+/** How a stream begins that is nothing but a pause, and the whole of it. */
+const BUSY = /^event: stream-pause\n/;
+const SENT_AWAY = /^event: stream-pause\nretry: \d+\ndata: \{"reason":"busy",.*\}\n\n$/;
 
 /** @param mayBeFull whether the relay has limits so low that any request may meet them */
 export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFull: boolean): Verdict {
@@ -47,12 +50,17 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
     return { ...result, violations };
   }
   const head = answer.slice(0, headEnd);
-  const body = answer.slice(headEnd + 4);
+  const bytes = answer.slice(headEnd + 4);
   const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1]);
   const header = (name: string) => new RegExp(`^${name}: (.*)$`, 'im').exec(head)?.[1];
   const isEventStream = header('Content-Type')?.startsWith('text/event-stream') ?? false;
-  const isSentAway = isEventStream && header('Content-Length') !== undefined && !request.isHead;
-  const isStream = isEventStream && !isSentAway && header('Connection') === 'close' && !request.isHead;
+  const isEndless = isEventStream && header('Connection') === 'close' && !request.isHead;
+  const isChunked = isEndless && header('Transfer-Encoding') === 'chunked';
+  // Random bytes may have made it a request in HTTP/1.0.
+  if (isEndless && !isChunked && request.expected) violations.push('a stream that is not in chunks');
+  const body = Buffer.from(isChunked ? judgeChunks(bytes, how, violations) : bytes, 'latin1').toString();
+  const isSentAway = isEndless && BUSY.test(body);
+  const isStream = isEndless && !isSentAway;
 
   const origin = header('Access-Control-Allow-Origin');
   if (origin !== undefined && origin !== ALLOWED_ORIGIN) violations.push(`the origin ${origin} was let in`);
@@ -63,7 +71,7 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
     if (!mayBeTrouble) violations.push(`there should be no trouble: ${status}`);
     if (isSentAway) {
       if (!request.acceptsStream && request.wanted) violations.push('sent away as an EventSource, which it is not');
-      if (how.isWhole && !/^: .+\nretry: \d+\n\n$/.test(body))
+      if (how.isWhole && how.isComplete && !SENT_AWAY.test(body))
         violations.push(`sent away with ${JSON.stringify(body)}`);
     } else {
       if (request.acceptsStream && request.wanted && !request.isHead) violations.push(`an EventSource got ${status}`);
@@ -82,6 +90,20 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
 
   const seen = judgeStream(request, body, how, violations);
   return { ...result, ...seen, status, isStream, violations, shown: head };
+}
+
+/** What is in the chunks. A stream never comes to an end: it breaks off, between two of them where that is the relay's doing. */
+function judgeChunks(bytes: string, how: Omit<Exchange, 'text'>, violations: string[]): string {
+  const unchunker = createUnchunker();
+  let text = '';
+  try {
+    text = unchunker.take(bytes);
+  } catch (error) {
+    violations.push(String(error));
+  }
+  if (unchunker.isComplete) violations.push('a stream came to an end, and did not break off');
+  if (how.isComplete && how.isWhole && !unchunker.isBetween) violations.push('it ended amid a chunk');
+  return text;
 }
 
 function judgeStream(

@@ -1,5 +1,5 @@
 /**
- * A client for tests, on a raw socket: it sees every byte, also frames that fire no event, and can stop reading.
+ * A client for tests: it sees every frame, also those that fire no event, and can stop reading.
  */
 import http from 'node:http';
 import type { ExecutionContext } from 'ava';
@@ -30,6 +30,8 @@ export interface TestStream {
   more(): Promise<void>;
   /** Resolves when the relay has ended the stream. */
   readonly ended: Promise<void>;
+  /** Whether the body has come to an end of its own, and has not just broken off. */
+  readonly isComplete: boolean;
   pause(): void;
   resume(): void;
   close(): void;
@@ -114,13 +116,22 @@ export async function openStream(
       await waitFor(() => (frames.length > count ? true : undefined), 'one more frame');
     },
     ended,
+    get isComplete() {
+      return response.complete;
+    },
     pause: () => response.pause(),
     resume: () => response.resume(),
     close: () => request.destroy(),
   };
 }
 
-function parseFrame(text: string): Frame {
+/** A heartbeat: it may move the cursor, and is an event of the relay's own. */
+export function isHeartbeat({ event }: Frame): boolean {
+  return event === 'stream-cursor';
+}
+
+/** Reads a frame, without the blank line that ends it. */
+export function parseFrame(text: string): Frame {
   const frame: { id?: string; event?: string; data?: string; retry?: number; comment?: true } = {};
   for (const line of text.split('\n')) {
     const colon = line.indexOf(':');

@@ -39,6 +39,8 @@ htmx.createEventSource = (url) => {
     if (answer?.status === 401) leave();
   });
   add('stream-reset', () => location.reload());
+  // Heartbeats: a page that gets nothing for long has passed what was for others, too.
+  source.addEventListener('stream-cursor', () => {});
   add('logged-out', leave);
   add('ring', () => count(Number(unread.textContent) + 1));
   add('read', () => {

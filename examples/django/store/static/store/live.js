@@ -23,6 +23,8 @@ export function listen(url, handlers) {
       if (source.readyState === EventSource.CLOSED) setTimeout(reopen, PAUSE_MS);
     });
     source.addEventListener('stream-reset', () => location.reload());
+    // Heartbeats: a page that gets nothing for long has passed what was for others, too.
+    source.addEventListener('stream-cursor', ({ lastEventId }) => (last = lastEventId || last));
     source.addEventListener('logged-out', leave);
     for (const [name, handle] of Object.entries(handlers)) {
       source.addEventListener(name, ({ data, lastEventId }) => {

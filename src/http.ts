@@ -10,7 +10,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import Koa from 'koa';
 import Router from 'koa-router';
-import { browserScript, SCRIPT_PATH } from './browser-script.js';
+import { browserScript, SCRIPTS } from './browser-script.js';
 import { layer } from './connection.js';
 import { cors } from './cors.js';
 import type { Metrics } from './metrics.js';
@@ -110,7 +110,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
       context.set('Content-Type', metrics.contentType);
     });
   }
-  router.get(SCRIPT_PATH, browserScript());
+  for (const name of SCRIPTS) router.get(`/${name}`, browserScript(name));
   options.extend?.(router);
   app.use(router.routes());
   app.use(async (context, next) => {

@@ -27,7 +27,12 @@ const POLL_MS = 10;
 const SECRET = 'a secret of the benchmark, longer than 32 bytes';
 
 export async function measureAccess(databaseUrl: string, rounds: number): Promise<AccessResult> {
-  const common = { DATABASE_URL: databaseUrl, HEARTBEAT_SECONDS: '3600', SWEEP_SECONDS: '3600' };
+  const common = {
+    DATABASE_URL: databaseUrl,
+    HEARTBEAT_SECONDS: '3600',
+    SWEEP_SECONDS: '3600',
+    PUBLIC_METRICS: 'true',
+  };
   const anonymous = await startObservedRelay({ ...common, PUBLIC_CHANNELS: 'orders' }, { collects: false });
   const token = await startObservedRelay({ ...common, JWT_SECRET: SECRET }, { collects: false });
   try {

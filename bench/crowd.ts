@@ -41,6 +41,8 @@ const MEBIBYTE = 1024 * 1024;
 const BATCH = 50_000;
 /** A row's data: with it, an event has about 300 bytes on the wire. */
 const PAYLOAD = "jsonb_build_object('n', n, 'text', repeat(md5(n::text), 8))";
+/** So old may metrics be. */
+const METRICS_KEPT_MS = 1000;
 const POLL_MS = 50;
 /** How long the stalled readers stand still. */
 const STILL_SECONDS = 20;
@@ -55,7 +57,13 @@ export async function measureStalled(databaseUrl: string, readers: number, rows:
   await database.connect();
   await publish(database, 'replay', rows);
   const relay = await startObservedRelay(
-    { DATABASE_URL: databaseUrl, PUBLIC_CHANNELS: '*', STALL_SECONDS: '3600', LOG_LEVEL: 'info' },
+    {
+      DATABASE_URL: databaseUrl,
+      PUBLIC_CHANNELS: '*',
+      PUBLIC_METRICS: 'true',
+      STALL_SECONDS: '3600',
+      LOG_LEVEL: 'info',
+    },
     { collects: false },
   );
   const sockets: net.Socket[] = [];
@@ -114,6 +122,7 @@ export async function measureStorm(
     {
       DATABASE_URL: databaseUrl,
       PUBLIC_CHANNELS: '*',
+      PUBLIC_METRICS: 'true',
       WINDOW_MEGABYTES: String(windowMegabytes),
       MAX_CONNECTIONS: '100000',
     },
@@ -127,8 +136,10 @@ export async function measureStorm(
       [channel],
     );
     while ((await metric(relay, 'tail_lag_positions')) > 0) await delay(POLL_MS);
-    const reads = async () =>
-      (await metric(relay, 'history_reads_total')) + (await metric(relay, 'cursor_lookups_total'));
+    const reads = async () => {
+      await delay(METRICS_KEPT_MS);
+      return (await metric(relay, 'history_reads_total')) + (await metric(relay, 'cursor_lookups_total'));
+    };
     const readsBefore = await reads();
     const lastId = rows.at(-1)?.id ?? '';
     const expected = Array.from({ length: clients }, (_, n) => {

@@ -21,7 +21,7 @@ CREATE DOMAIN outbox_event AS text COLLATE "C"
   -- stream-open, stream-reset, stream-error: the relay's own voice.
   CONSTRAINT outbox_event_prefix_stream_is_reserved CHECK (VALUE NOT LIKE 'stream-%');
 CREATE DOMAIN outbox_data AS jsonb
-  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_column_size(VALUE #> '{}') <= 16 * 1024 * 1024);
+  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_catalog.pg_column_size(VALUE OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16 * 1024 * 1024);
 
 CREATE TABLE outbox (
   id bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME outbox_id_seq) PRIMARY KEY,
@@ -283,8 +283,10 @@ CREATE TRIGGER outbox_after_truncate AFTER TRUNCATE ON outbox
 DO $$
 DECLARE
   name text;
-  here text := quote_ident(current_schema()) || '.';
+  here text := pg_catalog.concat(pg_catalog.quote_ident(pg_catalog.current_schema()::pg_catalog.text), '.');
+  path text := pg_catalog.current_setting('search_path');
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
     'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
     'outbox_before_truncate()', 'outbox_after_truncate()']
@@ -295,6 +297,7 @@ BEGIN
     END IF;
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %s%s FROM PUBLIC', here, name);
   END LOOP;
+  PERFORM set_config('search_path', path, true);
 END $$;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;

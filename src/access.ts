@@ -7,7 +7,9 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Logger } from 'pino';
+import { withoutBlanks } from './blanks.js';
 import { contains, type Interest } from './channels.js';
+import type { Counted } from './client-address.js';
 import { createForwardAuth, type ForwardAuthOptions } from './forward-auth.js';
 import { RequestError } from './request-error.js';
 import { createTokens, type TokenOptions } from './token.js';
@@ -33,6 +35,10 @@ export interface AccessRequest {
   /** The host that the client believes it speaks to, port included. */
   readonly host: string;
   readonly queryToken: string | null;
+  /** Where it comes from. */
+  readonly address: Counted;
+  /** Aborted when its client is gone. */
+  readonly left: AbortSignal;
 }
 
 /** The right to read what was asked for. */
@@ -45,7 +51,7 @@ export interface Permission {
 export interface Access {
   /**
    * @throws RequestError 401, 403, or 503 when it can't be told.
-   * @throws Denied with the application's own refusal.
+   * @throws Denied with the application's own refusal, or the reason of the request's `left`.
    */
   permit(request: AccessRequest): Promise<Permission>;
 }
@@ -74,8 +80,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
 
   /** Cookies come along whoever's page makes the request, so that page's origin has to be one that we trust. */
   function requireOwnOrigin(origin: string | undefined, host: string): void {
-    if (origin === undefined || options.allowedOrigins.includes(origin)) return;
-    if (URL.canParse(origin) && new URL(origin).host === host) return;
+    if (origin === undefined || options.allowedOrigins.includes(origin) || isOwnOrigin(origin, host)) return;
     throw new RequestError(
       403,
       'foreign_origin',
@@ -98,7 +103,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
       if (forwardAuth) {
         const { authorization = '', cookie = '' } = headers;
         if (cookie) requireOwnOrigin(headers.origin, request.host);
-        const grant = await forwardAuth.ask({ authorization, cookie }, wanted);
+        const grant = await forwardAuth.ask({ authorization, cookie }, wanted, request.address, request.left);
         requireAll(notPublic, grant.channels);
         return grant;
       }
@@ -127,15 +132,19 @@ function unauthorized(message: string, channels?: readonly string[]): RequestErr
   });
 }
 
+/** Whether a page of that origin was loaded from `host`; a proxy in front may have had it over TLS. */
+export function isOwnOrigin(origin: string, host: string): boolean {
+  const scheme = /^https?:\/\//.exec(origin)?.[0];
+  if (scheme === undefined || !URL.canParse(origin) || !URL.canParse(scheme + host)) return false;
+  return new URL(origin).origin === origin && new URL(scheme + host).host === new URL(origin).host;
+}
+
 /** The first cookie of that name, which is the one with the most specific path (RFC 6265, section 5.4). */
 function cookieNamed(name: string, header: string): string | undefined {
   for (const pair of header.split(';')) {
     const equals = pair.indexOf('=');
-    if (equals !== -1 && pair.slice(0, equals).trim() === name) {
-      return pair
-        .slice(equals + 1)
-        .trim()
-        .replace(/^"(.*)"$/, '$1');
+    if (equals !== -1 && withoutBlanks(pair.slice(0, equals)) === name) {
+      return withoutBlanks(pair.slice(equals + 1)).replace(/^"(.*)"$/, '$1');
     }
   }
   return undefined;

@@ -3,8 +3,9 @@
  * and positions once more, and a cursor from before would name another event and skip what lies between, in silence. Past
  * all that can have been handed out such a cursor names nothing, and its client is told so.
  */
-import type pg from 'pg';
-import { withClient } from './database.js';
+import pg from 'pg';
+import { withSession } from './database.js';
+import type { Session } from './session.js';
 
 /** More than a hundred days of 100 events a second: the restored copy is rarely older. Ids have room for 9 billion such steps. */
 export const DEFAULT_STEP = 1_000_000_000n;
@@ -35,11 +36,12 @@ export class AdvanceError extends Error {
  * @throws AdvanceError; else what PostgreSQL throws
  */
 export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Promise<Advance[]> {
-  return withClient(url, 'outbox-relay advance-ids', async (client) => {
-    const { rows } = await client.query<{ isStandby: boolean; owner: string | null; role: string; mayMove: boolean }>(
+  return withSession(url, 'outbox-relay advance-ids', async (session) => {
+    const { rows } = await session.query<{ isStandby: boolean; owner: string | null; role: string; mayMove: boolean }>(
       `SELECT pg_is_in_recovery() AS "isStandby", current_user AS role, pg_get_userbyid(relowner) AS owner,
          coalesce(pg_has_role(relowner, 'USAGE'), false) AS "mayMove"
-       FROM (VALUES (to_regclass('outbox_floor'))) AS found(oid) LEFT JOIN pg_class USING (oid)`,
+       FROM (VALUES (to_regclass($1))) AS found(oid) LEFT JOIN pg_class USING (oid)`,
+      [session.schema === undefined ? null : `${pg.escapeIdentifier(session.schema)}.outbox_floor`],
     );
     const { isStandby = false, owner = null, role = '', mayMove = false } = rows[0] ?? {};
     if (isStandby) throw new AdvanceError('standby', 'DATABASE_URL leads to a standby: run it on the primary.');
@@ -56,27 +58,27 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
       );
     }
 
-    await client.query('BEGIN');
+    await session.begin('READ WRITE');
     // The lock of outbox_place(): positions are drawn under it, so that their order is that of commits. No other of our
     // kind gets between reading and setting either.
-    await client.query(`SELECT pg_advisory_xact_lock('outbox_pending'::regclass::oid::integer, 0)`);
+    await session.query(`SELECT pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0)`);
     const advances = [
-      await advance(client, 'outbox_id_seq', 'id', step),
-      await advance(client, 'outbox_position_seq', 'position', step),
+      await advance(session, 'outbox_id_seq', 'id', step),
+      await advance(session, 'outbox_position_seq', 'position', step),
     ];
-    await client.query('COMMIT');
+    await session.query('COMMIT');
     return advances;
   });
 }
 
 /** Ids that publishers draw between reading and setting do no harm: they are fewer than a step, so it still goes forward. */
-async function advance(client: pg.Client, sequence: string, column: string, step: bigint): Promise<Advance> {
-  const { rows } = await client.query<{ from: string }>(
-    `SELECT greatest(last_value, (SELECT max(${column}) FROM outbox), (SELECT max(${column}) FROM outbox_floor)) AS from
-     FROM ${sequence}`,
+async function advance(session: Session, sequence: string, column: string, step: bigint): Promise<Advance> {
+  const { rows } = await session.query<{ from: string }>(
+    `SELECT greatest(last_value, (SELECT max(${column}) FROM here.outbox), (SELECT max(${column}) FROM here.outbox_floor)) AS from
+     FROM here.${sequence}`,
   );
   const from = rows[0]?.from ?? '0';
   const to = String(BigInt(from) + step);
-  await client.query('SELECT setval($1, $2)', [sequence, to]);
+  await session.query(`SELECT setval('here.${sequence}', $1)`, [to]);
   return { sequence, from, to };
 }

@@ -3,16 +3,22 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
+import { withoutBlanks } from './blanks.js';
 import { ChannelError, interestIn } from './channels.js';
+import { DatabaseUrlError, readDatabaseUrl } from './database-url.js';
 import { secondsIn, SPAN_FORM } from './span.js';
 
-/** Of PostgreSQL. */
+/** Of PostgreSQL; files that it names have to be there. */
 export const databaseUrl = z
   .string()
-  .refine(
-    (text) => /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text),
-    'a URL, as in postgres://user:password@host:5432/database',
-  )
+  .superRefine((text, context) => {
+    try {
+      readDatabaseUrl(text);
+    } catch (error) {
+      if (!(error instanceof DatabaseUrlError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  })
   .optional();
 
 /** Both bounds included. */
@@ -59,7 +65,7 @@ export const list = z
   .transform((text) =>
     text
       .split(',')
-      .map((item) => item.trim())
+      .map(withoutBlanks)
       .filter((item) => item !== ''),
   );
 
@@ -95,11 +101,26 @@ export const key = (read: (text: string) => KeyObject, expected: string) =>
     })
     .optional();
 
+/** One of a few words, in any case. */
+export const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>
+  z
+    .string()
+    .transform((text) => text.toLowerCase())
+    .pipe(z.enum(words, `one of ${words.join(', ')}`));
+
 /** Origins as browsers send them (RFC 6454, section 6.2), or `*` alone. */
-export const origins = list.refine(
-  (items) => items.every((item) => item === '*' || isOrigin(item)) && (!items.includes('*') || items.length === 1),
-  'origins separated by commas, as in https://app.example.com, with no path; or * alone',
-);
+export const origins = list.transform((items, context) => {
+  const found = items.map((item) => (item === '*' ? item : originIn(item)));
+  if (found.every((origin) => origin !== undefined) && (!found.includes('*') || found.length === 1)) return found;
+  const isNull = items.some((item) => item.toLowerCase() === 'null');
+  context.addIssue({
+    code: 'custom',
+    message:
+      'origins separated by commas, as in https://app.example.com or capacitor://localhost, with no path; or * alone' +
+      (isNull ? '. null, which any sandboxed page and any file sends, names nobody' : ''),
+  });
+  return z.NEVER;
+});
 
 /** Channels and patterns, as clients ask for them. */
 export const channels = list.transform((names, context) => {
@@ -118,6 +139,10 @@ export const channels = list.transform((names, context) => {
 /** RFC 6265, section 4.1.1: a token in the sense of HTTP. */
 export const cookieName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/, 'the name of a cookie');
 
-function isOrigin(text: string): boolean {
-  return URL.canParse(text) && new URL(text).origin === text;
+/** The origin as a browser would send it: a slash at the end cut off, in lower case. Undefined where the text is none. */
+function originIn(text: string): string | undefined {
+  const [, scheme = '', authority = ''] = /^([a-z][a-z\d+.-]*):\/\/([^/?#\\@\s*]+)\/?$/i.exec(text) ?? [];
+  if (authority === '' || !URL.canParse(text)) return undefined;
+  // Apps have schemes of their own, whose origins only their makers know the form of.
+  return /^https?$/i.test(scheme) ? new URL(text).origin : `${scheme}://${authority}`.toLowerCase();
 }

@@ -17,6 +17,7 @@ import {
   key,
   list,
   number,
+  oneOf,
   origins,
   spanOrNone,
 } from './config-values.js';
@@ -64,8 +65,10 @@ export interface Config {
   readonly stallSeconds: number;
   /** The longest that a stream stays before its client is sent to connect anew; 0: for ever. */
   readonly maxConnectionSeconds: number;
-  /** Undefined: metrics are served with everything else. */
+  /** Where metrics are served alone. */
   readonly metricsPort: number | undefined;
+  /** Whether they are served with everything else, to all who reach it. */
+  readonly publicMetrics: boolean;
   /** Processes that share the port. */
   readonly workers: number;
   /** Whether streams are at /{channel} too. */
@@ -120,7 +123,7 @@ const variables = z.object({
   FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
   TRUST_PROXY: integer(0, 0, 10),
   LEGACY_PATHS: boolean(false),
-  LOG_LEVEL: z.enum(LEVELS, `one of ${LEVELS.join(', ')}`).optional(),
+  LOG_LEVEL: oneOf(LEVELS).optional(),
   HEARTBEAT_SECONDS: number(15, 0.1, 3600),
   RETRY_SECONDS: number(2, 0, 3600),
   SWEEP_SECONDS: number(5, 0.05, 3600),
@@ -132,6 +135,7 @@ const variables = z.object({
   STALL_SECONDS: number(60, 0.1, 86_400),
   MAX_CONNECTION_SECONDS: number(0, 0, 604_800),
   METRICS_PORT: integerOrNone(0, 65535),
+  PUBLIC_METRICS: boolean(false),
   WORKERS: integer(1, 1, 256),
   WINDOW_MEGABYTES: number(64, 0, 65536),
   REPLAY_MEGABYTES: number(16, 1, 65536),
@@ -152,6 +156,14 @@ const environment = variables.superRefine((values, context) => {
       code: 'custom',
       path: [name],
       message: `only one of ${KEYS.join(', ')}: ${set[0] ?? ''} is set too`,
+    });
+  }
+  // Each worker would answer for itself alone.
+  if (values.PUBLIC_METRICS && values.WORKERS > 1) {
+    context.addIssue({
+      code: 'custom',
+      path: ['PUBLIC_METRICS'],
+      message: 'false with WORKERS: the metrics of all of them are on METRICS_PORT',
     });
   }
 });
@@ -215,6 +227,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     stallSeconds: values.STALL_SECONDS,
     maxConnectionSeconds: values.MAX_CONNECTION_SECONDS,
     metricsPort: values.METRICS_PORT,
+    publicMetrics: values.PUBLIC_METRICS,
     workers: values.WORKERS,
     legacyPaths: values.LEGACY_PATHS,
     maxChannels: values.MAX_CHANNELS,

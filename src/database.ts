@@ -1,15 +1,16 @@
 /**
  * Connections to PostgreSQL: for reading, bounded pools behind kysely; for a command, a single one.
  *
- * Statements are prepared by name, so that the few that this relay has are parsed and planned once per connection. A
- * pooler in transaction mode may hand the next statement to another session, where the name does not exist; the first
- * such error turns names off for that pool, and the statement is sent again without one.
+ * On a direct connection statements are prepared by name, so that the few that this relay has are parsed and planned once. Never
+ * are there more connections than asked for, nor more of the server's sessions at work: a query that is given up is cancelled.
  */
 import { createHash } from 'node:crypto';
-import type { Socket } from 'node:net';
 import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { readDatabaseUrl } from './database-url.js';
+import { cancel, QueryTimeoutError, socketOf } from './deadline.js';
+import { connect, openSession, type Session } from './session.js';
 
 /** The tables as PostgreSQL returns them to us: `bigint` as decimal text. */
 export interface Tables {
@@ -51,72 +52,92 @@ export interface DatabaseOptions {
   readonly log: Logger;
 }
 
-/** `invalid_sql_statement_name` and `duplicate_prepared_statement` (PostgreSQL manual, appendix A). */
-const PREPARED_STATEMENT_ERRORS = new Set(['26000', '42P05']);
+/** How long after its client the server ends a statement by itself, in milliseconds: where no cancellation reached it. */
+const STATEMENT_MARGIN_MS = 1000;
 
-/** Opens nothing yet: the first query connects. */
+/** Opens nothing yet: the first query connects. @throws DatabaseUrlError */
 export function openDatabase(options: DatabaseOptions): Database {
+  const address = readDatabaseUrl(options.url);
+  const longestMs = (options.longestTimeoutSeconds ?? options.timeoutSeconds) * 1000;
+  const shortestMs = options.timeoutSeconds * 1000;
+  let timeoutMs = shortestMs;
+  /** Of a connection, from when it is opened. */
+  const sessions = new WeakMap<pg.ClientBase, Session>();
+  /** Where the outbox was found first: another table of its name that appears later is not looked at. */
+  let schema: string | undefined;
+
   const pool = new pg.Pool({
-    connectionString: options.url,
     application_name: options.applicationName,
+    ...address.config,
+    ssl: address.ssl,
     max: options.connections,
-    connectionTimeoutMillis: options.timeoutSeconds * 1000,
+    connectionTimeoutMillis: shortestMs,
     ...(options.keepsIdle ? { idleTimeoutMillis: 0 } : {}),
     // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in node-postgres).
     keepAlive: true,
+    async onConnect(client) {
+      client.on('error', () => undefined);
+      const settings = { isReadOnly: true, statementTimeoutMs: longestMs + STATEMENT_MARGIN_MS, schema };
+      const session = await openSession(client as pg.Client, settings, { timeoutMs: shortestMs });
+      schema ??= session.schema;
+      sessions.set(client, session);
+    },
   });
   // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
   // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
-  const sockets = new Set<Socket>();
-  /** Those of connections that nothing runs on. */
-  const idle = new Set<Socket>();
-  pool.on('acquire', (client) => idle.delete(socketOf(client)));
+  const open = new Set<pg.PoolClient>();
+  /** Those that nothing runs on. */
+  const idle = new Set<pg.PoolClient>();
+  pool.on('acquire', (client) => idle.delete(client));
   pool.on('release', (_error, client) => {
-    const socket = socketOf(client);
     // One that died in use is closed already, and would stay here for ever.
-    if (sockets.has(socket)) idle.add(socket);
+    if (open.has(client)) idle.add(client);
   });
   pool.on('connect', (client) => {
-    client.on('error', () => undefined);
-    const socket = socketOf(client);
-    sockets.add(socket);
-    socket.once('close', () => {
-      sockets.delete(socket);
-      idle.delete(socket);
+    open.add(client);
+    socketOf(client).once('close', () => {
+      open.delete(client);
+      idle.delete(client);
     });
     options.onConnected?.();
   });
 
-  let named = true;
-  let timeout = options.timeoutSeconds;
+  async function acquire(): Promise<pg.PoolClient> {
+    for (;;) {
+      const { ssl } = address;
+      pool.options.ssl = ssl;
+      try {
+        return await pool.connect();
+      } catch (error) {
+        if (!address.fallsBack(error, ssl)) throw error;
+      }
+    }
+  }
 
-  function prepared(client: pg.PoolClient): PostgresPoolClient {
-    let broken = false;
-    const run = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
-      const config = { text, values: [...values], query_timeout: timeout * 1000 };
-      const result = await client.query(named ? { ...config, name: statementName(text) } : config);
-      timeout = options.timeoutSeconds;
-      return result;
-    };
+  function prepared(client: pg.PoolClient, signal: AbortSignal | undefined): PostgresPoolClient {
+    const session = sessions.get(client);
+    if (session === undefined) throw new TypeError('a connection without its session');
+    let isBroken = false;
     const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
       try {
-        return await run(text, values);
+        const result = await session.query(text, values, {
+          name: statementName(text),
+          deadline: { timeoutMs, signal },
+        });
+        timeoutMs = shortestMs;
+        return result;
       } catch (error) {
-        const code = error instanceof pg.DatabaseError ? error.code : undefined;
-        if (named && code && PREPARED_STATEMENT_ERRORS.has(code)) {
-          named = false;
-          options.log.info('prepared statements do not pass the pooler; going on without them');
-          return run(text, values);
-        }
-        // No error of the server's own: the connection is dead, or its answer may still come and would be taken for the
-        // next query's.
-        if (code === undefined) broken = true;
-        if (isTimeout(error)) {
-          timeout = Math.min(timeout * 2, options.longestTimeoutSeconds ?? options.timeoutSeconds);
+        // No error of the server's own, nor one that it has confirmed: the connection is dead, or its answer may still come and
+        // would be taken for the next query's.
+        isBroken =
+          socketOf(client).destroyed ||
+          !(error instanceof pg.DatabaseError || error instanceof QueryTimeoutError || signal?.aborted);
+        if (error instanceof QueryTimeoutError) {
+          timeoutMs = Math.min(timeoutMs * 2, longestMs);
           // What has killed it has killed these as well, and the next query would wait as long on one of them.
-          for (const socket of idle) socket.destroy();
+          if (isBroken) for (const other of idle) socketOf(other).destroy();
         }
         throw error;
       }
@@ -124,32 +145,51 @@ export function openDatabase(options: DatabaseOptions): Database {
     return {
       // Kysely's other form, with a cursor, is for its `stream`, which this relay does not use.
       query: query as unknown as PostgresPoolClient['query'],
-      release: () => client.release(broken),
+      release: () => client.release(isBroken),
     };
   }
 
-  const db = new Kysely<Tables>({
-    dialect: new PostgresDialect({
-      pool: { connect: async () => prepared(await pool.connect()), end: () => pool.end() },
-    }),
-  });
+  function kysely(signal?: AbortSignal): Kysely<Tables> {
+    return new Kysely<Tables>({
+      dialect: new PostgresDialect({
+        pool: {
+          async connect() {
+            signal?.throwIfAborted();
+            return prepared(await acquire(), signal);
+          },
+          end: () => pool.end(),
+        },
+      }),
+    });
+  }
+
+  const db = kysely();
+  bound.set(db, kysely);
   return {
     db,
     drop() {
-      for (const socket of sockets) socket.destroy();
+      for (const client of open) {
+        // What runs there would run on for nobody, beside what is asked anew.
+        if (!idle.has(client)) void cancel(client as pg.Client);
+        socketOf(client).destroy();
+      }
     },
     close: () => db.destroy(),
   };
 }
 
-/** The socket of a connection that is open, to be destroyed where its peer may never answer a farewell. */
-export function socketOf(client: pg.ClientBase): Socket {
-  return (client as unknown as { connection: { stream: Socket } }).connection.stream;
-}
+/** How a database's queries are bound to a signal. */
+const bound = new WeakMap<Kysely<Tables>, (signal: AbortSignal) => Kysely<Tables>>();
 
-/** node-postgres has no code for it. */
-function isTimeout(error: unknown): boolean {
-  return error instanceof Error && error.message === 'Query read timeout';
+/**
+ * The same database, for queries that end, in the server too, when the signal fires: they reject with its reason. The connection is
+ * used again where the server has confirmed it.
+ *
+ * @param signal undefined: they end by themselves
+ */
+export function abortable(db: Kysely<Tables>, signal: AbortSignal | undefined): Kysely<Tables> {
+  if (signal === undefined) return db;
+  return bound.get(db)?.(signal) ?? db;
 }
 
 /** After so many milliseconds of silence the kernel asks whether the peer is still there. */
@@ -159,10 +199,12 @@ const KEEPALIVE = 30_000;
 const FAREWELL = 1000;
 
 /**
- * Opens a connection for one piece of work and closes it after that, which rolls back what was not committed.
+ * Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. Its settings are those
+ * that database and role have: for a command, see `withSession`.
  *
  * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a migration may take hours;
  * of a peer that has vanished the kernel tells.
+ * @throws DatabaseUrlError; else what the connection throws
  */
 export async function withClient<T>(
   url: string,
@@ -170,17 +212,13 @@ export async function withClient<T>(
   use: (client: pg.Client) => Promise<T>,
   timeoutSeconds?: number,
 ): Promise<T> {
-  const client = new pg.Client({
-    connectionString: url,
+  const client = await connect(readDatabaseUrl(url), {
     application_name: applicationName,
     connectionTimeoutMillis: 10_000,
     ...(timeoutSeconds === undefined ? {} : { query_timeout: timeoutSeconds * 1000 }),
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE,
   });
-  // A connection that breaks fails the query that is running; unheard, the event would end the process besides.
-  client.on('error', () => undefined);
-  await client.connect();
   try {
     return await use(client);
   } finally {
@@ -189,6 +227,18 @@ export async function withClient<T>(
     await client.end();
     clearTimeout(cut);
   }
+}
+
+/** As `withClient`, with the settings that our statements are written for. */
+export async function withSession<T>(
+  url: string,
+  applicationName: string,
+  use: (session: Session) => Promise<T>,
+  timeoutSeconds?: number,
+): Promise<T> {
+  const settings = { isReadOnly: false, statementTimeoutMs: 0 };
+  const work = async (client: pg.Client) => use(await openSession(client, settings));
+  return withClient(url, applicationName, work, timeoutSeconds);
 }
 
 const names = new Map<string, string>();

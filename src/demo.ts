@@ -1,14 +1,22 @@
 /**
  * The demo: what `npm start` shows without a database of one's own. A page on which one publishes, watches, cuts and
  * resumes, and the routes it needs. They write to the database, so they exist in this mode alone, on loopback.
+ *
+ * What listens on loopback is within reach of every page in the same browser. So it answers for the names of loopback only, as a
+ * stranger's name may be made to lead here, and to its own page only; and the role that it hands out may publish, and nothing else.
  */
+import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import type Koa from 'koa';
 import type Router from 'koa-router';
 import pg from 'pg';
+import { isOwnOrigin } from './access.js';
+import { withClient } from './database.js';
+import type { Extension } from './http.js';
 import { RequestError } from './request-error.js';
+import { makeRoles } from './roles.js';
 
 const PAGE = new URL('../../src/page/', import.meta.url);
 const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript' };
@@ -21,12 +29,26 @@ const SECURITY_HEADERS = {
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_BURST = 1000;
 
-export interface Demo {
-  extend(router: Router): void;
+/** The role whose address is on the page. */
+const PUBLISHER = 'outbox_demo';
+
+const OWN_HOST = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
+
+export interface Demo extends Extension {
   stop(): Promise<void>;
 }
 
-export function createDemo({ databaseUrl, version }: { databaseUrl: string; version: string }): Demo {
+export interface DemoOptions {
+  /** The owner's. */
+  readonly databaseUrl: string;
+  readonly version: string;
+  /** Origins whose pages may read streams here, too; `*` does not stand for any. */
+  readonly allowedOrigins: readonly string[];
+}
+
+/** @throws what the database throws. */
+export async function createDemo({ databaseUrl, version, allowedOrigins }: DemoOptions): Promise<Demo> {
+  const publisherUrl = await makePublisher(databaseUrl);
   const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'outbox-relay demo', max: 4 });
   // A connection that breaks, idle or in use, is replaced; unheard, its event would end the process.
   pool.on('error', () => undefined);
@@ -45,7 +67,8 @@ export function createDemo({ databaseUrl, version }: { databaseUrl: string; vers
   }
 
   return {
-    extend(router) {
+    guard: guardFor(allowedOrigins),
+    routes(router: Router) {
       for (const file of readdirSync(PAGE)) {
         router.get(file === 'index.html' ? '/' : `/page/${file}`, async (context) => {
           context.set(SECURITY_HEADERS);
@@ -58,7 +81,7 @@ export function createDemo({ databaseUrl, version }: { databaseUrl: string; vers
       });
       router.get('/demo.json', async (context) => {
         const { rows } = await pool.query<{ version: string }>("SELECT current_setting('server_version') AS version");
-        context.body = { databaseUrl, version, postgres: rows[0]?.version };
+        context.body = { databaseUrl: publisherUrl, version, postgres: rows[0]?.version };
       });
       router.post('/publish', async (context) => {
         // PostgreSQL reads the JSON: a trip through JavaScript would round large numbers.
@@ -85,7 +108,6 @@ export function createDemo({ databaseUrl, version }: { databaseUrl: string; vers
         context.body = { ids };
       });
       router.post('/forget', async (context) => {
-        requireOwnPage(context);
         const { rowCount } = await pool.query('DELETE FROM outbox');
         context.body = { deleted: rowCount };
       });
@@ -110,16 +132,43 @@ async function readJson(context: Koa.Context): Promise<Record<string, unknown>> 
   throw new RequestError(400, 'bad_json', 'The body is a JSON object.');
 }
 
-/** Another site's page could post here from the same browser, were it not for its Origin. */
-function requireOwnPage(context: Koa.Context): void {
-  const origin = context.get('Origin');
-  if (origin && origin !== `http://${context.host}`) {
-    throw new RequestError(403, 'foreign_origin', 'Only the page of this demo publishes here.');
-  }
+/** The address of a role that may publish and read, and nothing else, with a password that is new each time. */
+async function makePublisher(databaseUrl: string): Promise<string> {
+  await makeRoles(databaseUrl, { app: [PUBLISHER] });
+  const password = randomBytes(18).toString('hex');
+  await withClient(databaseUrl, 'outbox-relay demo', (client) =>
+    client.query(`ALTER ROLE ${PUBLISHER} PASSWORD '${password}'`),
+  );
+  const url = new URL(databaseUrl);
+  url.username = PUBLISHER;
+  url.password = password;
+  return url.href;
+}
+
+function guardFor(allowedOrigins: readonly string[]): Koa.Middleware {
+  return async ({ headers, method }, next) => {
+    const { host = '', origin } = headers;
+    if (!OWN_HOST.test(host)) {
+      throw new RequestError(403, 'foreign_host', 'The demo answers for localhost, 127.0.0.1 and [::1] only.');
+    }
+    const isReading = method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
+    // A page that only embeds something has no Origin; a browser then says from where in another way (Fetch Metadata).
+    const isForeign =
+      origin === undefined
+        ? /^(cross|same)-site$/.test(headerOf(headers['sec-fetch-site'])) && headers['sec-fetch-mode'] !== 'navigate'
+        : !isOwnOrigin(origin, host) && !(isReading && allowedOrigins.includes(origin));
+    if (isForeign) {
+      throw new RequestError(403, 'foreign_origin', 'The demo is for its own page, and for ALLOWED_ORIGINS to read.');
+    }
+    await next();
+  };
+}
+
+function headerOf(value: string | string[] | undefined): string {
+  return String(value ?? '');
 }
 
 async function readBody(context: Koa.Context): Promise<string> {
-  requireOwnPage(context);
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of context.req as AsyncIterable<Buffer>) {

@@ -29,7 +29,7 @@ export async function checkVacuum(patient: Patient): Promise<Finding[]> {
     `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, coalesce((SELECT NOT option_value::boolean
        FROM pg_options_to_table(reloptions) WHERE option_name = 'autovacuum_enabled'), false) AS "isOff"
      FROM pg_class JOIN pg_stat_all_tables USING (relname)
-     WHERE pg_class.oid = relid AND relid IN ('outbox'::regclass, 'outbox_pending'::regclass)`,
+     WHERE pg_class.oid = relid AND relid IN ('here.outbox'::regclass, 'here.outbox_pending'::regclass)`,
   );
   for (const { name, live, dead, isOff } of tables) {
     const cure = (sql: string) => ({ as: ownerOf(patient), sql: inHome(patient, [sql]) });

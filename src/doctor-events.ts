@@ -17,12 +17,12 @@ SELECT string_agg(id || ' ' || ctid, ';' ORDER BY id) FROM outbox WHERE position
  */
 export async function checkPositions(patient: Patient): Promise<Finding[]> {
   const [lost] = await patient.query<{ count: string; first: string; last: string }>(
-    'SELECT count(*), min(id) AS first, max(id) AS last FROM outbox WHERE position IS NULL',
+    'SELECT count(*), min(id) AS first, max(id) AS last FROM here.outbox WHERE position IS NULL',
   );
   const [access] = await patient.query<{ granted: boolean }>(
-    `SELECT has_table_privilege('outbox_pending', 'SELECT') AS granted`,
+    `SELECT has_table_privilege('here.outbox_pending', 'SELECT') AS granted`,
   );
-  const left = access?.granted ? await patient.query('SELECT FROM outbox_pending LIMIT 1') : [];
+  const left = access?.granted ? await patient.query('SELECT FROM here.outbox_pending LIMIT 1') : [];
   const findings: Finding[] = [];
   if (left.length > 0) {
     findings.push({
@@ -49,7 +49,7 @@ export async function checkPositions(patient: Patient): Promise<Finding[]> {
 
 /** Relays join all that they read with the floor: where it has no row, they read nothing, and say nothing. */
 export async function checkFloor(patient: Patient): Promise<Finding[]> {
-  const rows = await patient.query('SELECT FROM outbox_floor');
+  const rows = await patient.query('SELECT FROM here.outbox_floor');
   if (rows.length === 1) return [ok('it has its row')];
   if (rows.length > 1) {
     return [
@@ -91,10 +91,10 @@ SELECT id, position FROM outbox WHERE position IS NOT NULL UNION ALL SELECT 0, 0
 export async function checkSequences(patient: Patient): Promise<Finding[]> {
   const rows = await patient.query<{ name: string; last: string; used: string }>(`
     SELECT 'outbox_id_seq' AS name, CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last,
-      greatest((SELECT max(id) FROM outbox), (SELECT max(id) FROM outbox_floor), 0) AS used FROM outbox_id_seq
+      greatest((SELECT max(id) FROM here.outbox), (SELECT max(id) FROM here.outbox_floor), 0) AS used FROM here.outbox_id_seq
     UNION ALL
     SELECT 'outbox_position_seq', CASE WHEN is_called THEN last_value ELSE last_value - 1 END,
-      greatest((SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_floor), 0) FROM outbox_position_seq`);
+      greatest((SELECT max(position) FROM here.outbox), (SELECT max(position) FROM here.outbox_floor), 0) FROM here.outbox_position_seq`);
   const findings = rows
     .filter(({ last, used }) => BigInt(last) < BigInt(used))
     .map(({ name, last, used }): Finding => ({
@@ -112,7 +112,7 @@ export async function checkSequences(patient: Patient): Promise<Finding[]> {
 /** Rows of the future: created_at is not for publishers to set, so a clock was wrong, or somebody had too many rights. */
 export async function checkTimes(patient: Patient): Promise<Finding[]> {
   const [future] = await patient.query<{ count: string }>(
-    `SELECT count(*) FROM outbox WHERE created_at > clock_timestamp() + interval '1 minute'`,
+    `SELECT count(*) FROM here.outbox WHERE created_at > clock_timestamp() + interval '1 minute'`,
   );
   if (future === undefined || future.count === '0') return [ok('no row is of the future')];
   return [

@@ -10,16 +10,12 @@ import { migrationStatus } from './migrate.js';
 export async function checkMigrations(patient: Patient): Promise<Finding[]> {
   const { home, role, database, elsewhere, databaseUrl } = patient;
   if (home === undefined) return [await noOutbox(patient)];
-  const [table] = await patient.query<{ isOurs: boolean }>(
-    `SELECT to_regclass('outbox') IS NOT NULL AND
-       (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('outbox')) = (SELECT relnamespace FROM pg_class WHERE oid = 'outbox_floor'::regclass) AS "isOurs"`,
-  );
-  if (!table?.isOurs) {
+  if (patient.schemaOfTable !== home.schema) {
     return [
       {
         level: 'error',
         what: `the search_path leads to another table than that of the outbox in schema ${home.schema}`,
-        why: 'the relay reads a table "outbox" that is not the one with the events',
+        why: 'who publishes with that search_path writes into a table "outbox" that no relay reads',
         cure: searchPathCure(role, database, home.quoted),
         isFinal: true,
       },
@@ -51,7 +47,7 @@ export async function checkMigrations(patient: Patient): Promise<Finding[]> {
   return [ok(`${applied.join(', ')}, in schema ${home.schema}${others}`)];
 }
 
-async function noOutbox({ query, role, database, elsewhere }: Patient): Promise<Finding> {
+async function noOutbox({ query, role, database, elsewhere, searchPath }: Patient): Promise<Finding> {
   const [first] = elsewhere;
   if (first === undefined) {
     return {
@@ -62,8 +58,8 @@ async function noOutbox({ query, role, database, elsewhere }: Patient): Promise<
       isFinal: true,
     };
   }
-  const [access] = await query<{ path: string; usable: boolean }>(
-    `SELECT current_setting('search_path') AS path, has_schema_privilege($1::regnamespace, 'USAGE') AS usable`,
+  const [access] = await query<{ usable: boolean }>(
+    `SELECT has_schema_privilege($1::regnamespace, 'USAGE') AS usable`,
     [first],
   );
   if (access?.usable === false) {
@@ -77,7 +73,7 @@ async function noOutbox({ query, role, database, elsewhere }: Patient): Promise<
   }
   return {
     level: 'error',
-    what: `the outbox is in schema ${elsewhere.join(', ')}, and the search_path of role ${role} is ${access?.path ?? ''}`,
+    what: `the outbox is in schema ${elsewhere.join(', ')}, and the search_path of role ${role} is ${searchPath}`,
     why: 'a relay with this role sees no outbox',
     cure: searchPathCure(role, database, first),
     isFinal: true,

@@ -2,11 +2,11 @@
  * Checks of the way from the database to the relay: whether notifications arrive, and whether there is room for them.
  */
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
-import { withClient } from './database.js';
+import { withSession } from './database.js';
 import { ok, span, type Finding } from './doctor-finding.js';
 import { ANSWER_SECONDS, type Patient } from './doctor-patient.js';
 import { STANDBY } from './doctor-server.js';
+import type { Session } from './session.js';
 import { endSession, openSessions, seesAllSessions, sessionText, unseen } from './doctor-cleaning.js';
 
 /** How long a notification may take, in milliseconds, before it counts as one that never comes: as long as a relay waits. */
@@ -29,8 +29,8 @@ export async function checkNotifications(patient: Patient): Promise<Finding[]> {
   const { listenDatabaseUrl, databaseUrl } = patient;
   const name = listenDatabaseUrl === databaseUrl ? 'DATABASE_URL' : 'LISTEN_DATABASE_URL';
   try {
-    const look = (client: pg.Client) => listen(patient, client, name);
-    return [await withClient(listenDatabaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS)];
+    const look = (session: Session) => listen(patient, session, name);
+    return [await withSession(listenDatabaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS)];
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     return [
@@ -44,9 +44,9 @@ export async function checkNotifications(patient: Patient): Promise<Finding[]> {
   }
 }
 
-async function listen({ query }: Patient, client: pg.Client, name: string): Promise<Finding> {
+async function listen({ query }: Patient, session: Session, name: string): Promise<Finding> {
   const [here] = await query<Which>(WHICH);
-  const there = (await client.query<Which>(WHICH)).rows[0];
+  const there = (await session.query<Which>(WHICH)).rows[0];
   if (there?.isStandby) {
     const { why, advice } = STANDBY;
     return { level: 'error', what: `${name} leads to a standby`, why, cure: { advice } };
@@ -59,7 +59,7 @@ async function listen({ query }: Patient, client: pg.Client, name: string): Prom
       cure: { advice: 'lead both to the database with the outbox' },
     };
   }
-  const hears = await isHeard(client, (payload) => query('SELECT pg_notify($1, $2)', [CHANNEL, payload]));
+  const hears = await isHeard(session, (payload) => query('SELECT pg_notify($1, $2)', [CHANNEL, payload]));
   if (hears) return ok(`a notification arrived at ${name}`);
   return {
     level: 'warning',
@@ -70,7 +70,7 @@ async function listen({ query }: Patient, client: pg.Client, name: string): Prom
 }
 
 /** Resolves with whether what is notified arrives at the client. */
-async function isHeard(client: pg.Client, notify: (payload: string) => Promise<unknown>): Promise<boolean> {
+async function isHeard({ client }: Session, notify: (payload: string) => Promise<unknown>): Promise<boolean> {
   const payload = randomUUID();
   const arrived = new Promise<boolean>((resolve) => {
     client.on('notification', (message) => {

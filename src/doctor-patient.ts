@@ -2,6 +2,7 @@
  * The patient: the database that the doctor examines, with all that the checks need to know of it. It can only be read.
  */
 import type pg from 'pg';
+import type { Session } from './session.js';
 
 export interface Patient {
   readonly databaseUrl: string;
@@ -11,13 +12,22 @@ export interface Patient {
   readonly database: string;
   /** Undefined: the search_path leads to no outbox. */
   readonly home: Home | undefined;
+  /** The role's own. */
+  readonly searchPath: string;
+  /** Where a publisher with that search_path publishes. */
+  readonly schemaOfTable: string | undefined;
   /** Schemas with an outbox that the search_path does not lead to. */
   readonly elsewhere: readonly string[];
   /** This machine's clock, in milliseconds since 1970. */
   readonly now: () => number;
   /** How long a transaction may be open before it is worth mentioning. */
   readonly oldSeconds: number;
-  /** Runs a query in a read-only transaction of its own, which a pooler keeps on one session. @throws what PostgreSQL throws. */
+  /**
+   * Runs a query in a read-only transaction of its own, which a pooler keeps on one session; `here.` stands for the schema of the
+   * outbox.
+   *
+   * @throws what PostgreSQL throws
+   */
   query<Row extends pg.QueryResultRow>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
 }
 
@@ -43,17 +53,16 @@ const QUERY_SECONDS = 60;
 export const ANSWER_SECONDS = QUERY_SECONDS + 10;
 
 /** @throws what PostgreSQL throws */
-export async function meetPatient(client: pg.Client, examination: Examination): Promise<Patient> {
+export async function meetPatient(session: Session, examination: Examination): Promise<Patient> {
   async function query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
-    await client.query(`BEGIN READ ONLY; SET LOCAL statement_timeout = '${QUERY_SECONDS}s'`);
+    await session.begin('READ ONLY', `SET LOCAL statement_timeout = '${QUERY_SECONDS}s'`);
     try {
-      return (await client.query<Row>(text, [...values])).rows;
+      return (await session.query<Row>(text, values)).rows;
     } finally {
-      await client.query('COMMIT');
+      await session.query('COMMIT');
     }
   }
 
-  // The floor, and not the outbox, as others too may call a table outbox.
   const [known] = await query<{
     role: string;
     database: string;
@@ -61,13 +70,15 @@ export async function meetPatient(client: pg.Client, examination: Examination): 
     quoted: string;
     owner: string;
     elsewhere: string[];
-  }>(`
-    SELECT current_user AS role, current_database() AS database, nspname AS schema, quote_ident(nspname) AS quoted,
+  }>(
+    `SELECT current_user AS role, current_database() AS database, nspname AS schema, quote_ident(nspname) AS quoted,
       pg_get_userbyid(relowner) AS owner,
       ARRAY(SELECT o.relnamespace::regnamespace::text FROM pg_class o
             WHERE o.relname = 'outbox_floor' AND o.relkind = 'r' AND o.oid IS DISTINCT FROM floor.oid ORDER BY 1) AS elsewhere
-    FROM (VALUES (to_regclass('outbox_floor'))) AS found(oid)
-    LEFT JOIN pg_class floor ON floor.oid = found.oid LEFT JOIN pg_namespace n ON n.oid = floor.relnamespace`);
+    FROM (VALUES (true)) AS always (present) LEFT JOIN (pg_namespace n JOIN pg_class floor ON n.oid = floor.relnamespace)
+      ON nspname = $1 AND floor.relname = 'outbox_floor'`,
+    [session.schema ?? null],
+  );
   if (known === undefined) throw new Error('PostgreSQL does not say who we are.');
   const { role, database, schema, quoted, owner, elsewhere } = known;
   return {
@@ -78,6 +89,8 @@ export async function meetPatient(client: pg.Client, examination: Examination): 
     role,
     database,
     elsewhere,
+    searchPath: session.searchPath,
+    schemaOfTable: session.schemaOfTable,
     home: schema === null ? undefined : { schema, quoted, owner },
     query,
   };

@@ -6,7 +6,7 @@ import { FUNCTIONS, functionSources, INDEXES, TABLES, TRIGGERS, type ExpectedTri
 import { ok, type Finding } from './doctor-finding.js';
 import { homeOf, inHome, ownerOf, type Patient } from './doctor-patient.js';
 
-const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'outbox_floor'::regclass)`;
+const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox_floor'::regclass)`;
 
 const superuserOf = (patient: Patient) =>
   `a superuser, as it takes things away from their owner (database ${patient.database})`;

@@ -47,7 +47,7 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
   });
   const lacking = await query<{ name: string }>(
     `SELECT name FROM unnest(ARRAY['outbox', 'outbox_floor', 'outbox_migrations']) AS name
-     WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, 'SELECT')`,
+     WHERE to_regclass('here.' || name) IS NOT NULL AND NOT has_table_privilege('here.' || name, 'SELECT')`,
   );
   if (lacking.length > 0) {
     return [
@@ -133,7 +133,7 @@ export async function checkSettings({ query }: Patient): Promise<Finding[]> {
      FROM pg_db_role_setting LEFT JOIN pg_roles ON pg_roles.oid = setrole LEFT JOIN pg_database ON pg_database.oid = setdatabase,
        unnest(setconfig) AS setting
      WHERE (setdatabase = 0 OR datname = current_database())
-       AND (setrole = 0 OR has_any_column_privilege(setrole, 'outbox', 'INSERT'))
+       AND (setrole = 0 OR has_any_column_privilege(setrole, 'here.outbox', 'INSERT'))
      UNION ALL
      SELECT NULL, NULL, name, setting FROM pg_settings
      WHERE source IN ('configuration file', 'command line', 'environment variable', 'global')`,

@@ -5,7 +5,7 @@
  * with the role of a relay; what that one may not see is reported as not checked, with whom to run it as.
  */
 import pg from 'pg';
-import { withClient } from './database.js';
+import { withSession } from './database.js';
 import { checkTransactions, checkVacuum } from './doctor-cleaning.js';
 import { checkFloor, checkPositions, checkSequences, checkTimes } from './doctor-events.js';
 import type { Finding, Result } from './doctor-finding.js';
@@ -14,6 +14,7 @@ import { checkNotifications, checkQueue } from './doctor-notify.js';
 import { ANSWER_SECONDS, meetPatient, type Examination, type Patient } from './doctor-patient.js';
 import { checkFunctions, checkIndexes, checkTables, checkTriggers } from './doctor-schema.js';
 import { checkClock, checkRights, checkServer, checkSettings } from './doctor-server.js';
+import type { Session } from './session.js';
 
 /**
  * In the order in which troubles are to be mended: rows are placed once the triggers that place them fire, and a unique index is
@@ -41,8 +42,8 @@ const CHECKS: readonly (readonly [name: string, check: (patient: Patient) => Pro
 
 /** @throws what the connection throws, where there is none or it breaks */
 export async function examine(examination: Examination): Promise<Result[]> {
-  const look = async (client: pg.Client): Promise<Result[]> => {
-    const patient = await meetPatient(client, examination);
+  const look = async (session: Session): Promise<Result[]> => {
+    const patient = await meetPatient(session, examination);
     const results: Result[] = [];
     for (const [name, check] of CHECKS) {
       const findings = await check(patient).catch((error: unknown) => [unlooked(patient, error)]);
@@ -51,7 +52,7 @@ export async function examine(examination: Examination): Promise<Result[]> {
     }
     return results;
   };
-  return withClient(examination.databaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS);
+  return withSession(examination.databaseUrl, 'outbox-relay doctor', look, ANSWER_SECONDS);
 }
 
 /** What is known of a check that failed. */

@@ -4,8 +4,10 @@
 import pg from 'pg';
 import { AdvanceError } from './advance-ids.js';
 import { ConfigError, type Config } from './config.js';
+import { DatabaseUrlError, isCertificateError } from './database-url.js';
 import { RetentionError } from './prune.js';
 import { RolesError } from './roles.js';
+import { HomeError } from './session.js';
 import { WorkerError } from './workers.js';
 
 /** A failure that is the user's to mend: printed as it is, without a stack. */
@@ -57,15 +59,23 @@ export function explain(error: unknown, variable = 'DATABASE_URL'): string {
     error instanceof ConfigError ||
     error instanceof RolesError ||
     error instanceof AdvanceError ||
+    error instanceof HomeError ||
     error instanceof RetentionError
   )
     return error.message;
+  if (error instanceof DatabaseUrlError) return `${variable}: expected ${error.message}.`;
   if (error instanceof pg.DatabaseError) {
     const where = variable === 'DATABASE_URL' ? '' : `. Check ${variable}.`;
     return `PostgreSQL refused: ${error.message}${error.detail ? ` (${error.detail})` : ''}${where}`;
   }
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   const message = error instanceof Error ? error.message : String(error);
+  if (isCertificateError(error)) {
+    return `The certificate of the database is not believed: ${message}. Set sslrootcert in ${variable} to the file of its authority, or sslmode=require to encrypt without asking who answers.`;
+  }
+  if (message === 'The server does not support SSL connections') {
+    return `The database has no TLS, which sslmode in ${variable} asks for. Set ssl = on in postgresql.conf, or sslmode=disable.`;
+  }
   if (code === 'EADDRINUSE') return `Port taken: ${message}. Stop the other process, or set PORT.`;
   if (code === 'EACCES' || code === 'EADDRNOTAVAIL') return `Cannot listen there: ${message}. Check HOST and PORT.`;
   if (

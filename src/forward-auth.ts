@@ -3,16 +3,18 @@
  *
  * It is asked once for the same credentials and channels, however many clients ask at a time, and its answers are kept for a
  * few seconds, so that a crowd that reconnects does not become a crowd at its door. Nothing but an answer in the agreed
- * form allows anything.
+ * form allows anything. However many questions come from one address, those from others are put at once.
  */
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import type { Counted } from './client-address.js';
 import { ChannelError, interestIn, type Interest } from './channels.js';
+import { createQuestion, QueueTooLong, type Question } from './question.js';
 import { RequestError } from './request-error.js';
 import type { Grant } from './token.js';
+import { createTurns } from './turns.js';
 
 export interface ForwardAuthOptions {
   /** Asked with GET and `?channel=` for each channel that the client wants. */
@@ -31,9 +33,12 @@ export interface ForwardedCredentials {
 export interface ForwardAuth {
   /**
    * @throws Denied with the application's own answer, when that was 401 or 403.
-   * @throws RequestError 503 when there was no answer, or none that can be understood.
+   * @throws RequestError 503 when there was no answer, or none that can be understood, or too many questions came before.
+   *
+   * @param asker from where it is asked
+   * @param left aborted when the client is gone: then it rejects with the signal's reason
    */
-  ask(credentials: ForwardedCredentials, wanted: Interest): Promise<Grant>;
+  ask(credentials: ForwardedCredentials, wanted: Interest, asker: Counted, left: AbortSignal): Promise<Grant>;
 }
 
 /** The application's refusal, to be passed on as it is. */
@@ -56,10 +61,17 @@ type Answer = Grant | Denied;
 const MAX_CACHED_ANSWERS = 10_000;
 const MAX_CACHED_BYTES = 32 * 1024 * 1024;
 const MAX_BODY_BYTES = 256 * 1024;
-/** Most questions that are under way at a time; more wait their turn, which counts as waiting for the answer. */
-const MAX_QUESTIONS = 256;
+/** Most questions that are under way at a time. One address has half of them at most, and more wait their turn. */
+const MAX_QUESTIONS = 512;
+/**
+ * How long a question waits its turn, in milliseconds, before its client is told to come later. Where the application takes a
+ * quarter of a second, 2,000 questions from one address have theirs within this time.
+ */
+const PATIENCE = 2000;
 /** The application is asked anew after so long where it does not say how long its answer holds. */
 const DEFAULT_EXPIRES_IN = 600;
+/** A hundred years, in seconds: more is a slip, such as milliseconds, or what JSON has as 1e400. */
+const LONGEST_EXPIRES_IN = 36_500 * 86_400;
 /** At most so often is trouble logged, in milliseconds. */
 const LOG_PAUSE = 10_000;
 /** A kept-alive connection that the application closed just now: the question never reached it. */
@@ -67,7 +79,7 @@ const CLOSED_CONNECTION = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 const allowed = z.object({
   channels: z.array(z.string()),
-  expires_in: z.number().positive().default(DEFAULT_EXPIRES_IN),
+  expires_in: z.number().positive().max(LONGEST_EXPIRES_IN).default(DEFAULT_EXPIRES_IN),
   sub: z.union([z.string(), z.number().transform(String)]).optional(),
 });
 
@@ -77,25 +89,26 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     maxSize: MAX_CACHED_BYTES,
     sizeCalculation: sizeOf,
   });
-  const underWay = new Map<string, Promise<Answer>>();
-  const inTurn = pLimit(MAX_QUESTIONS);
-  let failures = 0;
-  let loggedAt = -Infinity;
+  const underWay = new Map<string, Question<Answer>>();
+  const turns = createTurns(MAX_QUESTIONS);
+  const tellFailures = seldom((reason, failures) => {
+    logger.warn({ reason, failures }, 'FORWARD_AUTH_URL gives no answer that allows or refuses');
+  });
+  const tellBusy = seldom((address, sentAway) => {
+    logger.warn({ address, sentAway }, 'more is asked than FORWARD_AUTH_URL answers; clients are told to come later');
+  });
 
-  async function question(credentials: ForwardedCredentials, wanted: Interest): Promise<Answer> {
-    const signal = AbortSignal.timeout(options.timeoutSeconds * 1000);
+  async function question(key: string, credentials: ForwardedCredentials, wanted: Interest): Promise<Answer> {
     try {
-      return await inTurn(() => {
-        signal.throwIfAborted();
-        return askApplication(options.url, credentials, wanted, signal);
-      });
+      const signal = AbortSignal.timeout(options.timeoutSeconds * 1000);
+      const answer = await askApplication(options.url, credentials, wanted, signal);
+      const holds = answer instanceof Denied ? Infinity : answer.expiresAt - Date.now();
+      const ttl = Math.floor(Math.min(options.cacheSeconds * 1000, holds));
+      // The cache takes a ttl of 0 for "for ever".
+      if (ttl > 0) answers.set(key, answer, { ttl });
+      return answer;
     } catch (error) {
-      failures += 1;
-      if (Date.now() - loggedAt > LOG_PAUSE) {
-        logger.warn({ reason: reasonOf(error), failures }, 'FORWARD_AUTH_URL gives no answer that allows or refuses');
-        loggedAt = Date.now();
-        failures = 0;
-      }
+      tellFailures(reasonOf(error));
       throw new RequestError(503, 'auth_unavailable', 'Who may read what cannot be told at the moment. Try again.', {
         temporary: true,
         cause: error,
@@ -103,31 +116,50 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     }
   }
 
-  async function askOnce(key: string, credentials: ForwardedCredentials, wanted: Interest): Promise<Answer> {
-    try {
-      const answer = await question(credentials, wanted);
-      const holds = answer instanceof Denied ? Infinity : answer.expiresAt - Date.now();
-      const ttl = Math.floor(Math.min(options.cacheSeconds * 1000, holds));
-      // The cache takes a ttl of 0 for "for ever".
-      if (ttl > 0) answers.set(key, answer, { ttl });
-      return answer;
-    } finally {
-      underWay.delete(key);
-    }
+  function questionOf(key: string, credentials: ForwardedCredentials, wanted: Interest): Question<Answer> {
+    const known = underWay.get(key);
+    if (known) return known;
+    const asked = createQuestion({
+      turns,
+      patienceMs: PATIENCE,
+      put: () => question(key, credentials, wanted),
+      onOver: () => underWay.delete(key),
+    });
+    underWay.set(key, asked);
+    return asked;
   }
 
   return {
-    async ask(credentials, wanted) {
+    async ask(credentials, wanted, asker, left) {
       const key = keyOf(credentials, wanted);
-      let answer = answers.get(key);
-      if (answer === undefined) {
-        let asked = underWay.get(key);
-        if (asked === undefined) underWay.set(key, (asked = askOnce(key, credentials, wanted)));
-        answer = await asked;
-      }
+      const answer =
+        answers.get(key) ??
+        (await questionOf(key, credentials, wanted)
+          .ask(asker.key, left)
+          .catch((error: unknown) => {
+            if (!(error instanceof QueueTooLong)) throw error;
+            tellBusy(asker.key);
+            throw new RequestError(503, 'auth_busy', 'Too many ask at the moment who may read what. Come back later.', {
+              temporary: true,
+              cause: error,
+            });
+          }));
       if (answer instanceof Denied) throw answer;
       return answer;
     },
+  };
+}
+
+/** Tells, at most once in `LOG_PAUSE`, and of how many it was since. */
+function seldom(tell: (what: string, count: number) => void): (what: string) => void {
+  let count = 0;
+  let toldAt = -Infinity;
+  return (what) => {
+    count += 1;
+    if (Date.now() - toldAt <= LOG_PAUSE) return;
+    tell(what, count);
+    toldAt = Date.now();
+    count = 0;
   };
 }
 

@@ -3,7 +3,7 @@
  *
  * A connection is counted from its request on, so that those who are still being judged count too, until it is gone.
  */
-import ipaddr from 'ipaddr.js';
+import type { Counted } from './client-address.js';
 import { RequestError } from './request-error.js';
 
 export interface LimitsOptions {
@@ -21,32 +21,41 @@ export interface Place {
   leave(): void;
 }
 
-export interface Limits {
-  /** @throws RequestError 503 or 429 when there is no place. */
-  enter(address: string): Place;
-}
-
 /** An office of a few hundred people, with a few tabs each, may be behind one address. */
 const DEFAULT_PER_ADDRESS = 2000;
+/** Connections from one address that are no streams (yet): requests on their way, health checks, refusals. */
+const SPARE_PER_ADDRESS = 100;
+
+/**
+ * How many connections that are no streams (yet) an address may have: one that asks for nothing takes room, too. It is for clients that
+ * connect by themselves; of a proxy all connections have one address.
+ */
+export function mostFrom(options: Pick<LimitsOptions, 'maxConnectionsPerAddress'>, { isPublic }: Counted): number {
+  return streamsFrom(options, isPublic) + SPARE_PER_ADDRESS;
+}
+
+function streamsFrom({ maxConnectionsPerAddress }: Pick<LimitsOptions, 'maxConnectionsPerAddress'>, isPublic: boolean) {
+  return maxConnectionsPerAddress ?? (isPublic ? DEFAULT_PER_ADDRESS : Infinity);
+}
+
+export interface Limits {
+  /** @throws RequestError 503 or 429 when there is no place. */
+  enter(address: Counted): Place;
+}
 
 export function createLimits(options: LimitsOptions): Limits {
   const byAddress = new Map<string, number>();
   const bySubject = new Map<string, number>();
   let all = 0;
 
-  function perAddress(isOpen: boolean): number {
-    return options.maxConnectionsPerAddress ?? (isOpen ? DEFAULT_PER_ADDRESS : Infinity);
-  }
-
   return {
-    enter(address) {
-      const { key, isPublic } = counted(address);
+    enter({ key, isPublic }) {
       if (all >= options.maxConnections) {
         throw new RequestError(503, 'too_many_connections', 'The relay has all the connections that it may have.', {
           temporary: true,
         });
       }
-      if ((byAddress.get(key) ?? 0) >= perAddress(isPublic)) {
+      if ((byAddress.get(key) ?? 0) >= streamsFrom(options, isPublic)) {
         throw new RequestError(429, 'too_many_connections', 'There are too many connections from this address.', {
           temporary: true,
         });
@@ -85,14 +94,4 @@ function take(counts: Map<string, number>, key: string): void {
   const rest = (counts.get(key) ?? 0) - 1;
   if (rest > 0) counts.set(key, rest);
   else counts.delete(key);
-}
-
-/** Whom an address stands for: in IPv6 a whole /64, which is what one customer has. */
-function counted(address: string): { key: string; isPublic: boolean } {
-  // What a proxy could not name, as `unknown` (RFC 7239, section 6.3), is one address like any other.
-  if (!ipaddr.isValid(address)) return { key: address.slice(0, 64), isPublic: true };
-  const parsed = ipaddr.process(address);
-  const isPublic = parsed.range() === 'unicast';
-  if (parsed instanceof ipaddr.IPv6) return { key: parsed.parts.slice(0, 4).join(':'), isPublic };
-  return { key: parsed.toString(), isPublic };
 }

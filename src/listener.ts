@@ -19,7 +19,9 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { socketOf } from './database.js';
+import { readDatabaseUrl } from './database-url.js';
+import { socketOf } from './deadline.js';
+import { openSession } from './session.js';
 
 /** The channel that the migrations notify on. */
 const CHANNEL = 'outbox';
@@ -83,6 +85,7 @@ const FAREWELL = 1000;
 /** @throws the connection's error, when the very first session can't be opened; after that it tries for ever. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { logger } = options;
+  const address = readDatabaseUrl(options.url);
   let stopped = false;
   /** The session that listens. */
   let client: pg.Client | undefined;
@@ -149,9 +152,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   }
 
   async function connect(): Promise<void> {
+    const { ssl } = address;
     const session = new pg.Client({
-      connectionString: options.url,
       application_name: options.applicationName,
+      ...address.config,
+      ssl,
       connectionTimeoutMillis: options.timeoutSeconds * 1000,
       query_timeout: options.timeoutSeconds * HEARTBEAT_WITHIN * 1000,
       keepAlive: true,
@@ -164,9 +169,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     opening = session;
     try {
       await session.connect();
+      // Of its settings it needs the one that lets it be idle.
+      await openSession(session, { isReadOnly: true, statementTimeoutMs: 0 });
       await session.query(`LISTEN ${CHANNEL}`);
     } catch (error) {
       discard(session);
+      if (!stopped && address.fallsBack(error, ssl)) return connect();
       throw error;
     }
     if (stopped) return discard(session);

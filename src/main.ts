@@ -14,7 +14,10 @@ async function main(args: readonly string[]): Promise<void> {
   const [command, ...rest] = args;
   if (command === '--help' || command === '-h' || command === 'help') console.log(USAGE);
   else if (command === '--version' || command === '-v') console.log(version());
-  else if (command === undefined || (command === 'start' && rest.length === 0)) await run();
+  else if (command === undefined || (command === 'start' && rest.length === 0)) await run('relay');
+  else if (command === 'demo' && rest.length === 0) await run('demo');
+  // For `npm start` in the repository, which shows the demo where there is no database.
+  else if (command === 'start' && rest.join() === '--or-demo') await run('either');
   else if (command === 'migrate' && rest.length <= 1) await runMigrate(rest[0] ?? 'up');
   else if (command === 'roles') await runRoles(rest);
   else if (command === 'doctor') await runDoctor(rest);

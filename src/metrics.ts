@@ -1,18 +1,18 @@
 /**
  * Metrics, in the form that Prometheus scrapes.
  *
- * The parts count for themselves in plain numbers, which costs them next to nothing; they are read here, at each scrape. The
- * one thing that is measured as it happens is how long events were on their way.
+ * The parts count for themselves in plain numbers, which costs them next to nothing; they are read here, at a scrape. The
+ * one thing that is measured as it happens is how long events were on their way. However often they are scraped, they are put
+ * together, and the database is asked, once in `KEPT_MS` at most.
  */
-import cluster from 'node:cluster';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { History } from './history.js';
+import { kept } from './kept.js';
 import type { Listener } from './listener.js';
 import type { Log } from './log.js';
 import type { Streams } from './streams.js';
 import type { Tail } from './tail.js';
+import { answerGathering } from './worker-metrics.js';
 
 export interface Metrics {
   /** @param createdAt when the event's row was inserted, in milliseconds since 1970, by the database's clock. */
@@ -34,23 +34,31 @@ export interface Measured {
   readonly listener: Listener;
   readonly waitingBytes: () => number;
   readonly limits: { readonly windowBytes: number; readonly replayBytes: number };
-  /** Position of the newest committed event. @throws when the database does not answer. */
-  readonly head: () => Promise<bigint>;
-  /** How full PostgreSQL's notification queue is, from 0 to 1. @throws when the database does not answer. */
-  readonly queueUsage: () => Promise<number>;
+  /**
+   * What only the database knows, asked on no connection that delivers. @throws when the database does not answer.
+   */
+  readonly database: () => Promise<DatabaseFigures>;
+}
+
+export interface DatabaseFigures {
+  /** Position of the newest committed event. */
+  readonly head: bigint;
+  /** How full PostgreSQL's notification queue is, from 0 to 1. */
+  readonly queueUsage: number;
 }
 
 /** From a millisecond to a minute: what is slower has been waiting for something that was away. */
 const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** How long the database may take to answer, in milliseconds. */
-const DATABASE_TIMEOUT = 1000;
+/** How long the database may take to answer before its figures are left out. */
+const DATABASE_TIMEOUT_MS = 1000;
+
+/** How old what is scraped may be. A scraper comes every few seconds; whoever comes more often gets the same again. */
+const KEPT_MS = 1000;
 
 export function createMetrics(measured: Measured): Metrics {
   const registry = new Registry();
-  // Where this is one of several workers, the primary asks for these; making one has it listen for that.
-  if (cluster.isWorker) new AggregatorRegistry();
-  AggregatorRegistry.setRegistries([registry]);
+  answerGathering(registry);
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
 
@@ -147,26 +155,30 @@ export function createMetrics(measured: Measured): Metrics {
     'max',
   );
 
+  const figures = kept(measured.database, KEPT_MS);
+
   /** What only the database knows; missing while it does not answer. */
-  function asked(name: string, help: string, ask: () => Promise<number>): void {
+  function asked(name: string, help: string, value: (figures: DatabaseFigures) => number): void {
     new Gauge({
       name: `outbox_relay_${name}`,
       help: `${help} Missing while the database does not answer.`,
       registers,
       aggregator: 'max',
       async collect() {
-        const value = await answered(ask());
-        if (value === undefined) this.remove();
-        else this.set(value);
+        const told = await answered(figures());
+        if (told === undefined) this.remove();
+        else this.set(value(told));
       },
     });
   }
 
-  asked('tail_lag_positions', 'Positions between the newest committed event and the head of the log.', async () =>
-    Math.max(0, Number((await measured.head()) - log.head.position)),
+  asked('tail_lag_positions', 'Positions between the newest committed event and the head of the log.', ({ head }) =>
+    Math.max(0, Number(head - log.head.position)),
   );
-  asked('notify_queue_usage', "How full PostgreSQL's notification queue is, from 0 to 1: then commits fail.", () =>
-    measured.queueUsage(),
+  asked(
+    'notify_queue_usage',
+    "How full PostgreSQL's notification queue is, from 0 to 1: then commits fail.",
+    ({ queueUsage }) => queueUsage,
   );
 
   const latency = new Histogram({
@@ -187,45 +199,12 @@ export function createMetrics(measured: Measured): Metrics {
     contentType: registry.contentType,
     delivered: (createdAt) => latency.observe(Math.max(0, Date.now() - createdAt) / 1000),
     refused: (code) => refusals.inc({ code }),
-    text: () => registry.metrics(),
+    text: kept(() => registry.metrics(), KEPT_MS),
   };
 }
 
 /** Undefined where there is no answer in time: a scrape must not wait for a database that is away. */
-async function answered(answer: Promise<number>): Promise<number | undefined> {
-  const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), DATABASE_TIMEOUT).unref());
+async function answered<T>(answer: Promise<T>): Promise<T | undefined> {
+  const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), DATABASE_TIMEOUT_MS).unref());
   return Promise.race([answer.catch(() => undefined), late]);
-}
-
-/** Serves metrics on a port of their own. @throws the server's error, such as EADDRINUSE. */
-export async function serveMetrics(
-  metrics: Pick<Metrics, 'text' | 'contentType'>,
-  { host, port }: { host: string; port: number },
-): Promise<{ url: string; close(): Promise<void> }> {
-  const server = http.createServer((request, response) => {
-    const isMetrics = new URL(request.url ?? '/', 'http://x').pathname === '/metrics';
-    if (!isMetrics || (request.method !== 'GET' && request.method !== 'HEAD')) {
-      response.writeHead(404, { 'Content-Type': 'text/plain' }).end('Metrics are at /metrics.\n');
-      return;
-    }
-    metrics.text().then(
-      (text) => response.writeHead(200, { 'Content-Type': metrics.contentType }).end(text),
-      () => response.writeHead(500).end(),
-    );
-  });
-  await new Promise<void>((listening, failed) => {
-    server.once('error', failed);
-    server.listen(port, host, () => {
-      server.off('error', failed);
-      listening();
-    });
-  });
-  return {
-    url: `http://${host}:${(server.address() as AddressInfo).port}/metrics`,
-    close: () =>
-      new Promise((closed) => {
-        server.close(() => closed());
-        server.closeAllConnections();
-      }),
-  };
 }

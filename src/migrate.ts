@@ -7,9 +7,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runner } from 'node-pg-migrate';
-import type pg from 'pg';
-import { withClient } from './database.js';
+import { runner, type MigrationBuilder } from 'node-pg-migrate';
+import pg from 'pg';
+import { withSession } from './database.js';
+import { homeError, type Session } from './session.js';
 
 const TABLE = 'outbox_migrations';
 /** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
@@ -29,50 +30,57 @@ export interface MigrationStatus {
 
 /**
  * `up` applies what is missing, all or nothing; `down` removes all that was made, events included. Both are harmless to
- * repeat.
+ * repeat. All is one transaction, which holds the lock: so it passes a pooler in transaction mode, and the second of two waits.
  *
  * @returns the names of the migrations that were run.
- * @throws what PostgreSQL throws; nothing has changed then.
+ * @throws HomeError `several`; else what PostgreSQL throws; nothing has changed then.
  */
 export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
-  return withClient(url, 'outbox-relay migrate', async (client) => {
-    // `down` on a database that has nothing must not leave a bookkeeping table behind.
-    if (direction === 'down' && !(await hasBookkeeping(client))) return [];
-    const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema');
-    const schema = rows[0]?.schema;
+  return withSession(url, 'outbox-relay migrate', async (session) => {
+    const { client } = session;
+    const schema = schemaOf(session);
     if (!schema) throw new Error('No schema of search_path exists: create one, or set search_path in DATABASE_URL.');
-    const existed = await hasBookkeeping(client);
+    // The times of the account are local ones, and give its order.
+    await session.begin(
+      'READ WRITE',
+      `SELECT pg_advisory_xact_lock(${LOCK});
+       SELECT set_config('TimeZone', reset_val, true) FROM pg_settings WHERE name = 'TimeZone'`,
+    );
+    const table = `${pg.escapeIdentifier(schema)}.${TABLE}`;
+    // `down` on a database that has nothing must not leave a bookkeeping table behind.
+    if (direction === 'down' && !(await hasBookkeeping(session))) return [];
     const run = await runner({
-      dbClient: client,
+      // The transaction is ours.
+      dbClient: {
+        query: async (text: string, values?: unknown[]) =>
+          /^(BEGIN|COMMIT|ROLLBACK)$/.test(text) ? { rows: [] } : client.query(text, values),
+      } as unknown as pg.Client,
       dir: DIRECTORY,
       direction,
       count: Number.POSITIVE_INFINITY,
       migrationsTable: TABLE,
       migrationsSchema: schema,
-      lockValue: LOCK,
+      migrationLoaderStrategies: [{ extensions: ['.sql'], loader: (files) => loadMigrations(files, schema) }],
       checkOrder: true,
-      // All of them: by itself each has a transaction of its own.
+      noLock: true,
       singleTransaction: true,
       log: () => undefined,
-    }).catch(async (error: unknown) => {
-      // It is made ahead of the transaction; one that failed is to leave nothing behind.
-      await client.query('ROLLBACK');
-      if (!existed) await client.query(`DROP TABLE IF EXISTS ${TABLE}`);
-      throw error;
     });
-    if (direction === 'down') await client.query(`DROP TABLE ${TABLE}`);
+    if (direction === 'down') await client.query(`DROP TABLE ${table}`);
     // A relay whose role has SELECT on outbox alone must be able to see whether the schema fits it.
-    else await client.query(`GRANT SELECT ON ${TABLE} TO PUBLIC`);
+    else await client.query(`GRANT SELECT ON ${table} TO PUBLIC`);
+    await client.query('COMMIT');
     return run.map((migration) => migration.name);
   });
 }
 
 /** @throws what PostgreSQL throws; or a timeout, as a relay that starts on a dead connection must not wait for ever. */
 export async function migrationStatus(url: string): Promise<MigrationStatus> {
-  const look = async (client: pg.Client): Promise<MigrationStatus> => {
+  const look = async (session: Session): Promise<MigrationStatus> => {
     const known = await knownMigrations();
-    const applied = (await hasBookkeeping(client))
-      ? (await client.query<{ name: string }>(`SELECT name FROM ${TABLE} ORDER BY id`)).rows.map((row) => row.name)
+    const table = `${pg.escapeIdentifier(schemaOf(session) ?? '')}.${TABLE}`;
+    const applied = (await hasBookkeeping(session))
+      ? (await session.query<{ name: string }>(`SELECT name FROM ${table} ORDER BY id`)).rows.map((row) => row.name)
       : [];
     return {
       applied,
@@ -80,7 +88,28 @@ export async function migrationStatus(url: string): Promise<MigrationStatus> {
       unknown: applied.filter((name) => !known.includes(name)),
     };
   };
-  return withClient(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
+  return withSession(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
+}
+
+/** Where the outbox is, or is to be. @throws HomeError `several` */
+function schemaOf(session: Session): string | undefined {
+  if (session.rivals.length > 0) throw homeError(session);
+  return session.schema ?? session.currentSchema;
+}
+
+/** A migration makes its tables in the schema that is first; all else is done while none but PostgreSQL's own is looked in. */
+function loadMigrations(files: readonly string[], schema: string) {
+  return Promise.all(
+    files.map(async (file) => {
+      const [up = '', down = ''] = (await readFile(file, 'utf8')).split(/^-- Down Migration$/m);
+      const inSchema = (text: string) => (pgm: MigrationBuilder) => {
+        pgm.sql(`SET LOCAL search_path = ${pg.escapeIdentifier(schema)}, pg_temp`);
+        pgm.sql(text);
+        pgm.sql('SET LOCAL search_path = pg_catalog, pg_temp');
+      };
+      return { id: file, filePaths: [file], actions: { up: inSchema(up), down: inSchema(down) } };
+    }),
+  );
 }
 
 /** What `up` runs, all of it, oldest first. */
@@ -98,7 +127,11 @@ async function knownMigrations(): Promise<string[]> {
     .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
 }
 
-async function hasBookkeeping(client: pg.Client): Promise<boolean> {
-  const { rows } = await client.query<{ found: boolean }>(`SELECT to_regclass('${TABLE}') IS NOT NULL AS found`);
+async function hasBookkeeping(session: Session): Promise<boolean> {
+  const schema = schemaOf(session);
+  if (schema === undefined) return false;
+  const { rows } = await session.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
+    `${pg.escapeIdentifier(schema)}.${TABLE}`,
+  ]);
   return rows[0]?.found ?? false;
 }

@@ -63,9 +63,9 @@ export async function fewRowsAfter(
   const { rows } = await sql<Omit<Row, 'data'> & { data: string | null; floorId: string } & FloorRow>`
     SELECT id, position, channel::text, event::text, ${CREATED} AS created,
       CASE WHEN pg_column_size(data) > ${FEW_BYTES} THEN NULL ELSE ${TEXT} END AS data,
-      (SELECT id FROM outbox_floor LIMIT 1) AS "floorId", (SELECT position FROM outbox_floor LIMIT 1) AS floor,
+      (SELECT id FROM here.outbox_floor LIMIT 1) AS "floorId", (SELECT position FROM here.outbox_floor LIMIT 1) AS floor,
       pg_is_in_recovery() AS standby
-    FROM outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}`.execute(db);
+    FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}`.execute(db);
   const [first] = rows;
   refuseStandby(first);
   if (first === undefined || rows.length === FEW || !rows.every(isWhole)) return undefined;
@@ -84,7 +84,7 @@ export async function rowsAfter(
   bytes: number,
 ): Promise<Bounds & { readonly rows: readonly Row[] }> {
   const query = sql`
-    SELECT id, position, channel, event, data, created_at FROM outbox
+    SELECT id, position, channel, event, data, created_at FROM here.outbox
     WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
   const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
     SELECT * FROM (
@@ -133,7 +133,7 @@ function channelsAfter(channels: readonly string[], after: bigint, limit: number
   return sql`
     SELECT o.id, o.position, o.event, o.data
     FROM unnest(${channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
-      SELECT id, position, event, data FROM outbox
+      SELECT id, position, event, data FROM here.outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
         AND position IS NOT NULL
       ORDER BY outbox.channel, position LIMIT ${limit}
@@ -144,7 +144,7 @@ function channelsAfter(channels: readonly string[], after: bigint, limit: number
 function walk(interest: Interest, after: bigint, limit: number): RawBuilder<unknown> {
   // Column and patterns compare by code point (collation "C"), so starts_with needs no locale.
   return sql`
-    SELECT id, position, event, data FROM outbox
+    SELECT id, position, event, data FROM here.outbox
     WHERE position > ${after} AND position <= ${after + SLICE}
       AND (channel = ANY (${interest.channels}::text[]) OR EXISTS (
         SELECT FROM unnest(${interest.prefixes}::text[]) AS wanted(prefix) WHERE starts_with(channel, prefix)))
@@ -168,7 +168,7 @@ function sized(query: RawBuilder<unknown>, bytes: number): RawBuilder<unknown> {
  * The floor, which has to be of the page's snapshot. LIMIT, because the planner takes a table that was never analyzed for
  * thousands of rows, and for what it thinks they cost would compile each read to machine code (jit_above_cost).
  */
-const FLOOR = sql`SELECT id, position FROM outbox_floor LIMIT 1`;
+const FLOOR = sql`SELECT id, position FROM here.outbox_floor LIMIT 1`;
 
 interface FloorRow {
   readonly id: string;

@@ -105,9 +105,9 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
       SELECT id, position, pg_is_in_recovery() AS standby FROM (
         -- Above the floor only: below it the index may be full of what was deleted.
-        (SELECT o.id, o.position FROM outbox o, outbox_floor f WHERE o.position > f.position
+        (SELECT o.id, o.position FROM here.outbox o, here.outbox_floor f WHERE o.position > f.position
          ORDER BY o.position DESC LIMIT 1)
-        UNION ALL SELECT id, position FROM outbox_floor
+        UNION ALL SELECT id, position FROM here.outbox_floor
       ) newest ORDER BY position DESC LIMIT 1`.execute(tail);
     refuseStandby(rows[0]);
     return cursorOf(rows[0]);
@@ -117,8 +117,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   async function nextPosition(position: bigint): Promise<{ next: bigint; floor: bigint }> {
     const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
       SELECT floor.position AS floor, pg_is_in_recovery() AS standby,
-        (SELECT outbox.position FROM outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
-      FROM outbox_floor floor`.execute(history);
+        (SELECT outbox.position FROM here.outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
+      FROM here.outbox_floor floor`.execute(history);
     refuseStandby(rows[0]);
     return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
   }
@@ -130,7 +130,7 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const { rows } = await sql<{ id: string; position: string }>`
         SELECT id, position FROM (
           SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
-          FROM (SELECT o.id, o.position, o.data FROM outbox o, outbox_floor f WHERE o.position > f.position
+          FROM (SELECT o.id, o.position, o.data FROM here.outbox o, here.outbox_floor f WHERE o.position > f.position
                 ORDER BY o.position DESC LIMIT ${events}) newest
         ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(tail);
       return rows[0] ? cursorOf(rows[0]) : head();
@@ -159,7 +159,7 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         standby: boolean;
       }>`
         SELECT floor.id AS "floorId", floor.position AS floor, outbox.id, ${CREATED} AS created, pg_is_in_recovery() AS standby
-        FROM outbox_floor floor LEFT JOIN outbox ON outbox.position = ${read.position}`.execute(tail);
+        FROM here.outbox_floor floor LEFT JOIN here.outbox ON outbox.position = ${read.position}`.execute(tail);
       const [found] = rows;
       refuseStandby(found);
       if (found === undefined) return false;
@@ -200,10 +200,10 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         id: string | null;
         position: string;
       }>`
-        SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM outbox) AS newest,
+        SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
                pg_is_in_recovery() AS standby, outbox.id, outbox.position
-        FROM outbox_floor floor
-        LEFT JOIN outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(history);
+        FROM here.outbox_floor floor
+        LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(history);
       const [first] = rows;
       refuseStandby(first);
       if (first === undefined) return ids.map(() => 'unknown');
@@ -222,7 +222,7 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     },
 
     async earliest() {
-      const { rows } = await sql<{ id: string; position: string }>`SELECT id, position FROM outbox_floor`.execute(
+      const { rows } = await sql<{ id: string; position: string }>`SELECT id, position FROM here.outbox_floor`.execute(
         history,
       );
       return cursorOf(rows[0]);
@@ -231,12 +231,12 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     async since(time) {
       const { rows } = await sql<{ id: string | null; position: string; standby: boolean }>`
         WITH first AS (
-          SELECT o.position FROM outbox o, outbox_floor f
+          SELECT o.position FROM here.outbox o, here.outbox_floor f
           WHERE o.created_at >= ${time} AND o.position > f.position ORDER BY o.position LIMIT 1
         ), before AS (
-          (SELECT o.id, o.position FROM outbox o, first WHERE o.position < first.position
+          (SELECT o.id, o.position FROM here.outbox o, first WHERE o.position < first.position
            ORDER BY o.position DESC LIMIT 1)
-          UNION ALL SELECT f.id, f.position FROM outbox_floor f, first
+          UNION ALL SELECT f.id, f.position FROM here.outbox_floor f, first
           ORDER BY position DESC LIMIT 1
         )
         SELECT before.id, before.position, pg_is_in_recovery() AS standby
@@ -248,10 +248,16 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   };
 }
 
-/** How full PostgreSQL's queue of notifications is, from 0 to 1. Source: PostgreSQL manual, NOTIFY. */
-export async function notifyQueueUsage(db: Kysely<Tables>): Promise<number> {
-  const { rows } = await sql<{ usage: number }>`SELECT pg_notification_queue_usage() AS usage`.execute(db);
-  return rows[0]?.usage ?? 0;
+/**
+ * What metrics want to know of the database: the position of the newest committed event, and how full the queue of notifications
+ * is, from 0 to 1. Source: PostgreSQL manual, NOTIFY.
+ */
+export async function databaseFigures(db: Kysely<Tables>): Promise<{ head: bigint; queueUsage: number }> {
+  const { rows } = await sql<{ head: string | null; usage: number }>`
+    SELECT pg_notification_queue_usage() AS usage, coalesce(
+      (SELECT o.position FROM outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
+    FROM outbox_floor f`.execute(db);
+  return { head: BigInt(rows[0]?.head ?? 0), queueUsage: rows[0]?.usage ?? 0 };
 }
 
 /** Notifies all who LISTEN, as the migrations' triggers do: shows whether notifications arrive. */

@@ -9,7 +9,9 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { socketOf } from './database.js';
+import { readDatabaseUrl } from './database-url.js';
+import { socketOf } from './deadline.js';
+import { openSession, type Session } from './session.js';
 
 /** Most rows of a batch: some 20 ms. A row costs the same in larger ones, which hold their locks for longer. */
 const BATCH_ROWS = 2000;
@@ -28,7 +30,7 @@ export class RetentionError extends Error {
   override readonly name = 'RetentionError';
 
   constructor(
-    readonly code: 'no-outbox' | 'may-not-delete' | 'locked',
+    readonly code: 'may-not-delete' | 'locked',
     message: string,
     options?: ErrorOptions,
   ) {
@@ -55,44 +57,58 @@ export type Outcome = 'done' | 'another prunes' | 'stopped';
  * @throws RetentionError; else what the connection throws
  */
 export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions): Promise<Outcome> {
-  const session = openSession(url);
+  const connection = openConnection(url);
   try {
-    await session.connect();
-    await requireRights(session.client);
-    const { head, cutoff } = await look(session.client, keepSeconds);
-    return await pruneBatches(session.client, { cutoff, head, ground: { clear: 0n }, signal, onBatch });
+    const session = await connection.connect();
+    await requireRights(session);
+    const { head, cutoff } = await look(session, keepSeconds);
+    return await pruneBatches(session, { cutoff, head, ground: { clear: 0n }, signal, onBatch });
   } finally {
-    session.close();
+    connection.close();
   }
 }
 
-export interface Session {
-  readonly client: pg.Client;
+export interface Connection {
   /** @throws the connection's error, `close` before it is up included */
-  connect(): Promise<void>;
+  connect(): Promise<Session>;
   /** At once, whatever is under way. */
   close(): void;
 }
 
-/** A connection for one run: none is kept idle meanwhile. */
-export function openSession(url: string): Session {
-  const client = new pg.Client({
-    connectionString: url,
-    application_name: 'outbox-relay retention',
-    connectionTimeoutMillis: CONNECT_TIMEOUT,
-    query_timeout: QUERY_TIMEOUT,
-    keepAlive: true,
-  });
-  // One that breaks between two queries is noticed by the next; unheard, the event would end the process.
-  client.on('error', () => undefined);
+/** A connection for one run: none is kept idle meanwhile. @throws DatabaseUrlError */
+export function openConnection(url: string): Connection {
+  const address = readDatabaseUrl(url);
+  let client: pg.Client | undefined;
   let isConnecting = false;
+  let isClosed = false;
+  async function connect(): Promise<Session> {
+    const { ssl } = address;
+    client = new pg.Client({
+      application_name: 'outbox-relay retention',
+      connectionTimeoutMillis: CONNECT_TIMEOUT,
+      query_timeout: QUERY_TIMEOUT,
+      keepAlive: true,
+      ...address.config,
+      ssl,
+    });
+    // One that breaks between two queries is noticed by the next; unheard, the event would end the process.
+    client.on('error', () => undefined);
+    isConnecting = true;
+    try {
+      await client.connect();
+    } catch (error) {
+      if (isClosed || !address.fallsBack(error, ssl)) throw error;
+      return await connect();
+    } finally {
+      isConnecting = false;
+    }
+    return openSession(client, { isReadOnly: false, statementTimeoutMs: QUERY_TIMEOUT });
+  }
   return {
-    client,
-    async connect() {
-      isConnecting = true;
-      await client.connect().finally(() => (isConnecting = false));
-    },
+    connect,
     close() {
+      isClosed = true;
+      if (client === undefined) return;
       const socket = socketOf(client);
       // `end` would leave whoever waits for the connection waiting for ever.
       if (isConnecting) {
@@ -106,23 +122,16 @@ export function openSession(url: string): Session {
   };
 }
 
-export async function requireRights(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ role: string; found: boolean; may: boolean | null }>(
-    `SELECT current_user AS role, to_regclass('outbox_floor') IS NOT NULL AS found,
-       has_table_privilege(to_regclass('outbox'), 'SELECT') AND has_table_privilege(to_regclass('outbox'), 'DELETE')
-         AND has_table_privilege(to_regclass('outbox_floor'), 'SELECT') AS may`,
+export async function requireRights(session: Session): Promise<void> {
+  const { rows } = await session.query<{ role: string; may: boolean }>(
+    `SELECT current_user AS role, has_table_privilege('here.outbox', 'SELECT') AND has_table_privilege('here.outbox', 'DELETE')
+       AND has_table_privilege('here.outbox_floor', 'SELECT') AS may`,
   );
   const [found] = rows;
-  if (!found?.found) {
-    throw new RetentionError(
-      'no-outbox',
-      'There is no outbox to prune, or the search_path does not lead to it. As its owner, run: npx outbox-relay migrate',
-    );
-  }
-  if (!found.may) {
+  if (!found?.may) {
     throw new RetentionError(
       'may-not-delete',
-      `Pruning needs the right to delete events, which the role ${JSON.stringify(found.role)} does not have. Make one for it, ` +
+      `Pruning needs the right to delete events, which the role ${JSON.stringify(found?.role)} does not have. Make one for it, ` +
         'as the owner of the outbox: npx outbox-relay roles --retention outbox_retention\n' +
         'and name it in RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database',
     );
@@ -130,13 +139,13 @@ export async function requireRights(client: pg.Client): Promise<void> {
 }
 
 /** The newest position there is, and the time, by the database's clock, before which rows are old: seconds since 1970. */
-export async function look(client: pg.Client, keepSeconds: number): Promise<{ head: bigint; cutoff: number }> {
+export async function look(session: Session, keepSeconds: number): Promise<{ head: bigint; cutoff: number }> {
   // Above the floor only: below it an index may be full of what was deleted.
-  const { rows } = await client.query<{ head: string; cutoff: number }>(
+  const { rows } = await session.query<{ head: string; cutoff: number }>(
     `SELECT extract(epoch FROM now() - make_interval(secs => $1))::double precision AS cutoff,
-       coalesce((SELECT position FROM outbox WHERE position > floor.position ORDER BY position DESC LIMIT 1),
+       coalesce((SELECT position FROM here.outbox WHERE position > floor.position ORDER BY position DESC LIMIT 1),
          floor.position) AS head
-     FROM outbox_floor AS floor`,
+     FROM here.outbox_floor AS floor`,
     [keepSeconds],
   );
   return { head: BigInt(rows[0]?.head ?? 0), cutoff: rows[0]?.cutoff ?? 0 };
@@ -163,20 +172,17 @@ export interface Run {
  * A batch starts where the last one ended, and never at the table's beginning: while any old transaction is open, the index
  * keeps its entries of all rows that were deleted since, and each batch would walk those of all batches before.
  */
-export async function pruneBatches(
-  client: pg.Client,
-  { cutoff, head, ground, signal, onBatch }: Run,
-): Promise<Outcome> {
+export async function pruneBatches(session: Session, { cutoff, head, ground, signal, onBatch }: Run): Promise<Outcome> {
   let below = false;
   for (;;) {
     if (signal?.aborted) return 'stopped';
     const started = performance.now();
-    const floor = await begin(client);
+    const floor = await begin(session);
     if (floor === undefined) return 'another prunes';
     // The database is another than it was, as after restoring a backup.
     if (ground.clear > floor) ground.clear = 0n;
     const [after, upTo] = below ? [ground.clear, floor] : [floor, head];
-    const { rows, last, left } = await deleteBatch(client, after, upTo, cutoff);
+    const { rows, last, left } = await deleteBatch(session, after, upTo, cutoff);
     if (after === ground.clear) ground.clear = last ?? (below ? (left === undefined ? floor : left - 1n) : after);
     if (rows > 0) {
       const took = performance.now() - started;
@@ -199,10 +205,10 @@ export async function pruneBatches(
  * commits which notify queue for: what a crash brings back is deleted again. The plan is pinned, since statistics say
  * little about a table's end that moves on all the time.
  */
-async function begin(client: pg.Client): Promise<bigint | undefined> {
-  const results = (await client.query(
-    `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-     SELECT pg_try_advisory_xact_lock('outbox'::regclass::oid::integer, 1) AS mine, position FROM outbox_floor;
+async function begin(session: Session): Promise<bigint | undefined> {
+  const results = await session.begin(
+    'READ WRITE',
+    `SELECT pg_try_advisory_xact_lock('here.outbox'::regclass::oid::integer, 1) AS mine, position FROM here.outbox_floor;
      SET LOCAL lock_timeout = '500ms';
      SET LOCAL statement_timeout = '30s';
      SET LOCAL idle_in_transaction_session_timeout = '10s';
@@ -211,10 +217,10 @@ async function begin(client: pg.Client): Promise<bigint | undefined> {
      SET LOCAL enable_bitmapscan = off;
      SET LOCAL enable_sort = off;
      SET LOCAL jit = off`,
-  )) as unknown as pg.QueryResult<{ mine: boolean; position: string }>[];
-  const found = results[1]?.rows[0];
+  );
+  const found = results.flatMap(({ rows }) => rows as { mine: boolean; position: string }[])[0];
   if (found?.mine) return BigInt(found.position);
-  await client.query('ROLLBACK');
+  await session.query('ROLLBACK');
   return undefined;
 }
 
@@ -227,16 +233,16 @@ interface Batch {
 }
 
 /** Deletes what is due of the rows that follow `after`, and commits. On an error the connection is to be closed. */
-async function deleteBatch(client: pg.Client, after: bigint, upTo: bigint, cutoff: number): Promise<Batch> {
+async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff: number): Promise<Batch> {
   try {
-    const { rows } = await client.query<{ rows: number; last: string | null; left: string | null }>(
+    const { rows } = await session.query<{ rows: number; last: string | null; left: string | null }>(
       `WITH page AS MATERIALIZED (
          SELECT position, bool_and(created_at < to_timestamp($3)) OVER (ORDER BY position) AS due,
            sum(pg_column_size(data)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-         FROM (SELECT position, created_at, data FROM outbox
+         FROM (SELECT position, created_at, data FROM here.outbox
                WHERE position > $1 AND position <= $2 ORDER BY position LIMIT ${BATCH_ROWS}) AS first
        ), deleted AS (
-         DELETE FROM outbox WHERE position > $1 AND position <=
+         DELETE FROM here.outbox WHERE position > $1 AND position <=
            (SELECT max(position) FROM page WHERE due AND coalesce(before, 0) < ${BATCH_BYTES})
          RETURNING position
        )
@@ -244,7 +250,7 @@ async function deleteBatch(client: pg.Client, after: bigint, upTo: bigint, cutof
        FROM deleted`,
       [String(after), String(upTo), cutoff],
     );
-    await client.query('COMMIT');
+    await session.query('COMMIT');
     const [found] = rows;
     return { rows: found?.rows ?? 0, last: toBigInt(found?.last), left: toBigInt(found?.left) };
   } catch (error) {

@@ -99,22 +99,24 @@ export function methodNotAllowed(allow: string): RequestError {
   );
 }
 
-/** Answers what the parser could not take. The client may still be sending: the rest is read and dropped, for a moment. */
+/** Answers what the parser could not take. */
 export function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBytes: number): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
-  const [status, code, message] =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? [
-          '431 Request Header Fields Too Large',
-          'headers_too_large',
-          `Address and headers together have at most ${maxHeaderBytes} bytes.`,
-        ]
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['408 Request Timeout', 'request_timeout', 'The request was not complete in time.']
-        : ['400 Bad Request', 'bad_request', 'This is not a valid HTTP request.'];
+  if (error.code === 'HPE_HEADER_OVERFLOW') {
+    const message = `Address and headers together have at most ${maxHeaderBytes} bytes.`;
+    hangUpWith(socket, '431 Request Header Fields Too Large', 'headers_too_large', message);
+  } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    hangUpWith(socket, '408 Request Timeout', 'request_timeout', 'The request was not complete in time.');
+  } else {
+    hangUpWith(socket, '400 Bad Request', 'bad_request', 'This is not a valid HTTP request.');
+  }
+}
+
+/** The last that is said on a connection. The client may still be sending: the rest is read and dropped, for a moment. */
+export function hangUpWith(socket: Duplex, status: string, code: string, message: string): void {
   const body = JSON.stringify({ error: code, message });
   socket.removeAllListeners('data');
   socket.on('error', () => undefined);

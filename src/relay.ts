@@ -5,7 +5,6 @@
  *
  * Solid arrows carry events, dashed ones only say "look".
  */
-import type Router from 'koa-router';
 import type { Logger } from 'pino';
 import { createAccess } from './access.js';
 import { createBudget } from './budget.js';
@@ -13,12 +12,13 @@ import type { Config } from './config.js';
 import { openDatabase } from './database.js';
 import { startHeartbeat } from './heartbeat.js';
 import { createHistory } from './history.js';
-import { startHttp } from './http.js';
+import { startHttp, type Extension, type Trouble } from './http.js';
 import { createLimits } from './limits.js';
 import { startListener } from './listener.js';
 import { createLog, type Log } from './log.js';
-import { createMetrics, serveMetrics } from './metrics.js';
-import { createOutbox, notify, notifyQueueUsage } from './outbox.js';
+import { METRICS_PATH, serveMetrics } from './metrics-server.js';
+import { createMetrics } from './metrics.js';
+import { createOutbox, databaseFigures, notify } from './outbox.js';
 import { warnOfExcessRights } from './roles.js';
 import { createStreams, type StreamStates } from './streams.js';
 import { startTail } from './tail.js';
@@ -28,8 +28,8 @@ export interface Relay {
   readonly url: string;
   /** Where its metrics are, if they have a port of their own. */
   readonly metricsUrl: string | undefined;
-  /** Why it can't deliver now, in words; empty when it can. */
-  notReady(): string[];
+  /** Why it can't deliver now; empty when it can. */
+  notReady(): Trouble[];
   readonly log: Log;
   /** Streams that are open. */
   readonly streams: number;
@@ -45,7 +45,7 @@ export interface RelayOptions {
   readonly config: Config;
   readonly logger: Logger;
   /** Adds routes, as the demo does. */
-  readonly extend?: (router: Router) => void;
+  readonly extend?: Extension;
   /** The database is the relay's own, as in the demo: its role may do all. Default: false. */
   readonly ownDatabase?: boolean;
 }
@@ -202,31 +202,31 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       listener,
       waitingBytes: () => budget.heldBytes,
       limits: config,
-      head: async () => (await source.head()).position,
-      queueUsage: () => notifyQueueUsage(live.db),
+      database: () => databaseFigures(replays.db),
     });
-    const hasOwnMetrics = config.workers === 1;
     let metricsUrl: string | undefined;
-    if (hasOwnMetrics && config.metricsPort !== undefined) {
-      const served = await serveMetrics(metrics, { host: config.host, port: config.metricsPort });
+    if (config.workers === 1 && config.metricsPort !== undefined) {
+      const served = await serveMetrics(metrics, { ...config, port: config.metricsPort, logger });
       stops.push(served.close);
-      metricsUrl = served.url;
+      metricsUrl = served.url + METRICS_PATH;
       logger.info({ url: metricsUrl }, 'metrics');
     }
 
-    const notReady = () => [
-      ...(listener.trouble ? [`not listening since ${when(listener.trouble)}`] : []),
-      ...(tail.trouble ? [`cannot read the outbox since ${when(tail.trouble)}`] : []),
-      ...(!tail.trouble && tail.behindSince && Date.now() - tail.behindSince.getTime() > BEHIND_GRACE
-        ? [`behind the newest events since ${tail.behindSince.toISOString()}`]
-        : []),
-    ];
+    const notReady = () => {
+      const troubles: Trouble[] = [];
+      if (listener.trouble) troubles.push({ code: 'not_listening', since: listener.trouble.since });
+      if (tail.trouble) troubles.push({ code: 'cannot_read', since: tail.trouble.since });
+      else if (tail.behindSince && Date.now() - tail.behindSince.getTime() > BEHIND_GRACE) {
+        troubles.push({ code: 'behind', since: tail.behindSince });
+      }
+      return troubles;
+    };
     const server = await startHttp({
       ...config,
       access: createAccess(config, logger),
       limits: createLimits(config),
       streams,
-      metrics: hasOwnMetrics && config.metricsPort === undefined ? metrics : undefined,
+      metrics: config.publicMetrics ? metrics : undefined,
       onRefused: (code) => metrics.refused(code),
       logger,
       notReady,
@@ -263,8 +263,4 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     await stopAll().catch(() => undefined);
     throw error;
   }
-}
-
-function when({ error, since }: { error: unknown; since: Date }): string {
-  return `${since.toISOString()}: ${error instanceof Error ? error.message : String(error)}`;
 }

@@ -10,13 +10,13 @@
 import type { Logger } from 'pino';
 import {
   look,
-  openSession,
+  openConnection,
   pause,
   pruneBatches,
   requireRights,
   secondsSince,
+  type Connection,
   type Ground,
-  type Session,
 } from './prune.js';
 
 /** How often a relay looks, in seconds: ten times in what is kept, and no less than once a minute. */
@@ -45,23 +45,21 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
   const interval = Math.min(INTERVAL, keepSeconds / 10) * 1000;
   /** The head at the previous look: whatever stands up to it has been visible since. */
   let seen: bigint | undefined;
-  let session: Session | undefined;
+  let connection: Connection | undefined;
   let trouble: Date | undefined;
 
   async function turn(): Promise<void> {
     const started = Date.now();
     let rows = 0;
-    session = openSession(url);
+    connection = openConnection(url);
     try {
-      await session.connect();
-      const { head, cutoff } = await look(session.client, keepSeconds);
+      const session = await connection.connect();
+      const { head, cutoff } = await look(session, keepSeconds);
       const upTo = seen;
       seen = head;
       const onBatch = (some: number) => (rows += some);
       const outcome =
-        upTo === undefined
-          ? undefined
-          : await pruneBatches(session.client, { cutoff, head: upTo, ground, signal, onBatch });
+        upTo === undefined ? undefined : await pruneBatches(session, { cutoff, head: upTo, ground, signal, onBatch });
       logger.debug({ outcome, rows, head: String(head) }, 'looked for what is due');
       if (trouble) logger.info({ seconds: secondsSince(trouble.getTime()) }, 'pruning works again');
       trouble = undefined;
@@ -71,8 +69,8 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
         logger.warn({ err: error }, 'cannot prune the outbox; trying again at each interval');
       }
     } finally {
-      session.close();
-      session = undefined;
+      connection.close();
+      connection = undefined;
       if (rows > 0) logger.info({ rows, seconds: secondsSince(started) }, 'pruned');
     }
   }
@@ -85,10 +83,9 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
     }
   }
 
-  const first = openSession(url);
+  const first = openConnection(url);
   try {
-    await first.connect();
-    await requireRights(first.client);
+    await requireRights(await first.connect());
   } finally {
     first.close();
   }
@@ -97,7 +94,7 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
     async stop() {
       stopping.abort();
       // A batch that is cut off is rolled back, and is the next run's.
-      session?.close();
+      connection?.close();
       await ended;
     },
   };

@@ -7,7 +7,8 @@
 import { sql, type Kysely } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { withClient, type Tables } from './database.js';
+import { withSession, type Tables } from './database.js';
+import type { Session } from './session.js';
 
 /** What a role is for. */
 export const PURPOSES = ['app', 'relay', 'retention', 'redaction'] as const;
@@ -73,8 +74,8 @@ export class RolesError extends Error {
  */
 export async function rolesSql(url: string, names: RoleNames): Promise<string> {
   const wanted = byName(names);
-  return withClient(url, 'outbox-relay roles', async (client) => {
-    const schema = await outboxSchema(client);
+  return withSession(url, 'outbox-relay roles', async (session) => {
+    const schema = outboxSchema(session);
     const roles = [...wanted].map(([name, purposes]) =>
       [`-- ${purposes.join(', ')}`, createRole(name), ...grants(schema, name, purposes)].join('\n'),
     );
@@ -99,21 +100,21 @@ export async function rolesSql(url: string, names: RoleNames): Promise<string> {
  */
 export async function makeRoles(url: string, names: RoleNames): Promise<{ name: string; created: boolean }[]> {
   const wanted = byName(names);
-  return withClient(url, 'outbox-relay roles', async (client) => {
-    const schema = await outboxSchema(client);
+  return withSession(url, 'outbox-relay roles', async (session) => {
+    const schema = outboxSchema(session);
     const made: { name: string; created: boolean }[] = [];
     // An error leaves the transaction open, and the connection, which closes then, rolls it back.
-    await client.query('BEGIN');
+    await session.begin('READ WRITE');
     for (const [name, purposes] of wanted) {
-      const { rowCount } = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [name]);
+      const { rowCount } = await session.query('SELECT FROM pg_roles WHERE rolname = $1', [name]);
       const created = rowCount === 0;
-      if (created) await orRefused(client.query(createRole(name)), 'may-not-create-roles');
-      for (const grant of grants(schema, name, purposes)) await orRefused(client.query(grant), 'may-not-grant');
+      if (created) await orRefused(session.client.query(createRole(name)), 'may-not-create-roles');
+      for (const grant of grants(schema, name, purposes)) await orRefused(session.client.query(grant), 'may-not-grant');
       // To who may not grant, but has some right of their own on the table, PostgreSQL gives a mere warning.
-      if (!(await hasRights(client, schema, name, purposes))) throw refusal('may-not-grant');
+      if (!(await hasRights(session, schema, name, purposes))) throw refusal('may-not-grant');
       made.push({ name, created });
     }
-    await client.query('COMMIT');
+    await session.query('COMMIT');
     return made;
   });
 }
@@ -149,13 +150,7 @@ function reasonAgainst(name: string): string | undefined {
   return undefined;
 }
 
-async function outboxSchema(client: pg.Client): Promise<string> {
-  // By the floor, since others too may call a table outbox.
-  const { rows } = await client.query<{ schema: string }>(
-    `SELECT nspname AS schema FROM pg_namespace
-     WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('outbox_floor'))`,
-  );
-  const schema = rows[0]?.schema;
+function outboxSchema({ schema }: Session): string {
   if (schema === undefined) {
     throw new RolesError(
       'no-outbox',
@@ -193,13 +188,13 @@ function grants(schema: string, name: string, purposes: readonly Purpose[]): str
 }
 
 async function hasRights(
-  client: pg.Client,
+  session: Session,
   schema: string,
   name: string,
   purposes: readonly Purpose[],
 ): Promise<boolean> {
   const rights = purposes.flatMap((purpose) => RIGHTS[purpose]);
-  const { rows } = await client.query<{ complete: boolean }>(
+  const { rows } = await session.query<{ complete: boolean }>(
     `SELECT has_schema_privilege($1, $2, 'USAGE') AND NOT EXISTS (
        SELECT FROM jsonb_to_recordset($3) AS r(privilege text, "table" text, columns text[])
        WHERE NOT CASE WHEN columns IS NULL THEN has_table_privilege($1, format('%I.%I', $2::text, "table"), privilege)
@@ -247,7 +242,7 @@ export async function excessRights(db: Kysely<Tables>): Promise<ExcessRights> {
     WITH may_be AS (
       SELECT * FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')
     ), home AS (
-      SELECT * FROM pg_namespace WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = 'outbox'::regclass)
+      SELECT * FROM pg_namespace WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox'::regclass)
     ), ours AS (
       SELECT pg_class.*, pg_has_role(relowner, 'MEMBER') AS owned FROM pg_class
       WHERE relnamespace = (SELECT oid FROM home) AND relname IN ('outbox', 'outbox_floor', 'outbox_pending',

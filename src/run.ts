@@ -22,10 +22,22 @@ import { hangUp, startWorkers, tellServing, toldToStop } from './workers.js';
  */
 const HEAP_GROWING_PERCENT = 30;
 
-/** Runs the relay, or without DATABASE_URL the demo, until a signal comes; whatever was started is stopped then, in order. */
-export async function run(): Promise<void> {
+const NO_DATABASE = { DATABASE_URL: undefined, LISTEN_DATABASE_URL: undefined, RETENTION_DATABASE_URL: undefined };
+
+/**
+ * What is to run. `relay`: the relay, on the database in DATABASE_URL, which a deployment must not lose in silence. `demo`: the demo.
+ * `either`: the relay where there is a DATABASE_URL, else the demo; so `npm start` does in the repository.
+ */
+export type What = 'relay' | 'demo' | 'either';
+
+/**
+ * Runs the relay or the demo until a signal comes; whatever was started is stopped then, in order.
+ *
+ * @throws UserError where the relay has no DATABASE_URL
+ */
+export async function run(what: What): Promise<void> {
   v8.setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
-  const config = readConfig(process.env);
+  const config = settings(what);
   const logger = pino({ level: config.logLevel });
   // Heard from the first moment: a signal during start-up must not leave a database server behind.
   const stopped = cluster.isWorker ? toldToStop() : stopSignal(logger);
@@ -59,6 +71,15 @@ export async function run(): Promise<void> {
   }
   logger.info('stopped');
   hangUp();
+}
+
+function settings(what: What): Config {
+  // The demo has a database of its own, whatever the environment says of others.
+  const config = readConfig(what === 'demo' ? { ...process.env, ...NO_DATABASE } : process.env);
+  if (config.databaseUrl !== undefined || what !== 'relay') return config;
+  throw new UserError(`DATABASE_URL is not set, so there is no outbox to read. Run, with the relay's own role:
+  DATABASE_URL=postgres://outbox_relay:password@host:5432/database npx outbox-relay
+To look at a demo on a PostgreSQL of its own instead, on this machine only: npx outbox-relay demo`);
 }
 
 /** Where `RETENTION` asks for it. */
@@ -107,12 +128,12 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
   stops.push(() => server.stop());
   await migrate(server.url, 'up');
   await keepPruned(config, server.url, logger, stops);
-  const demo = createDemo({ databaseUrl: server.url, version: version() });
+  const demo = await createDemo({ ...config, databaseUrl: server.url, version: version() });
   stops.push(demo.stop);
   const relay = await startRelay({
     config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: interestIn(['*']) },
     logger,
-    extend: demo.extend,
+    extend: demo,
     ownDatabase: true,
   });
   console.log(`

@@ -7,6 +7,7 @@ import type Router from 'koa-router';
 import type { Access, AccessRequest, Permission } from './access.js';
 import { ChannelError, interestIn } from './channels.js';
 import { setEndless } from './chunk.js';
+import { clientAddress, counted } from './client-address.js';
 import { Connection } from './connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from './cursor.js';
 import type { Limits } from './limits.js';
@@ -20,6 +21,8 @@ export interface StreamRequestOptions {
   readonly access: Access;
   readonly limits: Limits;
   readonly maxChannels: number;
+  /** How many proxies in front are believed about the address of the client. */
+  readonly trustProxy: number;
 }
 
 /** What may be asked of a stream's address. */
@@ -38,9 +41,12 @@ export function routeStreams(router: Router, paths: string[], options: StreamReq
 async function openStream(context: Koa.ParameterizedContext, options: StreamRequestOptions): Promise<void> {
   const { req: request, res: response } = context;
   const connection: Duplex = request.socket;
-  const asked = readRequest(context, options);
-  const place = options.limits.enter(context.ip);
+  const departure = new AbortController();
+  const asked = { ...readRequest(context, options), left: departure.signal };
+  const place = options.limits.enter(asked.address);
   let isOpen = false;
+  const onClose = () => departure.abort();
+  connection.once('close', onClose);
   try {
     const permission: Permission = await options.access.permit(asked);
     const cursor = readCursor(context);
@@ -69,20 +75,25 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
         onGone: () => place.leave(),
       });
     }
+  } catch (error) {
+    if (!departure.signal.aborted) throw error;
+    // There is nobody to be answered.
+    context.respond = false;
   } finally {
+    connection.off('close', onClose);
     if (!isOpen) place.leave();
   }
 }
 
 /** What is asked for. @throws RequestError 400 where that is nothing that there could be. */
-function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): AccessRequest {
+function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): Omit<AccessRequest, 'left'> {
   if (Number(context.get('Content-Length')) > 0 || context.get('Transfer-Encoding')) {
     throw new RequestError(400, 'unexpected_body', 'A request for a stream has no body.');
   }
   const query = new URLSearchParams(context.querystring);
   const inQuery = query.getAll('channel');
   // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
-  const inPath = context.path.replace(/^\/events(\/|$)|^\//i, '');
+  const inPath = context.path.replace(/^\/events(\/|$)|^\//, '');
   const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
   if (names.length === 0) {
     throw new RequestError(
@@ -103,7 +114,8 @@ function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOp
       names,
       wanted: interestIn(names),
       headers: context.req.headers,
-      host: context.host,
+      host: context.req.headers.host ?? '',
+      address: counted(clientAddress(context.req, options.trustProxy)),
       queryToken: query.get('token'),
     };
   } catch (error) {

@@ -64,7 +64,7 @@ const SHUTDOWN_SPREAD = 3;
 
 export function createStreams(options: StreamsOptions): Streams {
   const { source, log, history, budget, heartbeat, heartbeatSeconds } = options;
-  const retry = options.retrySeconds * 1000;
+  const retry = Math.round(options.retrySeconds * 1000);
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
   const expiry = startExpiry<Stream>((stream) => stream.expire());

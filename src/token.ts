@@ -48,6 +48,16 @@ export interface Tokens {
 /** Shorter secrets are refused (they can be guessed), and below 32 bytes a warning is due (RFC 7518, section 3.2). */
 export const SECRET_BYTES = { least: 16, recommended: 32 };
 
+/** A signed JWT in compact form (RFC 7515, section 3.1). jose would leave out blanks of all kinds that stand in one. */
+const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
+/**
+ * The last second of the year 9999. A number beyond it is none that an issuer means: milliseconds, or what JSON has as 1e400, which
+ * would never come.
+ */
+const LAST_SECOND = 253_402_300_799;
+const TIMES = ['exp', 'nbf', 'iat'] as const;
+
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
 
 /** The secret as a key. @throws Error when it is too short to keep anybody out. */
@@ -74,12 +84,14 @@ export function createTokens(options: TokenOptions, logger: Logger): Tokens {
 
   return {
     async verify(token) {
+      if (!COMPACT.test(token)) throw noToken();
       let payload: JWTPayload;
       try {
         payload = await check(token);
       } catch (error) {
         throw refusal(error);
       }
+      requireTimes(payload);
       return {
         channels: channelsOf(payload, options.channelsClaim),
         subject: typeof payload.sub === 'string' ? payload.sub : undefined,
@@ -169,7 +181,19 @@ function refusal(error: unknown): RequestError {
     return unauthorized('invalid_token', 'The signature of the token is not by a key that is known here.');
   }
   // What else jose, and the Web Cryptography below it, throws is about the token's form.
+  return noToken();
+}
+
+function noToken(): RequestError {
   return unauthorized('invalid_token', 'This is not a token: it has to be a signed JWT in compact form.');
+}
+
+function requireTimes(payload: JWTPayload): void {
+  for (const claim of TIMES) {
+    const value: unknown = payload[claim];
+    if (value === undefined || (typeof value === 'number' && value >= 0 && value <= LAST_SECOND)) continue;
+    throw unauthorized('invalid_token', `The token's claim "${claim}" has to be a time in seconds since 1970.`);
+  }
 }
 
 /** RFC 6750, section 3. */

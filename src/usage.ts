@@ -2,7 +2,8 @@
  * What the command can do, as `--help` shows it.
  */
 export const USAGE = `Usage:
-  outbox-relay                   run the relay (with DATABASE_URL; without it, a demo on a PostgreSQL of its own)
+  outbox-relay                   run the relay on the outbox in DATABASE_URL
+  outbox-relay demo              run a demo on a PostgreSQL of its own, with its data in .data, for this machine only
   outbox-relay migrate [up]      create or update the outbox in DATABASE_URL
   outbox-relay migrate down      remove all that migrate made, events included
   outbox-relay migrate status    show what is applied and what is missing

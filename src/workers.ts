@@ -11,14 +11,16 @@
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { Logger } from 'pino';
-import { AggregatorRegistry } from 'prom-client';
-import { serveMetrics } from './metrics.js';
+import { kept } from './kept.js';
+import { METRICS_PATH, serveMetrics } from './metrics-server.js';
+import { createGathering } from './worker-metrics.js';
 
 export interface WorkersOptions {
   readonly count: number;
   readonly host: string;
   /** Where the metrics of all together are served; undefined: nowhere. */
   readonly metricsPort: number | undefined;
+  readonly shutdownSeconds: number;
   readonly logger: Logger;
 }
 
@@ -32,23 +34,35 @@ export class WorkerError extends Error {
   override readonly name = 'WorkerError';
 }
 
+/** How old the metrics of all may be, in milliseconds: workers are asked once in so long at most. */
+const METRICS_KEPT = 1000;
+
 /** Pause before a worker that ended is replaced, in milliseconds: one that ends at once must not be forked all the time. */
 const REPLACE_PAUSE = 1000;
 
 /** Starts them all. @throws WorkerError when one of them cannot start. */
-export async function startWorkers({ count, host, metricsPort, logger }: WorkersOptions): Promise<Workers> {
+export async function startWorkers(options: WorkersOptions): Promise<Workers> {
+  const { count, metricsPort, logger } = options;
   // Workers take connections off the one socket by themselves. By default the primary hands them out, and one on its way to a
   // worker that dies stays open, its client waiting in silence.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
+  const gathering = createGathering();
   const workers = new Set<Worker>();
   /** Of workers that are about to be replaced. */
   const pauses = new Set<NodeJS.Timeout>();
 
   function fork(): Promise<void> {
-    const worker = cluster.fork();
-    workers.add(worker);
     return new Promise((serving, failed) => {
+      const worker = cluster.fork();
+      workers.add(worker);
+      gathering.add(worker);
+      // Unheard, it would end this process.
+      worker.on('error', (error) => {
+        logger.warn({ err: error, worker: worker.id }, 'a worker cannot be made, or reached');
+        // What was never made does not exit.
+        if (worker.process.pid === undefined) worker.emit('exit', null, null);
+      });
       worker.on('message', (message) => {
         if (message === 'serving') serving();
       });
@@ -57,14 +71,22 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
         failed(new WorkerError('A worker could not start: see above.'));
         if (stopping) return;
         logger.error({ worker: worker.id, code, signal }, 'a worker ended; starting another');
-        const pause = setTimeout(() => {
-          pauses.delete(pause);
-          // One that can't start has said why, and is followed by the next.
-          fork().catch(() => undefined);
-        }, REPLACE_PAUSE);
-        pauses.add(pause);
+        replace();
       });
     });
+  }
+
+  function replace(): void {
+    const pause = setTimeout(() => {
+      pauses.delete(pause);
+      fork().catch((error: unknown) => {
+        // One that can't start has said why, and is followed by the next.
+        if (error instanceof WorkerError) return;
+        logger.error({ err: error }, 'a worker cannot be made; trying again');
+        replace();
+      });
+    }, REPLACE_PAUSE);
+    pauses.add(pause);
   }
 
   async function stop(): Promise<void> {
@@ -81,15 +103,14 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
     );
   }
 
-  const aggregated = new AggregatorRegistry();
   const metrics =
     metricsPort === undefined
       ? undefined
       : await serveMetrics(
-          { text: () => aggregated.clusterMetrics(), contentType: aggregated.contentType },
-          { host, port: metricsPort },
+          { text: kept(gathering.text, METRICS_KEPT), contentType: gathering.contentType },
+          { ...options, port: metricsPort },
         );
-  if (metrics) logger.info({ url: metrics.url }, 'metrics');
+  if (metrics) logger.info({ url: metrics.url + METRICS_PATH }, 'metrics');
   try {
     await Promise.all(Array.from({ length: count }, fork));
   } catch (error) {
@@ -102,7 +123,8 @@ export async function startWorkers({ count, host, metricsPort, logger }: Workers
 
 /** In a worker: tells the primary that it serves. */
 export function tellServing(): void {
-  if (cluster.isWorker) process.send?.('serving');
+  // The primary may have gone meanwhile: its going is heard by `toldToStop`.
+  if (cluster.isWorker) process.send?.('serving', undefined, undefined, () => undefined);
 }
 
 /** In a worker: lets the process end, which the line to the primary would keep alive. */

@@ -2,6 +2,7 @@
  * The command's face: what it prints, how it exits, and that nothing secret is in it.
  */
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import net, { type AddressInfo } from 'node:net';
 import test from 'ava';
 import { jwtVerify } from 'jose';
@@ -126,8 +127,29 @@ test('all that is wrong with the environment is said at once, without the passwo
   t.false(output.includes('sesame'));
 });
 
+test('a deployment that lost DATABASE_URL gets an error that names it and the demo, and no demo', async (t) => {
+  for (const args of [[], ['start']]) {
+    for (const env of [{}, { DATABASE_URL: '' }, { LISTEN_DATABASE_URL: 'postgres://db.example/app' }]) {
+      const { code, output } = await runCommand(args, { ...env, PUBLIC_CHANNELS: '*', PORT: '0' });
+      t.is(code, 1);
+      t.regex(output, /^DATABASE_URL is not set/);
+      t.regex(output, /npx outbox-relay demo$/m);
+    }
+  }
+});
+
+test('npm start shows the demo without DATABASE_URL, and runs the relay with it', async (t) => {
+  const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+  const { scripts } = JSON.parse(manifest) as { scripts: Record<string, string> };
+  const [, ...args] = (scripts['start']?.split('&&')[1] ?? '').trim().split(' ').slice(1);
+  const demo = await runCommand(args, { HOST: '0.0.0.0' });
+  t.regex(demo.output, /^The demo is open to all/);
+  const relay = await runCommand(args, { DATABASE_URL: 'postgres://127.0.0.1:1/app', PUBLIC_CHANNELS: '*' });
+  t.regex(relay.output, /^The database is not reachable/);
+});
+
 test('the demo stays on loopback', async (t) => {
-  const { code, output } = await runCommand([], { HOST: '0.0.0.0' });
+  const { code, output } = await runCommand(['demo'], { HOST: '0.0.0.0' });
   t.is(code, 1);
   t.true(output.includes('DATABASE_URL'));
 });

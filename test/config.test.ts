@@ -60,6 +60,7 @@ test('an empty environment is a valid one, with the defaults that are documented
     stallSeconds: 60,
     maxConnectionSeconds: 0,
     metricsPort: undefined,
+    publicMetrics: false,
     workers: 1,
     legacyPaths: false,
     maxChannels: 100,
@@ -97,6 +98,7 @@ test('every variable reaches the configuration', (t) => {
     STALL_SECONDS: '14',
     MAX_CONNECTION_SECONDS: '15',
     METRICS_PORT: '16',
+    PUBLIC_METRICS: 'false',
     WORKERS: '17',
     JWT_SECRET: SECRET_TEXT,
     JWT_REQUIRE_EXP: 'false',
@@ -142,6 +144,7 @@ test('every variable reaches the configuration', (t) => {
     stallSeconds: 14,
     maxConnectionSeconds: 15,
     metricsPort: 16,
+    publicMetrics: false,
     workers: 17,
     legacyPaths: true,
     maxChannels: 9,
@@ -164,6 +167,44 @@ test('every variable reaches the configuration', (t) => {
   });
 });
 
+test('origins are taken as people write them, and become what browsers send', (t) => {
+  const { allowedOrigins } = readConfig({
+    ALLOWED_ORIGINS:
+      'https://App.Example/, HTTP://localhost:80, https://a.example:443,http://[::1]:8000/, https://bücher.example, ' +
+      'capacitor://localhost, ionic://localhost/, tauri://localhost, app://obsidian.md, chrome-extension://abcdefghijklmnop',
+  });
+  t.deepEqual(allowedOrigins, [
+    'https://app.example',
+    'http://localhost',
+    'https://a.example',
+    'http://[::1]:8000',
+    'https://xn--bcher-kva.example',
+    'capacitor://localhost',
+    'ionic://localhost',
+    'tauri://localhost',
+    'app://obsidian.md',
+    'chrome-extension://abcdefghijklmnop',
+  ]);
+  t.regex(problems({ ALLOWED_ORIGINS: 'null' })[0] ?? '', /null, which any sandboxed page .* names nobody$/);
+});
+
+test('LOG_LEVEL is taken in any case', (t) => {
+  for (const LOG_LEVEL of ['INFO', 'Info', 'info']) t.is(readConfig({ LOG_LEVEL }).logLevel, 'info');
+});
+
+test('only blanks are cut off the items of a list: whatever else is there is part of a name', (t) => {
+  t.deepEqual(readConfig({ PUBLIC_CHANNELS: ' a\t,\n\u00a0b ,' }).publicChannels, interestIn(['a', '\u00a0b']));
+  t.deepEqual(readConfig({ JWT_SECRET: SECRET_TEXT, JWT_AUDIENCE: 'x\u00a0, y' }).tokens?.audience, ['x\u00a0', 'y']);
+});
+
+test('no span that a variable can have is longer than a timer can wait', (t) => {
+  // Node.js manual, timers: what is more than 2^31 - 1 milliseconds comes at once.
+  for (const [name, { expected }] of Object.entries(INVALID)) {
+    const most = /to (\d+)$/.exec(expected.source.replace('\\.', '.'))?.[1];
+    if (name.endsWith('_SECONDS')) t.true(Number(most) * 1000 < 2 ** 31, name);
+  }
+});
+
 test('a public key is given as PEM, as PEM on one line, or as the path of a file', (t) => {
   const { publicKey } = generateKeyPairSync('ed25519');
   const text = pem(publicKey);
@@ -183,6 +224,13 @@ test('there is one key for tokens: a second is refused, by name', (t) => {
   const lines = problems({ JWT_SECRET: SECRET_TEXT, JWKS_URL: 'https://id.example/keys' });
   t.deepEqual(lines, [
     '  JWKS_URL=(not shown): expected only one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL: JWT_SECRET is set too',
+  ]);
+});
+
+test('metrics on PORT are asked for, and of one process', (t) => {
+  t.true(readConfig({ PUBLIC_METRICS: 'true' }).publicMetrics);
+  t.deepEqual(problems({ PUBLIC_METRICS: 'true', WORKERS: '2' }), [
+    '  PUBLIC_METRICS="true": expected false with WORKERS: the metrics of all of them are on METRICS_PORT',
   ]);
 });
 
@@ -234,14 +282,31 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
     expected: /number from 0 to 65535/,
   },
   ALLOWED_ORIGINS: {
-    values: ['app.example', 'https://app.example/', 'https://app.example/path', '*,https://a.example', 'null'],
+    values: [
+      'app.example',
+      'https://app.example/path',
+      'https://app.example//',
+      'https://app.example?',
+      'https://u@app.example',
+      'https://*.example',
+      'https://app.example:x',
+      'capacitor://',
+      'capacitor:localhost',
+      'capacitor://localhost/index.html',
+      '1app://x',
+      '*,https://a.example',
+      'null',
+    ],
     expected: /origins separated by commas.*or \* alone/,
   },
   PUBLIC_CHANNELS: {
     values: ['news,a*', 'x'.repeat(300), 'a\u0001b'],
     expected: /channels separated by commas, as in news,status:\*/,
   },
-  LOG_LEVEL: { values: ['verbose', 'INFO'], expected: /one of fatal, error, warn, info, debug, trace, silent/ },
+  LOG_LEVEL: {
+    values: ['verbose', 'INFO ', 'ınfo', 'warning'],
+    expected: /one of fatal, error, warn, info, debug, trace, silent/,
+  },
   HEARTBEAT_SECONDS: { values: ['0', '3601', '15s', 'NaN'], expected: /a number from 0\.1 to 3600/ },
   RETRY_SECONDS: { values: ['-1', '3601'], expected: /a number from 0 to 3600/ },
   SWEEP_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.05 to 3600/ },
@@ -249,6 +314,7 @@ const INVALID: Readonly<Record<string, { values: readonly string[]; expected: Re
   STALL_SECONDS: { values: ['0', '86401'], expected: /a number from 0\.1 to 86400/ },
   MAX_CONNECTION_SECONDS: { values: ['-1', '604801'], expected: /a number from 0 to 604800/ },
   METRICS_PORT: { values: ['-1', '65536', 'on'], expected: /number from 0 to 65535/ },
+  PUBLIC_METRICS: { values: ['yes', '1'], expected: /true or false/ },
   WORKERS: { values: ['0', '257', 'auto'], expected: /number from 1 to 256/ },
   LISTEN_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },
   QUERY_TIMEOUT_SECONDS: { values: ['0', '3601'], expected: /a number from 0\.2 to 3600/ },

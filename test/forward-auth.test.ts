@@ -9,9 +9,12 @@ import test, { type ExecutionContext } from 'ava';
 import { createDatabase } from './support/database.js';
 import { json, startServer } from './support/http-server.js';
 import { startTestRelay, type Environment } from './support/relay.js';
-import { request, type ErrorBody } from './support/request.js';
+import { openRaw, request, type ErrorBody } from './support/request.js';
 import { openStream } from './support/stream.js';
 import { SECRET, tokenFor } from './support/token.js';
+
+/** How often the relay is asked for a state of which it gives no signal. */
+const POLL_MS = 20;
 
 type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => void;
 
@@ -112,6 +115,10 @@ const LIES: Readonly<Record<string, Answer>> = {
   'channels that are no channels': (_, response) => json(response, 200, { channels: ['a*'] }),
   'an end in the past': (_, response) => json(response, 200, { channels: ['*'], expires_in: -1 }),
   'an end that is none': (_, response) => json(response, 200, { channels: ['*'], expires_in: '60' }),
+  'an end beyond all numbers': (_, response) => {
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end('{"channels":["*"],"expires_in":1e400}');
+  },
+  'an end in milliseconds': (_, response) => json(response, 200, { channels: ['*'], expires_in: Date.now() }),
   'more than it should': (_, response) => json(response, 200, { channels: ['*'], padding: 'x'.repeat(300_000) }),
   'half an answer': (_, response) => {
     response.writeHead(200, { 'Content-Length': 1000 });
@@ -177,6 +184,96 @@ test('1,000 clients at once: the same question is asked once, others each once, 
   );
   for (const statuses of others) t.deepEqual(statuses, [200, 403]);
   t.is(app.requests.length, 1 + 2 * 500);
+});
+
+/** An application that keeps everybody waiting whose session is not `legit`, until it is told to answer. */
+function keepsWaiting() {
+  const kept: (() => void)[] = [];
+  let isOpen = false;
+  const answer: Answer = (asked, response) => {
+    const now = () => view(asked, response);
+    if (isOpen || user(asked.headers)?.startsWith('legit')) now();
+    else kept.push(now);
+  };
+  const open = () => {
+    isOpen = true;
+    for (const now of kept.splice(0)) now();
+  };
+  return { answer, kept, open };
+}
+
+const by = (address: string) => ({ 'X-Forwarded-For': address });
+
+test('R5: whoever asks a slow application from elsewhere is answered, however many others wait from one address or from ten', async (t) => {
+  for (const attackers of [1, 10]) {
+    const { answer, kept, open } = keepsWaiting();
+    const { app, url, get } = await setUp(t, answer, { TRUST_PROXY: '1', FORWARD_AUTH_TIMEOUT_SECONDS: '30' });
+    const asked = Array.from({ length: 900 }, (_, n) =>
+      get('/events/news', { ...session(`x${n}`), ...by(`203.0.113.${n % attackers}`) }),
+    );
+    await app.requested(200);
+    const legit = await openStream(t, `${url}/events/news`, { ...session('legit'), ...by('198.51.100.1') });
+    t.is(legit.status, 200);
+    t.true(kept.length <= 512 * (attackers / (attackers + 1)) + 1, `${kept.length} questions are under way`);
+    // More of the attackers' own are not put, and are not left waiting either.
+    const later = await Promise.race(asked);
+    t.is(later.status, 503);
+    t.is((JSON.parse(later.body) as ErrorBody).error, 'auth_busy');
+    t.true(Number(later.headers['retry-after']) > 0);
+    const another = await openStream(t, `${url}/events/news`, { ...session('legit2'), ...by('203.0.113.0') });
+    await another.ended;
+    t.is(another.events.length, 0);
+    t.true((another.frames.find((frame) => frame.retry !== undefined)?.retry ?? 0) > 0, 'sent away, to come again');
+    open();
+    const statuses = (await Promise.all(asked)).map(({ status }) => status);
+    t.deepEqual([...new Set(statuses)].sort(), [200, 503]);
+    t.is(statuses.filter((status) => status === 200).length, app.requests.length - 1);
+    t.is(
+      (await get('/events/news', { ...session('after'), ...by('203.0.113.0') })).status,
+      200,
+      'and all is well again',
+    );
+  }
+});
+
+test('R5: of clients that have left nothing is asked that was not under way, and their places are free', async (t) => {
+  const { answer, open } = keepsWaiting();
+  const { app, relay, get } = await setUp(t, answer, {
+    TRUST_PROXY: '1',
+    MAX_CONNECTIONS_PER_ADDRESS: '400',
+    FORWARD_AUTH_TIMEOUT_SECONDS: '30',
+  });
+  const ask = (n: number) =>
+    openRaw(
+      t,
+      relay.url,
+      `GET /events/news HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.1\r\nCookie: session=x${n}\r\n\r\n`,
+    );
+  const asked = Array.from({ length: 400 }, (_, n) => ask(n));
+  await app.requested(256);
+  const from = { ...session('legit'), ...by('203.0.113.1') };
+  while ((await get('/events/news', from)).status !== 429) await delay(POLL_MS);
+  for (const { socket } of asked) socket.destroy();
+  while ((await get('/events/status', from)).status === 429) await delay(POLL_MS);
+  open();
+  while ((await get('/events/news', from)).status !== 200) await delay(POLL_MS);
+  t.is(app.requests.filter(({ headers }) => user(headers) !== 'legit').length, 256);
+});
+
+test('a question that waits in the line of one address is put at once when it is asked from another', async (t) => {
+  const { answer, open } = keepsWaiting();
+  const { app, get } = await setUp(t, answer, { TRUST_PROXY: '1', FORWARD_AUTH_TIMEOUT_SECONDS: '30' });
+  const crowd = Array.from({ length: 300 }, (_, n) =>
+    get('/events/news', { ...session(`x${n}`), ...by('203.0.113.1') }),
+  );
+  await app.requested(256);
+  const waits = get('/events/user:legit', { ...session('legit'), ...by('203.0.113.1') });
+  const elsewhere = await get('/events/user:legit', { ...session('legit'), ...by('203.0.113.2') });
+  t.is(elsewhere.status, 200);
+  t.is((await waits).status, 200);
+  t.is(app.requests.filter(({ headers }) => user(headers) === 'legit').length, 1);
+  open();
+  await Promise.all(crowd);
 });
 
 test('an answer is kept for FORWARD_AUTH_CACHE_SECONDS, for the same credentials and channels', async (t) => {

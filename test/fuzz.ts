@@ -2,11 +2,12 @@
  * The long run of the random requests: `npm run fuzz`.
  *
  * FUZZ_REQUESTS of them (default 20,000), most against a relay whose limits nobody meets, the others against one whose
- * limits most meet. It fails when anything is wrong that fuzz.test.ts, its short form, looks for. FUZZ_SEED repeats the
+ * limits most meet; and a tenth as many, of bytes of all kinds, to each kind of port. It fails when anything is wrong that fuzz.test.ts, its short form, looks for. FUZZ_SEED repeats the
  * choices of a run.
  */
 import { createDatabase } from './support/database.js';
 import { describeFuzz, runFuzz } from './support/fuzz.js';
+import { describePort, fuzzPort, PORT_KINDS } from './support/fuzz-ports.js';
 import { seedFromEnvironment } from './support/random.js';
 
 const MOST_SHOWN = 20;
@@ -30,6 +31,18 @@ async function main(seed: number): Promise<number> {
       const figures = await runFuzz(t, { seed, requests: requests[scene], database, scene, onProgress });
       for (const violation of figures.violations.slice(0, MOST_SHOWN)) console.error(violation);
       console.log(describeFuzz(figures));
+      wrong += figures.violations.length;
+    } finally {
+      for (let teardown = teardowns.pop(); teardown; teardown = teardowns.pop()) await teardown();
+    }
+  }
+  for (const kind of PORT_KINDS) {
+    const teardowns: (() => unknown)[] = [];
+    const t = { teardown: (teardown: () => unknown) => void teardowns.push(teardown) };
+    try {
+      const figures = await fuzzPort(t, { kind, seed, requests: Math.ceil(wanted / 10) });
+      for (const violation of figures.violations.slice(0, MOST_SHOWN)) console.error(violation);
+      console.log(describePort(figures));
       wrong += figures.violations.length;
     } finally {
       for (let teardown = teardowns.pop(); teardown; teardown = teardowns.pop()) await teardown();

@@ -47,6 +47,11 @@ async function setUp(t: ExecutionContext, env: Environment = {}) {
   };
 }
 
+interface Readiness {
+  readonly ready: boolean;
+  readonly reasons: readonly { readonly code: string; readonly since: string }[];
+}
+
 type Answered = Awaited<ReturnType<typeof request>>;
 
 /** Checks an error's form: JSON, a code, and a sentence that says what to do. */
@@ -97,9 +102,9 @@ test('OPTIONS tells what is allowed, a preflight only to allowed origins', async
     'access-control-allow-origin': 'https://app.example',
     'access-control-allow-credentials': 'true',
     'access-control-allow-methods': 'GET, HEAD, OPTIONS',
-    vary: 'Origin',
+    'access-control-allow-headers': 'last-event-id',
+    vary: 'Origin, Access-Control-Request-Headers',
   });
-  t.regex(String(allowed.headers['access-control-allow-headers']), /\bLast-Event-ID\b/);
   t.regex(String(allowed.headers['access-control-max-age']), /^\d+$/);
 
   const foreign = await options({ Origin: 'https://evil.example', ...preflight });
@@ -107,7 +112,39 @@ test('OPTIONS tells what is allowed, a preflight only to allowed origins', async
     Object.keys(foreign.headers).filter((name) => name.startsWith('access-control')),
     [],
   );
-  t.is(foreign.headers.vary, 'Origin');
+  t.is(foreign.headers.vary, 'Origin, Access-Control-Request-Headers');
+  await unharmed();
+});
+
+test('a preflight of an allowed origin is granted the headers that it asks for, as htmx, tracing and others add their own', async (t) => {
+  const { url, unharmed } = await setUp(t, { ALLOWED_ORIGINS: 'https://app.example' });
+  const granted = async (asked: string, origin = 'https://app.example') => {
+    const { status, headers } = await request(url, '/events?channel=a', {
+      method: 'OPTIONS',
+      headers: {
+        Origin: origin,
+        'Access-Control-Request-Method': 'GET',
+        ...(asked === '' ? {} : { 'Access-Control-Request-Headers': asked }),
+      },
+    });
+    t.is(status, 204);
+    return headers['access-control-allow-headers'];
+  };
+  for (const asked of [
+    'hx-current-url,hx-request,hx-target,hx-trigger',
+    'baggage,sentry-trace,traceparent,tracestate',
+    'content-type',
+    'cache-control, pragma,\tx-requested-with',
+    'datastar-request',
+    'authorization,last-event-id',
+    'x'.repeat(2048),
+  ]) {
+    t.is(await granted(asked), asked);
+    t.is(await granted(asked, 'https://evil.example'), undefined);
+  }
+  // What is none, or more than any browser asks for.
+  for (const asked of ['', 'a b', ',', 'a,,b', 'a:b', 'x'.repeat(2049), '"', 'a\u00e9'])
+    t.is(await granted(asked), 'Authorization, Cache-Control, Last-Event-ID', asked);
   await unharmed();
 });
 
@@ -364,7 +401,7 @@ test('R8: without PUBLIC_CHANNELS nobody may read anything', async (t) => {
   }
 });
 
-test('healthz says that it lives, readyz whether it delivers, with the reason where it does not', async (t) => {
+test('healthz says that it lives, readyz whether it delivers, and where it does not a code and since when, and no more', async (t) => {
   const { database, url, get, unharmed } = await setUp(t);
   // A database cannot be closed from inside.
   const admin = new pg.Client(servers().newest);
@@ -375,7 +412,7 @@ test('healthz says that it lives, readyz whether it delivers, with the reason wh
   t.deepEqual(JSON.parse(healthy.body), { status: 'ok' });
   const ready = async () => {
     const answer = await get('/readyz');
-    return { status: answer.status, ...(JSON.parse(answer.body) as { ready: boolean; reasons: string[] }) };
+    return { status: answer.status, ...(JSON.parse(answer.body) as Readiness) };
   };
   t.deepEqual(await ready(), { status: 200, ready: true, reasons: [] });
 
@@ -385,8 +422,14 @@ test('healthz says that it lives, readyz whether it delivers, with the reason wh
   for (; state.reasons.length < 2; state = await ready()) await delay(POLL_MS);
   t.is(state.status, 503);
   t.false(state.ready);
-  t.regex(state.reasons[0] ?? '', /^not listening since \d{4}-\d\d-\d\dT.*Z: .+/);
-  t.regex(state.reasons[1] ?? '', /^cannot read the outbox since \d{4}-\d\d-\d\dT.*Z: .+/);
+  t.deepEqual(
+    state.reasons.map(({ code }) => code),
+    ['not_listening', 'cannot_read'],
+  );
+  for (const reason of state.reasons) {
+    t.deepEqual(Object.keys(reason), ['code', 'since'], "the database's own words are not for everybody");
+    t.regex(reason.since, /^\d{4}-\d\d-\d\dT.*Z$/);
+  }
   t.is((await request(url, '/readyz', { method: 'HEAD' })).status, 503);
   t.is((await get('/healthz')).status, 200);
 

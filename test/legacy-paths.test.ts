@@ -91,10 +91,10 @@ test('what has a path of its own is never shadowed, whatever the method', async 
 
 test('nor are the pages of the demo', async (t) => {
   const database = await createDatabase(t);
-  const demo = createDemo({ databaseUrl: database.url, version: 'test' });
+  const demo = await createDemo({ databaseUrl: database.url, version: 'test', allowedOrigins: [] });
   t.teardown(demo.stop);
   const config = readConfig({ ...LEGACY, DATABASE_URL: database.url, PORT: '0', PUBLIC_CHANNELS: '*' });
-  const relay = await startRelay({ config, logger: pino({ level: 'silent' }), extend: demo.extend });
+  const relay = await startRelay({ config, logger: pino({ level: 'silent' }), extend: demo });
   t.teardown(() => relay.stop());
   t.regex((await request(relay.url, '/')).body, /^<!doctype html>/i);
   t.is((await request(relay.url, '/publish')).status, 405);

@@ -1,8 +1,10 @@
 /**
  * Limits: who is beyond one is sent away for a while, in the form that they understand, and nobody else notices.
  */
+import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { counted } from '../src/client-address.js';
 import { createLimits, type LimitsOptions } from '../src/limits.js';
 import { RequestError } from '../src/request-error.js';
 import { createDatabase } from './support/database.js';
@@ -77,6 +79,53 @@ test('MAX_CONNECTIONS_PER_ADDRESS, where it is set, counts any address, and behi
   await isOpen(t, await open(from('203.0.113.7')));
 });
 
+test('with TRUST_PROXY=n the n-th address from the end counts, whatever a client put before it, in one header or several', async (t) => {
+  const { relay } = await setUp(t, { MAX_CONNECTIONS_PER_ADDRESS: '1', TRUST_PROXY: '2' });
+  const from = (...lines: string[]) => {
+    const headers = lines.map((line) => `X-Forwarded-For: ${line}\r\n`).join('');
+    return openRaw(t, relay.url, `GET /events/a HTTP/1.1\r\nHost: x\r\n${headers}\r\n`);
+  };
+  await from('203.0.113.7, 10.0.0.1').until('stream-open');
+  for (const lines of [
+    ['203.0.113.7, 10.0.0.1'],
+    ['192.0.2.1, 203.0.113.7, 10.0.0.9'],
+    ['192.0.2.2', '203.0.113.7, 10.0.0.9'],
+    ['192.0.2.3', '203.0.113.7', '10.0.0.9'],
+    ['192.0.2.4,203.0.113.7:4711,\t10.0.0.9:80'],
+    ['unknown, ::ffff:203.0.113.7, 10.0.0.9'],
+  ]) {
+    const refused = from(...lines);
+    await refused.until('\r\n\r\n');
+    t.is(parseAnswer(refused.text).status, 429, lines.join(' | '));
+  }
+  await from('203.0.113.7, 203.0.113.8, 10.0.0.1').until('stream-open');
+  await from('[2001:db8::1]:4711, 10.0.0.1').until('stream-open');
+  await from('[2001:db8::2]:4712, 10.0.0.1').until('HTTP/1.1 429');
+});
+
+test('R5: connections that ask for nothing are bounded by address, and keep nobody else out', async (t) => {
+  const { relay, open, get } = await setUp(t, { MAX_CONNECTIONS_PER_ADDRESS: '3', REQUEST_TIMEOUT_SECONDS: '3600' });
+  const held = [await open(), await open(), await open()];
+  for (const stream of held) await isOpen(t, stream);
+  const idle = Array.from({ length: 150 }, () => openRaw(t, relay.url, ''));
+  // 103 of them stay; the others are cut at once.
+  let ended = 0;
+  for (const connection of idle) void connection.ended.then(() => (ended += 1));
+  while (ended < 47) await delay(POLL_MS);
+  await t.throwsAsync(get());
+  const elsewhere = await new Promise<number | undefined>((resolve, reject) => {
+    const asked = http.get(`${relay.url}/events/a`, { localAddress: '127.0.0.2', agent: false }, (response) => {
+      resolve(response.statusCode);
+      asked.destroy();
+    });
+    asked.once('error', reject);
+  });
+  t.is(elsewhere, 200);
+  t.is(ended, 47);
+  for (const { socket } of idle) socket.destroy();
+  while ((await get().catch(() => undefined))?.status !== 429) await delay(POLL_MS);
+});
+
 test('without TRUST_PROXY nobody can say that they come from elsewhere', async (t) => {
   const { open, get } = await setUp(t, { MAX_CONNECTIONS_PER_ADDRESS: '1' });
   await isOpen(t, await open({ 'X-Forwarded-For': '203.0.113.7' }));
@@ -143,7 +192,7 @@ function letIn(options: LimitsOptions, addresses: readonly string[]): number {
   let count = 0;
   for (const address of addresses) {
     try {
-      limits.enter(address);
+      limits.enter(counted(address));
       count += 1;
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;

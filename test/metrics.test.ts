@@ -15,29 +15,39 @@ import { inSeconds, SECRET, tokenFor } from './support/token.js';
 /** How often the relay is asked for a state of which it gives no signal. */
 const POLL_MS = 20;
 
+/** What is scraped may be so old, and is made anew by the first who asks after that. */
+const KEPT_MS = 1000;
+
 async function setUp(t: ExecutionContext, env: Environment = {}) {
   const database = await createDatabase(t);
-  const relay = await startTestRelay(t, database.url, env);
-  /** The value of a metric, as it is written; undefined where it is missing. */
-  const value = async (name: string): Promise<number | undefined> => {
-    const { body } = await request(relay.url, '/metrics');
+  const relay = await startTestRelay(t, database.url, { METRICS_PORT: '0', ...env });
+  const scrape = () => request(relay.metricsUrl ?? '', '/metrics');
+  const read = (body: string, name: string): number | undefined => {
     const line = body.split('\n').find((text) => text.startsWith(`outbox_relay_${name} `));
     return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(' ') + 1));
   };
+  /** The metrics of now: what was kept from before is let grow old. */
+  const values = async () => {
+    await delay(KEPT_MS);
+    const { body } = await scrape();
+    return (name: string) => read(body, name);
+  };
+  /** The value of a metric, as it is written; undefined where it is missing. */
+  const value = async (name: string) => (await values())(name);
   const until = async (name: string, test: (found: number | undefined) => boolean) => {
     for (;;) {
-      const found = await value(name);
+      const found = read((await scrape()).body, name);
       if (test(found)) return found;
       await delay(POLL_MS);
     }
   };
   const publish = (channel: string) =>
     database.query('INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb(1))', [channel]);
-  return { database, relay, url: relay.url, value, until, publish };
+  return { database, relay, url: relay.url, scrape, values, value, until, publish };
 }
 
 test('connections are counted by state, events and bytes as they are written', async (t) => {
-  const { database, url, value, until, publish } = await setUp(t, { WINDOW_MEGABYTES: '1' });
+  const { database, url, values, until, publish } = await setUp(t, { WINDOW_MEGABYTES: '1' });
   await database.query(
     "INSERT INTO outbox (channel, data) SELECT 'long', to_jsonb(repeat(md5(n::text), 300)) FROM generate_series(1, 2000) AS n",
   );
@@ -47,40 +57,43 @@ test('connections are counted by state, events and bytes as they are written', a
   const stuck = openRaw(t, url, 'GET /events/long?last_event_id=earliest HTTP/1.1\r\nHost: x\r\n\r\n');
   stuck.socket.pause();
   await until('connections{state="stalled"}', (count) => count === 1);
-  t.is(await value('connections{state="live"}'), 1);
-  t.is(await value('connections_opened_total'), 2);
-  t.is(await value('replays_total'), 1);
-  t.true(((await value('history_reads_total')) ?? 0) >= 1);
-  t.true(((await value('waiting_bytes')) ?? 0) > 0);
+  const stalled = await values();
+  t.is(stalled('connections{state="live"}'), 1);
+  t.is(stalled('connections_opened_total'), 2);
+  t.is(stalled('replays_total'), 1);
+  t.true((stalled('history_reads_total') ?? 0) >= 1);
+  t.true((stalled('waiting_bytes') ?? 0) > 0);
   stuck.socket.destroy();
   await until('connections{state="stalled"}', (count) => count === 0);
 
-  const [events = 0, bytes = 0] = [await value('events_sent_total'), await value('bytes_sent_total')];
-  const delivered = (await value('delivery_seconds_count')) ?? 0;
+  const before = await values();
+  const counted = (name: string) => before(name) ?? 0;
   for (let n = 0; n < 3; n++) await publish('a');
   await live.untilEvents(3);
-  t.is(await value('events_sent_total'), events + 3);
-  t.true(((await value('bytes_sent_total')) ?? 0) >= bytes + 3 * 'id: 1\ndata: 1\n\n'.length);
-  t.is(await value('delivery_seconds_count'), delivered + 3);
-  const sum = (await value('delivery_seconds_sum')) ?? 0;
-  t.true(sum > 0 && sum < 30 * delivered, `${sum} s`);
+  const after = await values();
+  t.is(after('events_sent_total'), counted('events_sent_total') + 3);
+  t.true((after('bytes_sent_total') ?? 0) >= counted('bytes_sent_total') + 3 * 'id: 1\ndata: 1\n\n'.length);
+  t.is(after('delivery_seconds_count'), counted('delivery_seconds_count') + 3);
+  const sum = after('delivery_seconds_sum') ?? 0;
+  t.true(sum > 0 && sum < 30 * counted('delivery_seconds_count'), `${sum} s`);
 });
 
 test('resets and refusals are counted by reason', async (t) => {
-  const { url, value } = await setUp(t, { PUBLIC_CHANNELS: 'a', JWT_SECRET: SECRET });
+  const { url, values, value } = await setUp(t, { PUBLIC_CHANNELS: 'a', JWT_SECRET: SECRET });
   const stream = await openStream(t, `${url}/events/a?last_event_id=999`);
   await stream.until(({ event }) => event === 'stream-reset');
-  t.is(await value('resets_total{reason="unknown"}'), 1);
-  t.is(await value('resets_total{reason="expired"}'), 0);
   await request(url, '/events/b');
   await request(url, '/events/a', { headers: { Authorization: 'Bearer x' } });
   await request(url, '/nothing');
-  t.is(await value('refusals_total{code="unauthorized"}'), 1);
-  t.is(await value('refusals_total{code="invalid_token"}'), 1);
-  t.is(await value('refusals_total{code="not_found"}'), 1);
+  const all = await values();
+  t.is(all('resets_total{reason="unknown"}'), 1);
+  t.is(all('resets_total{reason="expired"}'), 0);
+  t.is(all('refusals_total{code="unauthorized"}'), 1);
+  t.is(all('refusals_total{code="invalid_token"}'), 1);
+  t.is(all('refusals_total{code="not_found"}'), 1);
 
   const short = await openStream(t, `${url}/events/b`, {
-    Authorization: `Bearer ${await tokenFor(['b'], { exp: inSeconds(1) })}`,
+    Authorization: `Bearer ${await tokenFor(['b'], { exp: inSeconds(3) })}`,
   });
   await short.ended;
   t.is(await value('connections_ended_total{reason="expired"}'), 1);
@@ -130,10 +143,11 @@ test('a client that comes back to one cursor again and again is counted, and tol
 });
 
 test('what only the database knows is missing while it does not answer, and the rest is there', async (t) => {
-  const { database, relay, value, until } = await setUp(t, { LISTEN_TIMEOUT_SECONDS: '1' });
-  t.is(await value('tail_lag_positions'), 0);
-  t.is(await value('notify_queue_usage'), 0);
-  t.is(await value('listening'), 1);
+  const { database, relay, values, value, until } = await setUp(t, { LISTEN_TIMEOUT_SECONDS: '1' });
+  const sound = await values();
+  t.is(sound('tail_lag_positions'), 0);
+  t.is(sound('notify_queue_usage'), 0);
+  t.is(sound('listening'), 1);
   await until('notifications_arrive', (hears) => hears === 1);
   t.is(await value('listener_losses_total'), 0);
 
@@ -156,25 +170,78 @@ test('what only the database knows is missing while it does not answer, and the 
 });
 
 test('event-loop delay and memory are there, under the names of the Node client', async (t) => {
-  const { url } = await setUp(t);
-  const { body, headers } = await request(url, '/metrics');
+  const { scrape } = await setUp(t);
+  const { body, headers } = await scrape();
   t.regex(headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/);
   for (const name of ['nodejs_eventloop_lag_seconds', 'process_resident_memory_bytes'])
     t.regex(body, new RegExp(`^${name} `, 'm'));
 });
 
-test('METRICS_PORT has them alone, and PORT no longer', async (t) => {
+test('metrics are on METRICS_PORT, which has nothing else, and on PORT only where PUBLIC_METRICS says so', async (t) => {
   const database = await createDatabase(t);
-  const relay = await startTestRelay(t, database.url, { METRICS_PORT: '0' });
-  t.is((await request(relay.url, '/metrics')).status, 404);
-  const metrics = relay.metricsUrl ?? '';
+  const alone = await startTestRelay(t, database.url, { METRICS_PORT: '0' });
+  const metrics = alone.metricsUrl ?? '';
   t.is((await request(metrics, '/metrics')).status, 200);
-  t.is((await request(metrics, '/events/a')).status, 404);
+  t.is((await request(metrics, '/metrics', { method: 'HEAD' })).status, 200);
+  t.is((await request(metrics, '/metrics', { method: 'POST' })).status, 405);
+  for (const path of ['/events/a', '/healthz', '/', '/Metrics', '/metrics/']) {
+    t.is((await request(metrics, path)).status, 404, path);
+  }
+  t.is((await request(alone.url, '/metrics')).status, 404);
+  const none = await startTestRelay(t, database.url);
+  t.is(none.metricsUrl, undefined);
+  t.is((await request(none.url, '/metrics')).status, 404);
+  const open = await startTestRelay(t, database.url, { PUBLIC_METRICS: 'true' });
+  t.is((await request(open.url, '/metrics')).status, 200);
+  t.is((await request(open.url, '/Metrics')).status, 404);
+});
+
+test('R5: however often metrics are scraped, the database is asked once a second, and never where events are read', async (t) => {
+  const { database, url, scrape, publish } = await setUp(t);
+  const stream = await openStream(t, `${url}/events/a`);
+  await stream.until(({ event }) => event === 'stream-open');
+  const bodies = new Set<string>();
+  const began = performance.now();
+  for (let round = 0; round < 10; round++) {
+    const answers = await Promise.all(Array.from({ length: 40 }, scrape));
+    for (const { body } of answers) bodies.add(body);
+    await publish('a');
+    await stream.untilEvents(round + 1);
+  }
+  const makings = Math.ceil((performance.now() - began) / KEPT_MS) + 1;
+  t.true(bodies.size <= makings, `${bodies.size} texts, where there may be ${makings}`);
+  const { rows } = await database.query<{ application_name: string }>(
+    `SELECT DISTINCT application_name FROM pg_stat_activity
+     WHERE datname = current_database() AND query LIKE '%pg_notification_queue_usage%' AND pid <> pg_backend_pid()`,
+  );
+  t.deepEqual(
+    rows.map((row) => row.application_name),
+    ['outbox-relay history'],
+  );
+});
+
+test('R5: while the database does not answer, scrapes wait for a second at most and leave one question behind', async (t) => {
+  const { database, scrape } = await setUp(t, { QUERY_TIMEOUT_SECONDS: '20', LISTEN_TIMEOUT_SECONDS: '20' });
+  await database.withClient(async (client) => {
+    await client.query('BEGIN; LOCK TABLE outbox_floor IN ACCESS EXCLUSIVE MODE');
+    for (let round = 0; round < 3; round++) {
+      const answers = await Promise.all(Array.from({ length: 50 }, scrape));
+      t.true(answers.every(({ status }) => status === 200));
+      t.notRegex(answers[0]?.body ?? '', /^outbox_relay_notify_queue_usage /m);
+      await delay(KEPT_MS);
+    }
+    const { rows } = await client.query<{ waiting: number }>(
+      `SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database()
+       AND query LIKE '%pg_notification_queue_usage%' AND state = 'active' AND pid <> pg_backend_pid()`,
+    );
+    t.is(rows[0]?.waiting, 1);
+    await client.query('ROLLBACK');
+  });
 });
 
 test('the dashboard asks for metrics that there are, and leaves none of ours out', async (t) => {
-  const { url } = await setUp(t);
-  const { body } = await request(url, '/metrics');
+  const { scrape } = await setUp(t);
+  const { body } = await scrape();
   const offered = new Set([...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name));
   const dashboard = await readFile(new URL('../../examples/grafana/outbox-relay.json', import.meta.url), 'utf8');
   const { panels } = JSON.parse(dashboard) as { panels: { targets?: { expr: string }[] }[] };

@@ -233,7 +233,7 @@ test('invalid settings are all named, each in a line, and no password', async (t
 });
 
 test('the demo is refused on an address that others reach', async (t) => {
-  isClear(t, await run(t, [], { HOST: '0.0.0.0' }), /^The demo .* HOST=0\.0\.0\.0 needs DATABASE_URL/);
+  isClear(t, await run(t, ['demo'], { HOST: '0.0.0.0' }), /^The demo .* HOST=0\.0\.0\.0 needs DATABASE_URL/);
 });
 
 const MIGRATIONS: Readonly<Record<string, { sql: string; expected: RegExp }>> = {

@@ -363,3 +363,55 @@ test.serial('what mintToken makes is accepted with the same settings', async (t)
   t.deepEqual([grant.channels, grant.subject], [interestIn(['a', 'b:*']), '7']);
   t.true(Math.abs(grant.expiresAt - Date.now() - 90_000) < 2000);
 });
+
+/** A token whose claims are this text: JSON can say numbers that no value in JavaScript is written as. */
+function claiming(text: string): string {
+  const input = `${base64({ alg: 'HS256' })}.${Buffer.from(text).toString('base64url')}`;
+  return `${input}.${hmac(SECRET)(input)}`;
+}
+
+test('R8: a token ends at a time that there is: none beyond all numbers, in milliseconds, or before 1970', async (t) => {
+  const now = Math.floor(Date.now() / 1000);
+  for (const env of [{}, { JWT_REQUIRE_EXP: 'false' }, { JWT_CLOCK_TOLERANCE_SECONDS: '600' }]) {
+    const tokens = tokensWith({ JWT_SECRET: SECRET, ...env });
+    for (const exp of [
+      '1e400',
+      '-1e400',
+      '1e300',
+      String(Date.now() + 60_000),
+      '253402300800',
+      '"1e400"',
+      'null',
+      '[]',
+    ]) {
+      const error = await refusal(tokens, claiming(`{"channels":["*"],"exp":${exp}}`));
+      t.is(error.status, 401, exp);
+    }
+    for (const claim of ['nbf', 'iat']) {
+      for (const value of ['-1e400', '-1', '1e400', '"0"', 'null']) {
+        const error = await refusal(tokens, claiming(`{"channels":["*"],"exp":${now + 60},"${claim}":${value}}`));
+        t.deepEqual([error.status, error.code], [401, 'invalid_token'], `${claim} ${value}`);
+      }
+    }
+    const late = await tokens.verify(claiming(`{"channels":["*"],"exp":253402300799,"nbf":0,"iat":${now}.5}`));
+    t.true(Number.isFinite(late.expiresAt));
+  }
+});
+
+test('R8: a token in a form that is none is refused before it is read', async (t) => {
+  const tokens = tokensWith({ JWT_SECRET: SECRET });
+  const good = await tokenFor(['a']);
+  const [head = '', payload = '', signature = ''] = good.split('.');
+  for (const token of [
+    `${good} `,
+    ` ${good}`,
+    `${good}\u00a0`,
+    `${head}.${payload}.${signature.slice(0, 5)}\u2003${signature.slice(5)}`,
+    `${head}.${payload}.${signature}=`,
+    `${good}\n`,
+    `${good}.`,
+    `${head}.${payload}`,
+  ]) {
+    t.is((await refusal(tokens, token)).code, 'invalid_token', JSON.stringify(token));
+  }
+});

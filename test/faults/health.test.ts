@@ -51,7 +51,7 @@ test('/readyz says when nobody listens, though the outbox can be read', async (t
   const { database, scene, admit, healthy } = await setUp(t);
   await admit(false);
   await database.kill('outbox-relay listener');
-  await scene.untilReason(/not listening since \d{4}-\d\d-\d\dT.*: .*not currently accepting connections/);
+  await scene.untilReason(/not_listening since \d{4}-\d\d-\d\dT/);
   t.true(await healthy());
   await admit(true);
   await scene.untilReady();
@@ -62,7 +62,7 @@ test('/readyz says when the outbox cannot be read, though it listens', async (t)
   const { database, scene, healthy } = await setUp(t);
   await database.withClient(async (client) => {
     await client.query('BEGIN; LOCK TABLE outbox_floor IN ACCESS EXCLUSIVE MODE');
-    await scene.untilReason(/^cannot read the outbox since \d{4}-\d\d-\d\dT/);
+    await scene.untilReason(/^cannot_read since \d{4}-\d\d-\d\dT/);
     t.true(await healthy());
     await client.query('ROLLBACK');
   });
@@ -79,7 +79,7 @@ test("/readyz says when the tail's connection is gone, though it listens", async
   await database.kill('outbox-relay tail');
   await writer.query("INSERT INTO outbox (channel, data) VALUES ('a', '1')");
   await writer.end();
-  await scene.untilReason(/cannot read the outbox since .*not currently accepting connections/);
+  await scene.untilReason(/cannot_read since \d{4}-\d\d-\d\dT/);
   t.true(await healthy());
   await admit(true);
   scene.writers.resume();
@@ -90,7 +90,7 @@ test("/readyz says when the tail's connection is gone, though it listens", async
 test('/readyz says no until all that was missed has been read', async (t) => {
   const { database, live, scene, healthy } = await setUp(t);
   live.refuse();
-  await scene.untilReason(/not listening since/);
+  await scene.untilReason(/not_listening since/);
   await delay(OUTAGE_MS);
   await database.query(
     `INSERT INTO outbox (channel, data) SELECT 'c', to_jsonb(repeat('x', 1000)) FROM generate_series(1, 20000)`,

@@ -25,7 +25,7 @@ async function setUp(t: ExecutionContext, sent: string, happens: (proxy: Proxy) 
 for (const [what, sent] of [
   ['before it is open', 'application_name'],
   ['amid the check of migrations', 'to_regclass'],
-  ['amid the list of migrations', 'FROM outbox_migrations'],
+  ['amid the list of migrations', 'SELECT name FROM'],
 ] as const) {
   test(`a start whose connection dies ${what} fails, and says that the database does not answer`, async (t) => {
     const proxy = await setUp(t, sent, ({ blackhole }) => blackhole());

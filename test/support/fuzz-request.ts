@@ -113,7 +113,7 @@ function makeToken(random: Random, settings: FuzzSettings): Token {
   if (random.chance(0.6)) return good();
   const whole = sign(header, claims, settings.secret);
   const [head = '', payload = '', signature = ''] = whole.split('.');
-  switch (random.integer(0, 15)) {
+  switch (random.integer(0, 16)) {
     case 0: // Soon over: whether it is at its arrival, nobody knows.
     case 1:
     case 2:
@@ -142,7 +142,15 @@ function makeToken(random: Random, settings: FuzzSettings): Token {
       return bad(`${head}.${payload}.`);
     case 13:
       return bad(whole.slice(0, random.integer(1, whole.length - 2)));
-    case 14:
+    case 14: // An end that never comes, and times that are none.
+      return bad(
+        sign(
+          header,
+          { ...claims, ...random.pick([{ exp: 1e300 }, { exp: now * 1000 }, { nbf: -1 }]) },
+          settings.secret,
+        ),
+      );
+    case 15:
       return bad(random.pick(['x', 'a.b.c', '..', `${whole}.${whole}`, whole.repeat(20), 'ünïcode-ünïcode-ünïcode']));
     default: {
       const channels = random.sample(CHANNELS, 2);
@@ -237,6 +245,14 @@ function makeCursor(random: Random, { recentIds }: FuzzSettings): Cursor {
   }
 }
 
+/** As proxies tell an address, behind what the client made up. */
+function forwarded(random: Random, address: string): string[] {
+  const told = address.includes('.') && random.chance(0.3) ? `${address}:${random.integer(1024, 65535)}` : address;
+  return random.chance(0.3)
+    ? [`X-Forwarded-For: 203.0.113.${random.integer(0, 255)}`, `X-Forwarded-For: ${told}`]
+    : [`X-Forwarded-For: 203.0.113.9,${random.pick([' ', '', '\t'])}${told}`];
+}
+
 const METHODS = ['POST', 'PUT', 'DELETE', 'PATCH', 'PROPFIND'] as const;
 const BAD_NAMES = ['', 'a*', '**', 'a\u0000b', 'a\nb', 'user:*:x', 'x'.repeat(256)] as const;
 
@@ -275,7 +291,17 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
     if (random.chance(0.1)) path += '/';
   }
   const elsewhere = random.chance(0.04)
-    ? random.pick(['/', '/event', '/events/a/b', '/healthz', '/readyz'])
+    ? random.pick([
+        '/',
+        '/event',
+        '/events/a/b',
+        '/healthz',
+        '/readyz',
+        '/metrics',
+        '/Healthz',
+        '/Events/news',
+        '//events',
+      ])
     : undefined;
   path = elsewhere ?? path;
   const search = new URLSearchParams(query).toString();
@@ -287,7 +313,7 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
     ...(acceptsStream ? ['Accept: text/event-stream'] : random.chance(0.5) ? ['Accept: */*'] : []),
     ...(origin === undefined ? [] : [`Origin: ${origin}`]),
     ...(settings.addresses.length > 0
-      ? [`X-Forwarded-For: 203.0.113.9, ${random.pick(settings.addresses as [string])}`]
+      ? forwarded(random, random.pick(settings.addresses as [string]))
       : random.chance(0.1)
         ? ['X-Forwarded-For: 127.0.0.1, unknown, ::1']
         : []),

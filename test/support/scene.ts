@@ -135,7 +135,8 @@ export async function startScene(t: ExecutionContext, options: SceneOptions): Pr
 
   async function ready(): Promise<{ status: number; reasons: string[] }> {
     const { status, body } = await request(relay.url, '/readyz');
-    return { status, reasons: (JSON.parse(body) as { reasons: string[] }).reasons };
+    const { reasons } = JSON.parse(body) as { reasons: { code: string; since: string }[] };
+    return { status, reasons: reasons.map(({ code, since }) => `${code} since ${since}`) };
   }
 
   async function untilReady(): Promise<void> {

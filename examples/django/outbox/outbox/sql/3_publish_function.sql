@@ -18,9 +18,13 @@ END $$;
 
 -- As in the first migration, `here.` stands for this schema: the caller's search_path may lead elsewhere.
 DO $$
+DECLARE
+  here pg_catalog.text := pg_catalog.concat(pg_catalog.quote_ident(pg_catalog.current_schema()::pg_catalog.text), '.');
+  path pg_catalog.text := pg_catalog.current_setting('search_path');
 BEGIN
-  EXECUTE replace(pg_get_functiondef('outbox_publish(text, jsonb, text)'::regprocedure), 'here.',
-    quote_ident(current_schema()) || '.');
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  EXECUTE replace(pg_get_functiondef((here || 'outbox_publish(text, jsonb, text)')::regprocedure), 'here.', here);
+  PERFORM set_config('search_path', path, true);
 END $$;
 
 COMMENT ON FUNCTION outbox_publish(text, jsonb, text) IS

@@ -1,0 +1,211 @@
+/**
+ * Random bytes for every port: requests that are none, or nearly one, whole and cut, quick and slow, many at a time, beside clients
+ * that behave. Whatever comes, the process lives, who behaves gets all, and no secret is told.
+ */
+import { randomBytes } from 'node:crypto';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { findSecrets } from './fuzz-truth.js';
+import { HOSTILE, type Hostile } from './hostile-bytes.js';
+import { startPort, type Port, type PortKind } from './port-kinds.js';
+import { randomOf, type Random } from './random.js';
+import { parseAnswer, request } from './request.js';
+import { openStream } from './stream.js';
+
+export const PORT_KINDS: readonly PortKind[] = ['main', 'metrics', 'metrics of workers', 'demo'];
+
+export interface PortFigures {
+  readonly kind: PortKind;
+  readonly seconds: number;
+  readonly requests: number;
+  /** Answers by status; `none` where there was none, which was then all right. */
+  readonly answers: Readonly<Record<string, number>>;
+  /** What the clients that behave got meanwhile. */
+  readonly events: number;
+  readonly probes: number;
+  readonly violations: readonly string[];
+}
+
+const CLIENTS = 24;
+/** The longest that one who behaves may wait, and an answer that is owed may take: a machine may be busy, and nothing else takes time. */
+const ANSWER_MS = 15_000;
+/** How long a client stays that is owed nothing. */
+const STAY_MS = 150;
+const PROBE_PAUSE_MS = 30;
+const DOCUMENTED = new Set([200, 201, 204, 400, 401, 403, 404, 405, 408, 413, 417, 429, 431, 503]);
+const ALL = [...HOSTILE] as [[string, Hostile], ...[string, Hostile][]];
+/** What nearly is a request, to be spoiled. */
+const NEAR = [
+  'GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /events?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /events/a?since=1 HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1\r\n\r\n',
+  'HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'OPTIONS /events HTTP/1.1\r\nHost: localhost\r\nOrigin: http://x\r\nAccess-Control-Request-Method: GET\r\n\r\n',
+  'POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{"a": "b"}',
+  'POST /burst HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n0\r\n\r\n',
+  'GET http://localhost/readyz HTTP/1.1\r\nHost: localhost\r\n\r\n',
+] as const;
+
+interface Attack {
+  readonly what: string;
+  readonly bytes: Buffer;
+  /** What is owed; undefined where nobody knows. */
+  readonly statuses: Hostile['statuses'] | undefined;
+}
+
+export async function fuzzPort(
+  t: Pick<ExecutionContext, 'teardown'>,
+  { kind, seed, requests }: { readonly kind: PortKind; readonly seed: number; readonly requests: number },
+): Promise<PortFigures> {
+  const began = performance.now();
+  const violations: string[] = [];
+  const answers: Record<string, number> = {};
+  const secret = randomBytes(24).toString('hex');
+  const port = await startPort(t, kind, { LOG_LEVEL: 'trace', REQUEST_TIMEOUT_SECONDS: '2' });
+
+  let isOver = false;
+  const well = { events: 0, probes: 0 };
+  const behaving = Promise.all([listen(t, port, () => isOver, well), probe(port, () => isOver, well)]);
+  // What ends one of them is told at the end.
+  behaving.catch(() => undefined);
+
+  let next = 0;
+  async function attack(): Promise<void> {
+    while (next < requests && port.isAlive()) {
+      const n = next;
+      next += 1;
+      const random = randomOf(seed, `${kind} ${n}`);
+      const { what, bytes, statuses } = makeAttack(random, secret);
+      const text = await send(port.url, bytes, statuses !== undefined, random);
+      const status = text === '' ? undefined : parseAnswer(text).status;
+      answers[String(status ?? 'none')] = (answers[String(status ?? 'none')] ?? 0) + 1;
+      const told = `${kind} ${n}, ${what}: ${JSON.stringify(text.slice(0, 200))}`;
+      if (statuses ? !statuses.includes(status) : status !== undefined && !DOCUMENTED.has(status))
+        violations.push(told);
+      if (text.includes(secret)) violations.push(`a secret in an answer: ${told}`);
+    }
+  }
+  await Promise.all(Array.from({ length: CLIENTS }, attack));
+  isOver = true;
+  await behaving.catch((error: unknown) => violations.push(`${kind}: who behaves: ${String(error)}`));
+  if (!port.isAlive()) violations.push(`${kind}: the process has ended`);
+  const code = await port.stop();
+  if (code !== 0) violations.push(`${kind}: it ended with ${String(code)}`);
+  violations.push(...port.complaints().map((line) => `${kind}: ${line}`));
+  violations.push(...findSecrets(port.output(), [secret]).map((found) => `${kind}: a secret was told: ${found}`));
+  return { kind, seconds: (performance.now() - began) / 1000, requests: next, answers, ...well, violations };
+}
+
+/** One line, for logs. */
+export function describePort({ kind, requests, seconds, answers, events, probes, violations }: PortFigures): string {
+  const told = Object.entries(answers).map(([status, count]) => `${status} ${count}`);
+  return (
+    `${kind}: ${requests} attacks in ${seconds.toFixed(1)} s (${told.join(', ')}), beside them ${events} events and ` +
+    `${probes} probes, ${violations.length} violations`
+  );
+}
+
+function makeAttack(random: Random, secret: string): Attack {
+  const [what, { bytes, statuses }] = random.pick(ALL);
+  switch (random.integer(0, 5)) {
+    case 0:
+    case 1:
+      return { what, bytes: Buffer.from(bytes), statuses };
+    case 2: {
+      const noise = Array.from({ length: random.integer(1, 400) }, () => random.integer(0, 255));
+      return { what: 'noise', bytes: Buffer.from(noise), statuses: undefined };
+    }
+    case 3: {
+      const more = Array.from({ length: random.integer(2, 6) }, () => Buffer.from(random.pick(ALL)[1].bytes));
+      return { what: 'several at once', bytes: Buffer.concat(more), statuses: undefined };
+    }
+    default: {
+      const near = Buffer.from(random.chance(0.3) ? bytes : withSecret(random.pick(NEAR), secret));
+      for (let n = random.integer(0, 6); n > 0; n -= 1) {
+        near[random.integer(0, near.length - 1)] = random.pick([random.integer(0, 255), 0, 10, 13, 32, 47, 92, 37, 35]);
+      }
+      const end = random.chance(0.3) ? random.integer(1, near.length) : near.length;
+      return { what: 'spoiled', bytes: near.subarray(0, end), statuses: undefined };
+    }
+  }
+}
+
+function withSecret(text: string, secret: string): string {
+  return text.replace('\r\n\r\n', `\r\nAuthorization: Bearer ${secret}\r\nCookie: outbox_token=${secret}\r\n\r\n`);
+}
+
+/** Sends it in one of many ways, and resolves with what came. */
+function send(url: string, bytes: Buffer, isOwed: boolean, random: Random): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const splitAt = random.chance(0.3) ? random.integer(0, bytes.length) : bytes.length;
+  const pause = random.integer(0, 20);
+  const leave = random.pick(['end', 'destroy', 'reset'] as const);
+  const reads = isOwed || random.chance(0.8);
+  return new Promise((resolve) => {
+    const socket = connect({ host: hostname, port: Number(port), noDelay: true });
+    let text = '';
+    socket.setEncoding('latin1');
+    if (reads) socket.on('data', (chunk: string) => (text += chunk));
+    socket.on('error', () => undefined);
+    const timer = setTimeout(
+      () => {
+        if (leave === 'end') socket.end();
+        if (leave === 'reset') socket.resetAndDestroy();
+        else socket.destroy();
+      },
+      isOwed ? ANSWER_MS : random.integer(0, STAY_MS),
+    );
+    socket.on('close', () => {
+      clearTimeout(timer);
+      resolve(text);
+    });
+    socket.write(bytes.subarray(0, splitAt));
+    if (splitAt < bytes.length) setTimeout(() => socket.writable && socket.write(bytes.subarray(splitAt)), pause);
+  });
+}
+
+/** A client that gets each number that is published, in order, once, and the next only after that. */
+async function listen(
+  t: Pick<ExecutionContext, 'teardown'>,
+  port: Port,
+  isOver: () => boolean,
+  well: { events: number },
+): Promise<void> {
+  const stream = await openStream(t, `${port.mainUrl}/events/witness`);
+  await stream.until(({ event }) => event === 'stream-open');
+  while (!isOver()) {
+    await port.publish('witness', well.events);
+    await within(stream.untilEvents(well.events + 1), `event ${well.events}`);
+    well.events += 1;
+    await delay(PROBE_PAUSE_MS);
+  }
+  const got = stream.events.map(({ data }) => Number(data));
+  if (got.length !== well.events || got.some((n, index) => n !== index)) throw new Error(`it got ${got.join(' ')}`);
+  stream.close();
+}
+
+/** Asks the same port for what is there. */
+async function probe(port: Port, isOver: () => boolean, well: { probes: number }): Promise<void> {
+  while (!isOver()) {
+    const { status, body } = await within(request(port.url, port.path), `probe ${well.probes}`);
+    if (status !== 200 || !/outbox_relay_connections|"ok"/.test(body))
+      throw new Error(`${status} ${body.slice(0, 200)}`);
+    well.probes += 1;
+    await delay(PROBE_PAUSE_MS);
+  }
+}
+
+async function within<T>(promise: Promise<T>, what: string): Promise<T> {
+  const late = new AbortController();
+  try {
+    return await Promise.race([
+      promise,
+      delay(ANSWER_MS, undefined, { signal: late.signal }).then(() => {
+        throw new Error(`${what} did not come within ${ANSWER_MS} ms`);
+      }),
+    ]);
+  } finally {
+    late.abort();
+  }
+}

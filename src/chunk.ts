@@ -35,14 +35,19 @@ export function payloadsOf(chunks: Buffer): Buffer[] {
 }
 
 /**
- * Sets the headers of an answer that has no end but that of its connection.
+ * Sets the headers of an answer that has no end but that of its connection. In HTTP/1.1 `Connection: close` is sent to those only who
+ * asked for it: where it stands, Node's fetch takes the end of the connection for the end of the body, chunks or not.
  *
  * @returns whether its body is in chunks. An HTTP/1.0 client would take them for the body's own text.
  */
 export function setEndless({ httpVersion }: IncomingMessage, response: ServerResponse): boolean {
   const isChunked = httpVersion === '1.1';
-  response.setHeader('Connection', 'close');
-  if (isChunked) response.setHeader('Transfer-Encoding', 'chunked');
-  else response.removeHeader('Transfer-Encoding');
+  if (isChunked) {
+    response.setHeader('Transfer-Encoding', 'chunked');
+    if (response.shouldKeepAlive) response.removeHeader('Connection');
+  } else {
+    response.setHeader('Connection', 'close');
+    response.removeHeader('Transfer-Encoding');
+  }
   return isChunked;
 }

@@ -62,7 +62,8 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       response.flushHeaders();
       const socket = connection instanceof Connection ? connection.release() : undefined;
       // For HTTP that was all, and what it writes now, which is the last chunk, goes nowhere. Without this its end would be an error
-      // to HTTP, with a stack that costs more than the request.
+      // to HTTP, with a stack that costs more than the request. It would then keep the connection for another request.
+      response.once('finish', () => connection.destroy());
       response.end();
       if (socket === undefined) return;
       isOpen = true;

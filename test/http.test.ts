@@ -70,6 +70,7 @@ test('a stream has exactly the headers that keep proxies from holding, changing 
     const { headers } = await openStream(t, url + path);
     const { date, ...others } = headers;
     t.truthy(date);
+    // The client has asked for "close".
     t.deepEqual(others, { ...STREAM, connection: 'close', 'transfer-encoding': 'chunked', vary: 'Origin' });
   }
   await unharmed();

@@ -54,7 +54,7 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
   const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1]);
   const header = (name: string) => new RegExp(`^${name}: (.*)$`, 'im').exec(head)?.[1];
   const isEventStream = header('Content-Type')?.startsWith('text/event-stream') ?? false;
-  const isEndless = isEventStream && header('Connection') === 'close' && !request.isHead;
+  const isEndless = isEventStream && header('Content-Length') === undefined && !request.isHead;
   const isChunked = isEndless && header('Transfer-Encoding') === 'chunked';
   // Random bytes may have made it a request in HTTP/1.0.
   if (isEndless && !isChunked && request.expected) violations.push('a stream that is not in chunks');

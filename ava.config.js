@@ -1,6 +1,7 @@
 /** Suites share the runner, test/run.ts, which names the one that it wants. */
 const FILES = {
   browser: ['dist/test/browser/*.test.js'],
+  clients: ['dist/test/clients/*.test.js'],
   faults: ['dist/test/faults/*.test.js'],
   django: ['dist/test/django/*.test.js'],
 };

@@ -7,6 +7,7 @@ export default tseslint.config(
       '.data/',
       'node_modules/',
       'examples/',
+      'test/clients/node/',
       'src/browser/',
       'src/page/',
       'eslint.config.js',

@@ -1,18 +1,18 @@
 /**
- * The module for pages, as it is served: src/browser/outbox-relay.js, made small by the build.
+ * The modules for pages, as they are served: those in src/browser/, made small by the build.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Middleware } from 'koa';
 
-export const SCRIPT_PATH = '/outbox-relay.js';
+export const SCRIPTS = ['outbox-relay.js', 'outbox-relay-htmx.js'] as const;
 
 /** Pages hold on to it for so long, and then ask whether it is another, in seconds. */
 const MAX_AGE = 3600;
 
-/** Serves it. Module scripts are fetched with CORS, which is its caller's affair. */
-export function browserScript(): Middleware {
-  const body = readFileSync(new URL('./browser/outbox-relay.js', import.meta.url));
+/** Serves one. Module scripts are fetched with CORS, which is its caller's affair. */
+export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
+  const body = readFileSync(new URL(`./browser/${name}`, import.meta.url));
   const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
   return (context) => {
     context.set({

@@ -7,7 +7,7 @@
  */
 import type Koa from 'koa';
 import Router from 'koa-router';
-import { browserScript, SCRIPT_PATH } from './browser-script.js';
+import { browserScript, SCRIPTS } from './browser-script.js';
 import { cors } from './cors.js';
 import type { Metrics } from './metrics.js';
 import { answerMetrics, METRICS_PATH } from './metrics-server.js';
@@ -64,7 +64,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     context.body = { ready: reasons.length === 0, reasons };
   });
   if (options.metrics) router.get(METRICS_PATH, answerMetrics(options.metrics));
-  router.get(SCRIPT_PATH, browserScript());
+  for (const name of SCRIPTS) router.get(`/${name}`, browserScript(name));
   options.extend?.routes(router);
   app.use(router.routes());
   app.use(async (context, next) => {

@@ -6,8 +6,8 @@ import { startTestRelay } from './support/relay.js';
 import { request } from './support/request.js';
 
 /** What a page has to load, in bytes: as it is served, and as a proxy that compresses would send it. */
-const MOST_BYTES = 2600;
-const MOST_COMPRESSED = 1400;
+const MOST_BYTES = 3600;
+const MOST_COMPRESSED = 1850;
 
 test('pages of allowed origins may import the module, keep it, and ask whether it has changed', async (t) => {
   const database = await createDatabase(t);

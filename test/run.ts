@@ -1,7 +1,7 @@
 /**
  * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, --django or --faults, ava on the tests
- * that need Chromium, Python and Chromium, or PgBouncer and nginx), and stops and deletes the servers, whatever happened.
+ * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, --clients, --django or --faults, ava on
+ * the tests that need Chromium, Python, Go, PgBouncer or nginx), and stops and deletes the servers, whatever happened.
  *
  *     npm test                                      all
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
@@ -28,7 +28,7 @@ import { SERVER_SETTINGS } from './support/server-settings.js';
 const PROGRAMS = ['torture', 'fuzz'] as const;
 
 /** Suites of ava that need more than Node and npm: see ava.config.js. */
-const SUITES = ['browser', 'django', 'faults'] as const;
+const SUITES = ['browser', 'clients', 'django', 'faults'] as const;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -129,6 +129,7 @@ async function runTests(
   const suite = SUITES.find((option) => args.includes(`--${option}`)) ?? '';
   // Once, and not by each of its files at the same time.
   if (suite === 'django') (await import('./support/python.js')).prepare();
+  if (suite === 'clients') (await import('./clients/programs.js')).prepare();
   const program = name
     ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
     : [

@@ -154,7 +154,7 @@ def page(request, name):
         .replace('/static/reconnecting-eventsource.js', "{% static 'reconnecting/ReconnectingEventSource.min.js' %}")
         .replace('/events/', `${RELAY}/events/`)
         .replace('console.log(', 'seen.push(')
-        .replace('location.reload()', "seen.push('reset')")}
+        .replace("import('/outbox-relay.js').then((relay) => relay.reloadOnce(e))", "seen.push('reset')")}
       <script>es.addEventListener('stream-open', () => seen.push('stream-open'));</script>`,
     ),
   );

@@ -55,6 +55,7 @@ const PAGE = `<!doctype html>
       on: {
         message: ({ lastEventId, data }) => seen.events.push({ id: lastEventId, data }),
         ...Object.fromEntries(CONTROLS.map((name) => [name, control])),
+        open: () => { seen.opens += 1; },
       },
       onReset: (reset) => seen.resets.push(reset),
       onRenew: (status) => {

@@ -174,7 +174,11 @@ export function openDatabase(options: DatabaseOptions): Database {
         socketOf(client).destroy();
       }
     },
-    close: () => db.destroy(),
+    async close() {
+      await db.destroy();
+      // It ends none where all queries were bound to a signal.
+      if (!pool.ending) await pool.end();
+    },
   };
 }
 

@@ -193,7 +193,7 @@ function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilde
   return sql`
     SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::bigint AS complete
     FROM unnest(${interest.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
-      SELECT id, position, event, data FROM outbox
+      SELECT id, position, event, data FROM here.outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
         AND position IS NOT NULL AND position <= ${head}
       ORDER BY outbox.channel, position LIMIT ${limit}
@@ -212,7 +212,7 @@ function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder
         SELECT wanted.n::integer AS channel, wanted.most, next.position
         FROM unnest(${interest.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
           SELECT position FROM (
-            SELECT position FROM outbox
+            SELECT position FROM here.outbox
             WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
               AND position IS NOT NULL AND position <= ${head}
             ORDER BY outbox.channel, position LIMIT ${IN_ORDER}
@@ -226,7 +226,7 @@ function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder
       WHERE complete.position IS NULL OR keys.position <= complete.position
       ORDER BY keys.position LIMIT ${limit}
     ) ahead CROSS JOIN LATERAL (
-      SELECT id, event, data FROM outbox WHERE outbox.position = ahead.position LIMIT 1
+      SELECT id, event, data FROM here.outbox WHERE outbox.position = ahead.position LIMIT 1
     ) o`;
 }
 
@@ -238,7 +238,7 @@ function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown
   // Column and patterns compare by code point (collation "C"), as their bytes in UTF-8 do, and not as strings do here.
   const prefixes = [...interest.prefixes].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   return sql`
-    SELECT id, position, event, data, NULL::integer AS channel, NULL::bigint AS complete FROM outbox
+    SELECT id, position, event, data, NULL::integer AS channel, NULL::bigint AS complete FROM here.outbox
     WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
       AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
         (${prefixes}::text[])[width_bucket(channel::text COLLATE "C", ${prefixes}::text[] COLLATE "C")]))

@@ -42,7 +42,7 @@ const LARGEST = sql.lit('9223372036854775807');
 export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Search | Cursor> {
   const blocks = search.steps === 0 ? FIRST_BLOCKS : BLOCKS;
   const { rows } = await sql<Step>`
-    WITH RECURSIVE floor AS MATERIALIZED (SELECT id, position FROM outbox_floor LIMIT 1),
+    WITH RECURSIVE floor AS MATERIALIZED (SELECT id, position FROM here.outbox_floor LIMIT 1),
     newer (created_at, position, first, found, block) AS (
       SELECT ${search.created}::timestamptz, ${search.createdPosition}::bigint, ${search.first ?? null}::bigint,
         ${sql.lit(BLOCK_ROWS)}::bigint, 0
@@ -51,7 +51,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
       FROM newer CROSS JOIN LATERAL (
         SELECT max(created_at) AS created_at, (array_agg(position))[count(*)] AS position, count(*) AS found,
           min(position) FILTER (WHERE position > (SELECT position FROM floor)) AS first
-        FROM (SELECT created_at, position FROM outbox
+        FROM (SELECT created_at, position FROM here.outbox
               WHERE (created_at, position) > (newer.created_at, newer.position) AND position IS NOT NULL
               ORDER BY created_at, position LIMIT ${sql.lit(BLOCK_ROWS)}) ahead
       ) next WHERE newer.found = ${sql.lit(BLOCK_ROWS)} AND block < ${blocks}
@@ -64,7 +64,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
       FROM older CROSS JOIN LATERAL (
         SELECT max(position) AS position, count(*) AS found,
           min(position) FILTER (WHERE created_at >= ${search.time}) AS first
-        FROM (SELECT created_at, position FROM outbox WHERE position > older.position
+        FROM (SELECT created_at, position FROM here.outbox WHERE position > older.position
               ORDER BY position LIMIT ${sql.lit(BLOCK_ROWS)}) ahead
       ) next WHERE older.found = ${sql.lit(BLOCK_ROWS)} AND older.first IS NULL AND block < ${blocks}
         -- Where all that is newer has been seen.
@@ -80,7 +80,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
     SELECT result.created_at::text AS created, created_position AS "createdPosition", newest_first AS first, passed, done,
       before.id, before.position, pg_is_in_recovery() AS standby
     FROM result LEFT JOIN LATERAL (
-      (SELECT id, position FROM outbox WHERE position < coalesce(result.first, ${LARGEST}) AND position > (SELECT position FROM floor)
+      (SELECT id, position FROM here.outbox WHERE position < coalesce(result.first, ${LARGEST}) AND position > (SELECT position FROM floor)
        ORDER BY position DESC LIMIT 1)
       UNION ALL SELECT id, position FROM floor
       ORDER BY position DESC LIMIT 1

@@ -148,8 +148,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   async function nextPosition(db: Kysely<Tables>, position: bigint): Promise<{ next: bigint; floor: bigint }> {
     const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
       SELECT floor.position AS floor, pg_is_in_recovery() AS standby,
-        (SELECT outbox.position FROM outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
-      FROM outbox_floor floor`.execute(db);
+        (SELECT outbox.position FROM here.outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
+      FROM here.outbox_floor floor`.execute(db);
     refuseStandby(rows[0]);
     return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
   }
@@ -232,8 +232,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       }>`
         SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
                pg_is_in_recovery() AS standby, outbox.id, outbox.position
-        FROM outbox_floor floor
-        LEFT JOIN outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(
+        FROM here.outbox_floor floor
+        LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(
         abortable(history, signal),
       );
       const [first] = rows;

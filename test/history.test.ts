@@ -1,29 +1,16 @@
 /**
  * What reads of history cost: in proportion to what they bring, in equal shares, and nothing for those who have left.
  */
-import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
-import { Kysely, PostgresDialect, type CompiledQuery } from 'kysely';
-import pg from 'pg';
 import { createBudget } from '../src/budget.js';
 import { interestIn, type Interest } from '../src/channels.js';
-import type { Tables } from '../src/database.js';
 import { createFairQueue, createFlow } from '../src/fair-queue.js';
 import { createHistory } from '../src/history.js';
 import { createOutbox, type Place, type Source } from '../src/outbox.js';
 import { createDatabase } from './support/database.js';
+import { observe, rowsLookedAt } from './support/plan.js';
 
-interface Plan {
-  readonly 'Node Type': string;
-  readonly 'Relation Name'?: string;
-  readonly 'Actual Rows': number;
-  readonly 'Actual Loops': number;
-  readonly 'Rows Removed by Filter'?: number;
-  readonly Plans?: readonly Plan[];
-}
-
-const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodesOf)];
 const PAGE_BYTES = 512 * 1024;
 
 for (const server of ['newest', 'oldest'] as const) {
@@ -43,15 +30,7 @@ for (const server of ['newest', 'oldest'] as const) {
         );
       });
       await database.query('VACUUM ANALYZE outbox');
-      const queries: CompiledQuery[] = [];
-      const pool = new pg.Pool({ connectionString: database.url, max: 1 });
-      pool.on('connect', (client) => client.on('error', () => undefined));
-      pool.on('error', () => undefined);
-      const db = new Kysely<Tables>({
-        dialect: new PostgresDialect({ pool }),
-        log: ({ query }) => void queries.push(query),
-      });
-      t.teardown(() => db.destroy());
+      const { db, queries, explain } = observe(t, database);
       const source = createOutbox(db, db);
 
       async function replay(interest: Interest): Promise<{ ids: string[]; pages: number; looked: number }> {
@@ -64,18 +43,7 @@ for (const server of ['newest', 'oldest'] as const) {
           ids.push(...(page.events.frames.toString().match(/(?<=^id: )\d+$/gm) ?? []));
           t.true(page.position > position, 'it moves on');
           position = page.position;
-          for (const { sql, parameters } of [...queries]) {
-            const explained = await pool.query<{ 'QUERY PLAN': [{ Plan: Plan }] }>(
-              `EXPLAIN (ANALYZE, FORMAT JSON) ${sql}`,
-              [...parameters],
-            );
-            const plan = explained.rows[0]?.['QUERY PLAN'][0].Plan;
-            assert.ok(plan);
-            for (const node of nodesOf(plan)) {
-              if (node['Relation Name'] !== 'outbox') continue;
-              looked += (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'];
-            }
-          }
+          for (const query of [...queries]) looked += rowsLookedAt(await explain(query));
         }
         return { ids, pages, looked };
       }
@@ -114,10 +82,7 @@ test('a hundred prefixes match what each of them does, whatever letters they hav
     'INSERT INTO outbox (channel, data) SELECT channel, to_jsonb(channel) FROM unnest($1::text[]) AS channel',
     [channels],
   );
-  const db = new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: database.url }) }),
-  });
-  t.teardown(() => db.destroy());
+  const { db } = observe(t, database);
   const source = createOutbox(db, db);
   const { position } = await source.head();
   for (const wanted of [prefixes, prefixes.filter((_, n) => n % 2 === 0), ['a:'], ['😀😀:', '\uffee\uffee:']]) {

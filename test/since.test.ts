@@ -1,14 +1,12 @@
 /**
  * What a time costs to find: in proportion to what is newer, or older, whichever is less, whatever the planner knows of the table.
  */
-import assert from 'node:assert/strict';
-import test from 'ava';
-import { Kysely, PostgresDialect, type CompiledQuery } from 'kysely';
-import pg from 'pg';
-import type { Tables } from '../src/database.js';
+import test, { type ExecutionContext } from 'ava';
+import type { CompiledQuery } from 'kysely';
 import type { Cursor } from '../src/log.js';
 import { searchSince, stepSince, type Search } from '../src/outbox-since.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
+import { observe, rowsLookedAt } from './support/plan.js';
 
 const SECOND = 1000;
 const NEWEST = Date.UTC(2026, 0, 31);
@@ -25,61 +23,17 @@ async function fill(database: TestDatabase, rows: number): Promise<void> {
   });
 }
 
-function open(t: { teardown: (close: () => Promise<void>) => void }, { url }: TestDatabase) {
-  const queries: CompiledQuery[] = [];
-  const pool = new pg.Pool({ connectionString: url, max: 1 });
-  pool.on('connect', (client) => client.on('error', () => undefined));
-  pool.on('error', () => undefined);
-  const db = new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool }),
-    log: ({ query }) => void queries.push(query),
-  });
-  t.teardown(() => db.destroy());
-
-  async function since(time: Date): Promise<{ cursor: Cursor; steps: CompiledQuery[] }> {
-    queries.length = 0;
-    for (let at: Search | Cursor = searchSince(time); ; at = await stepSince(db, at)) {
-      if (!('steps' in at)) return { cursor: at, steps: [...queries] };
-    }
-  }
-  return { pool, since };
-}
-
-interface Plan {
-  readonly 'Node Type': string;
-  readonly 'Relation Name'?: string;
-  readonly 'Actual Rows': number;
-  readonly 'Actual Loops': number;
-  readonly 'Rows Removed by Filter'?: number;
-  readonly Plans?: readonly Plan[];
-}
-
-const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodesOf)];
-
-/** Runs a statement again, and counts what it looked at of the table. */
-async function lookedAt(pool: pg.Pool, { sql, parameters }: CompiledQuery, mode: string): Promise<number> {
-  const client = await pool.connect();
-  try {
-    await client.query(`SET plan_cache_mode = ${mode}`);
-    await client.query(`PREPARE step AS ${sql}`);
-    const values = (parameters as (Date | string | number | null)[]).map((value) =>
-      value === null ? 'NULL' : client.escapeLiteral(value instanceof Date ? value.toISOString() : String(value)),
-    );
-    const { rows } = await client.query<{ 'QUERY PLAN': [{ Plan: Plan }] }>(
-      `EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE step(${values.join(', ')})`,
-    );
-    await client.query('DEALLOCATE step');
-    const plan = rows[0]?.['QUERY PLAN'][0].Plan;
-    assert.ok(plan);
-    return nodesOf(plan)
-      .filter((node) => node['Relation Name'] === 'outbox')
-      .reduce(
-        (sum, node) => sum + (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'],
-        0,
-      );
-  } finally {
-    client.release();
-  }
+function open(t: ExecutionContext, database: TestDatabase) {
+  const { db, queries, explain } = observe(t, database);
+  return {
+    explain,
+    async since(time: Date): Promise<{ cursor: Cursor; steps: CompiledQuery[] }> {
+      queries.length = 0;
+      for (let at: Search | Cursor = searchSince(time); ; at = await stepSince(db, at)) {
+        if (!('steps' in at)) return { cursor: at, steps: [...queries] };
+      }
+    },
+  };
 }
 
 for (const server of ['newest', 'oldest'] as const) {
@@ -90,7 +44,7 @@ for (const server of ['newest', 'oldest'] as const) {
       const rows = 1_000_000;
       const database = await createDatabase(t, { server });
       await fill(database, rows);
-      const { pool, since } = open(t, database);
+      const { explain, since } = open(t, database);
       for (const analyzed of [false, true]) {
         if (analyzed) await database.query('VACUUM ANALYZE outbox');
         for (const [what, time, position] of [
@@ -104,8 +58,8 @@ for (const server of ['newest', 'oldest'] as const) {
           const { cursor, steps } = await since(new Date(time));
           t.is(cursor.position, BigInt(position), what);
           t.is(steps.length, 1, what);
-          for (const mode of ['force_custom_plan', 'force_generic_plan']) {
-            const looked = await lookedAt(pool, steps[0] as CompiledQuery, mode);
+          for (const mode of ['force_custom_plan', 'force_generic_plan'] as const) {
+            const looked = rowsLookedAt(await explain(steps[0] as CompiledQuery, mode));
             t.true(looked <= 2100, `${what}: ${looked} rows with ${mode}, ${analyzed ? 'analyzed' : 'never analyzed'}`);
           }
         }
@@ -113,7 +67,7 @@ for (const server of ['newest', 'oldest'] as const) {
       const { cursor, steps } = await since(new Date(NEWEST - (rows / 2) * 100));
       t.is(cursor.position, BigInt(rows / 2 - 1));
       for (const step of [steps[1], steps.at(-1)]) {
-        const looked = await lookedAt(pool, step as CompiledQuery, 'force_generic_plan');
+        const looked = rowsLookedAt(await explain(step as CompiledQuery, 'force_generic_plan'));
         t.true(looked <= 41_000, `a step of many looked at ${looked} rows`);
       }
     },

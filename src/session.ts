@@ -52,7 +52,7 @@ export interface Surroundings {
 }
 
 export interface Session extends Surroundings {
-  readonly client: pg.Client;
+  readonly client: pg.ClientBase;
   readonly isDirect: boolean;
   /**
    * Runs a statement, in which `here.` stands for the schema of the outbox; through a pooler, in a transaction of its own unless
@@ -114,7 +114,11 @@ export async function connect(address: DatabaseAddress, config: pg.ClientConfig)
 }
 
 /** Makes a session of a connection that is new. @throws what PostgreSQL throws */
-export async function openSession(client: pg.Client, options: SessionOptions, deadline?: Deadline): Promise<Session> {
+export async function openSession(
+  client: pg.ClientBase,
+  options: SessionOptions,
+  deadline?: Deadline,
+): Promise<Session> {
   const { processID } = client as unknown as { processID: number };
   const own = { ...SETTINGS, ...ownSettings(options) };
   // The role's own timeout may be too short for finding out.

@@ -71,7 +71,7 @@ test('a stream has exactly the headers that keep proxies from holding, changing 
     const { date, ...others } = headers;
     t.truthy(date);
     // The client has asked for "close".
-    t.deepEqual(others, { ...STREAM, connection: 'keep-alive', 'transfer-encoding': 'chunked', vary: 'Origin' });
+    t.deepEqual(others, { ...STREAM, connection: 'close', 'transfer-encoding': 'chunked', vary: 'Origin' });
   }
   await unharmed();
 });

@@ -74,6 +74,7 @@ test('what has a path of its own is never shadowed, whatever the method', async 
       '/readyz',
       '/metrics',
       '/outbox-relay.js',
+      '/outbox-relay-htmx.js',
       '/a/b',
       '/a/',
     ]) {

@@ -1,0 +1,152 @@
+/**
+ * Pages with htmx 2 and htmx 4 and the relay's module for them, in Chromium, behind a proxy that answers for a relay that is away.
+ */
+import { readFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { Browser } from 'playwright-core';
+import { launchBrowser } from '../support/browser.js';
+import { createDatabase } from '../support/database.js';
+import { startServer } from '../support/http-server.js';
+import { startProxy } from '../support/proxy.js';
+import { startRelayProcess } from '../support/relay-process.js';
+
+const packages = createRequire(import.meta.url);
+const dist = (name: string, file: string): string =>
+  join(dirname(packages.resolve(`${name}/package.json`)), 'dist', file);
+
+const PAGES = {
+  'htmx 2': {
+    scripts: [dist('htmx.org', 'htmx.js'), dist('htmx-ext-sse', 'sse.js')],
+    markup: `<div hx-ext="sse" sse-connect="EVENTS"><ul id="list" sse-swap="message" hx-swap="beforeend"></ul></div>`,
+  },
+  'htmx 4': {
+    scripts: [dist('htmx4', 'htmx.js'), dist('htmx4', 'ext/hx-sse.js')],
+    markup: `<ul id="list" hx-sse:connect="EVENTS" hx-swap="beforeend"></ul>`,
+  },
+} as const;
+
+let browser: Browser;
+test.before(async () => {
+  browser = await launchBrowser();
+});
+test.after.always(() => browser.close());
+
+/** A page that starts at the cursor that it was rendered with, on a relay that can be away. */
+async function setUp(t: ExecutionContext, name: keyof typeof PAGES, isAway = false) {
+  const database = await createDatabase(t);
+  const publish = (item: string) =>
+    database.query(`INSERT INTO outbox (channel, data) VALUES ('orders', to_jsonb($1::text))`, [`<li>${item}</li>`]);
+  await publish('before the page');
+  const { rows } = await database.query<{ id: string }>('SELECT max(id)::text AS id FROM outbox');
+  const relay = await startRelayProcess(t, database.url, {
+    ALLOWED_ORIGINS: '*',
+    HEARTBEAT_SECONDS: '1',
+  });
+  const network = await startProxy(t, relay.url);
+  const { scripts, markup } = PAGES[name];
+  let refusals = 0;
+  let away = isAway;
+  const site = await startServer(t, (request, response) => {
+    const path = request.url ?? '/';
+    const library = scripts.find((file) => path === `/${file.split('/').at(-1) ?? ''}`);
+    if (library !== undefined) {
+      void readFile(library).then((text) => response.setHeader('Content-Type', 'text/javascript').end(text));
+    } else if (path.startsWith('/events')) {
+      if (away) {
+        refusals += 1;
+        response.writeHead(502, { 'Content-Type': 'text/html' }).end('<b>Bad Gateway</b>');
+        return;
+      }
+      void forward(network.url + path, request.headers['last-event-id'], response);
+    } else {
+      const tags = scripts.map((file) => `<script src="/${file.split('/').at(-1) ?? ''}"></script>`).join('');
+      response.setHeader('Content-Type', 'text/html');
+      response.end(`<!doctype html><link rel="icon" href="data:,">${tags}
+        <script type="module" src="${relay.url}/outbox-relay-htmx.js"></script>
+        <body>${markup.replace('EVENTS', `/events?channel=orders&last_event_id=${rows[0]?.id ?? ''}`)}</body>`);
+    }
+  });
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const page = await context.newPage();
+  await page.goto(site.url);
+  const shown = () => page.locator('#list li').allTextContents();
+  return {
+    network,
+    publish,
+    shown,
+    setAway: (is: boolean) => (away = is),
+    async untilRefused(): Promise<void> {
+      for (const before = refusals; refusals === before;) await new Promise((done) => setTimeout(done, 20));
+    },
+    async until(count: number): Promise<string[]> {
+      await page.waitForFunction(`document.querySelectorAll('#list li').length >= ${count}`, undefined, {
+        timeout: 25_000,
+      });
+      return shown();
+    },
+    text: () => page.locator('body').innerText(),
+  };
+}
+
+/** Passes a stream on, as nginx does. */
+async function forward(url: string, cursor: string | string[] | undefined, response: ServerResponse): Promise<void> {
+  const left = new AbortController();
+  response.on('close', () => left.abort());
+  try {
+    const headers = { Accept: 'text/event-stream', ...(typeof cursor === 'string' && { 'Last-Event-ID': cursor }) };
+    const answer = await fetch(url, { headers, signal: left.signal });
+    response.writeHead(answer.status, { 'Content-Type': answer.headers.get('Content-Type') ?? '' });
+    for await (const chunk of answer.body ?? []) response.write(chunk);
+  } catch {
+    // Cut off, by one side or the other.
+  }
+  response.destroy();
+}
+
+for (const name of ['htmx 2', 'htmx 4'] as const) {
+  test.serial(
+    `R3: a page with ${name} that was refused with a 502 goes on where it was, and swaps nothing twice`,
+    async (t) => {
+      const { network, publish, until, untilRefused, setAway, text } = await setUp(t, name);
+      await publish('1');
+      await publish('2');
+      t.deepEqual(await until(2), ['1', '2']);
+      setAway(true);
+      network.cut();
+      await untilRefused();
+      await publish('3');
+      setAway(false);
+      t.deepEqual(await until(3), ['1', '2', '3']);
+      await publish('4');
+      t.deepEqual(await until(4), ['1', '2', '3', '4']);
+      t.notRegex(await text(), /Bad Gateway/);
+    },
+  );
+
+  test.serial(
+    `R3: a page with ${name} whose first request was refused comes back, and shows nothing of the refusal`,
+    async (t) => {
+      const { publish, until, untilRefused, setAway, text } = await setUp(t, name, true);
+      await untilRefused();
+      await publish('1');
+      t.notRegex(await text(), /Bad Gateway/);
+      setAway(false);
+      t.deepEqual(await until(1), ['1']);
+      await publish('2');
+      t.deepEqual(await until(2), ['1', '2']);
+    },
+  );
+
+  test.serial(`R3, R6: a page with ${name} whose connection died without a word goes on exactly`, async (t) => {
+    const { network, publish, until } = await setUp(t, name);
+    await publish('1');
+    t.deepEqual(await until(1), ['1']);
+    network.strand();
+    await publish('2');
+    t.deepEqual(await until(2), ['1', '2']);
+  });
+}

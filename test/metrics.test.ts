@@ -110,21 +110,27 @@ test('a client that comes back to one cursor again and again is counted, and tol
     return Number(/^outbox_relay_repeated_resumes_total (\d+)$/m.exec(body)?.[1]);
   };
   await database.query("INSERT INTO outbox (channel, data) VALUES ('a', '1'), ('a', to_jsonb(repeat('x', 70000)))");
+  let opened = 0;
   const come = async (path: string, address = '203.0.113.7') => {
     const stream = await openStream(t, relay.url + path, { 'X-Forwarded-For': address });
     await stream.until(({ event }) => event === 'stream-open');
+    opened += 1;
     return stream;
   };
-  const leave = async (stream: TestStream) => {
-    stream.close();
-    const isOpen = async () =>
-      !/^outbox_relay_connections\{state="live"\} 0$/m.test((await request(relay.url, '/metrics')).body);
-    while (await isOpen()) await delay(POLL_MS);
+  const leave = async (...streams: TestStream[]) => {
+    for (const stream of streams) stream.close();
+    for (;;) {
+      const { body } = await request(relay.url, '/metrics');
+      // What is scraped may be a second old: it has to know of the last stream.
+      const knows = body.includes(`outbox_relay_connections_opened_total ${opened}\n`);
+      if (knows && !/^outbox_relay_connections\{.*\} [1-9]/m.test(body)) return;
+      await delay(POLL_MS);
+    }
   };
   // Those who come together, another client, another channel, and a client at the head.
   const together = [await come('/events/a?last_event_id=1'), await come('/events/a?last_event_id=1')];
   together.push(await come('/events/a?last_event_id=1', '203.0.113.8'), await come('/events/b?last_event_id=1'));
-  for (const stream of together) stream.close();
+  await leave(...together);
   for (let n = 0; n < 3; n += 1) await leave(await come('/events/a?last_event_id=2'));
   t.is(await value(), 0);
   t.deepEqual(lines, []);

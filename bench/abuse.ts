@@ -7,9 +7,10 @@
  */
 import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Attack, Noted } from './abuse/attack.js';
+import pg from 'pg';
+import type { Attack, Noted } from '../test/support/attacks/attack.js';
 import { startAttackers } from './abuse/attackers.js';
-import { ATTACKS } from './abuse/attacks.js';
+import { ATTACKS } from '../test/support/attacks/attacks.js';
 import { seed } from './abuse/seed.js';
 import { startTarget, type Usage } from './abuse/target.js';
 import { readUntil } from './abuse/well-behaved.js';
@@ -43,10 +44,12 @@ export async function measureAbuse(serverUrl: string, options: AbuseOptions): Pr
   for (const attack of ATTACKS) {
     if (options.only !== undefined && !attack.name.includes(options.only)) continue;
     const began = performance.now();
-    const result = await measureAttack(attack, seeded, options);
+    const result = await measureAttack(attack, seeded, options).catch((error: unknown) => unmeasured(attack, error));
     results.push(result);
-    // The table at the end is long in coming.
-    console.error(`${((performance.now() - began) / 1000).toFixed(0).padStart(4)} s  ${attack.name}`);
+    if (attack.leaves !== undefined) await deleteChannel(seeded.databaseUrl, attack.leaves);
+    // The tables come when all is over, which is long in coming.
+    const verdict = result.bar.holds === true ? 'holds' : 'DOES NOT HOLD';
+    console.error(`${((performance.now() - began) / 1000).toFixed(0).padStart(4)} s  ${attack.name}: ${verdict}`);
   }
   return results;
 }
@@ -107,6 +110,24 @@ async function measureAttack(
   } finally {
     for (const end of ends.toReversed()) await end();
   }
+}
+
+/** An attack after which nothing could be measured any more. */
+function unmeasured(attack: Attack, error: unknown): Result {
+  return {
+    part: 'abuse',
+    title: attack.name,
+    rows: [{ error: String(error) }],
+    ratio: Number.NaN,
+    bar: { is: 'that it can be measured', holds: false },
+  };
+}
+
+async function deleteChannel(databaseUrl: string, channel: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl, application_name: 'bench' });
+  await client.connect();
+  await client.query('DELETE FROM outbox WHERE channel = $1', [channel]);
+  await client.end();
 }
 
 interface Side {

@@ -7,8 +7,9 @@ import { once, setMaxListeners } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { codeOf, type Noted, type Scene } from './attack.js';
-import { ATTACKS } from './attacks.js';
+import { codeOf, type Noted, type Scene } from '../../test/support/attacks/attack.js';
+import { ATTACKS } from '../../test/support/attacks/attacks.js';
+import { randomOf } from '../../test/support/random.js';
 
 export interface Attackers {
   /** Where the application answers, slowly, that `session=user…` may read `private:1`, and nobody else. */
@@ -27,6 +28,8 @@ type Order =
   | { readonly kind: 'prepare'; readonly attack: string; readonly urls: SceneUrls }
   | { readonly kind: 'attack' | 'retreat' };
 
+/** The same choices in each run. */
+const SEED = 1;
 const ATTACKERS = 10;
 const ANSWER_MS = 500;
 /** What hangs after that is given up. */
@@ -57,6 +60,7 @@ async function ask<T>(child: ChildProcess, order: Order): Promise<T> {
 }
 
 function serve(): void {
+  const random = randomOf(SEED, 'attackers');
   let current: { attack: (typeof ATTACKS)[number]; urls: SceneUrls; noted: Record<string, number> } | undefined;
   let running: Promise<unknown> = Promise.resolve();
   let retreat = new AbortController();
@@ -68,6 +72,7 @@ function serve(): void {
     return {
       ...urls,
       signal,
+      random,
       noted,
       count: (outcome) => (counts[outcome] = (counts[outcome] ?? 0) + 1),
       note: (name, value) => (noted[name] = value),

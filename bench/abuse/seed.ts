@@ -4,7 +4,7 @@
  */
 import pg from 'pg';
 import { migrate } from '../../src/migrate.js';
-import { LARGE_ROW_BYTES, MIDDLE_ROW_BYTES } from './by-resume.js';
+import { LARGE_ROW_BYTES, MIDDLE_ROW_BYTES } from '../../test/support/attacks/by-resume.js';
 
 export interface Seeded {
   readonly databaseUrl: string;

@@ -86,6 +86,7 @@ async function serve({ url, databaseUrl, hasUser }: Start): Promise<(ms: number)
   const publisher = new pg.Pool({ connectionString: databaseUrl, application_name: 'bench publisher', max: SESSIONS });
   publisher.on('error', () => undefined);
   let beats = 0;
+  let users = 0;
   /** Ids of what was published, by beat. */
   const ids: string[] = [];
   /** Who waits for a beat, by its number. */
@@ -147,7 +148,7 @@ async function serve({ url, databaseUrl, hasUser }: Start): Promise<(ms: number)
       again(milliseconds, HEALTH_PAUSE_MS, () => readUntil(url, '/healthz', {}, '"ok"', PATIENCE_MS)),
       hasUser
         ? again(milliseconds, USER_PAUSE_MS, () => {
-            const headers = { Cookie: `session=user-${Math.random()}`, 'X-Forwarded-For': '198.51.100.7' };
+            const headers = { Cookie: `session=user-${(users += 1)}`, 'X-Forwarded-For': '198.51.100.7' };
             return readUntil(url, '/events/private:1', headers, 'stream-open', PATIENCE_MS);
           })
         : [],

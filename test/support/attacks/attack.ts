@@ -4,6 +4,7 @@
  * Attackers are paced: what is measured is what the relay lets itself in for, and not who has more of the machine.
  */
 import pg from 'pg';
+import type { Random } from '../random.js';
 
 export interface Attack {
   /** As it stands in the results. */
@@ -18,6 +19,8 @@ export interface Attack {
   readonly attackers?: number;
   /** For how long, in milliseconds, it keeps everybody from the table by itself: that is not the relay's delay. */
   readonly locksMs?: number;
+  /** Its events are deleted when it has been measured: one that stops a relay would stop the next one, too. */
+  readonly leaves?: string;
   /** A user whom the application knows comes every now and then, and is measured, too. */
   readonly hasUser?: boolean;
   /** What the relay's memory may grow by. */
@@ -43,6 +46,7 @@ export interface Scene {
   /** Of a role that may connect, and nothing else. */
   readonly strangerUrl: string;
   readonly signal: AbortSignal;
+  readonly random: Random;
   /** Counts what came of something: stands in the results. */
   count(outcome: string): void;
   /** Notes a number for the results and for the bars. */
@@ -67,6 +71,9 @@ export async function every(
   }
 }
 
+/** Longer is none that Node knows. */
+const LONGEST_PAUSE_MS = 2 ** 31 - 1;
+
 /** Resolves after so many milliseconds, or when the signal comes. */
 export function pause(signal: AbortSignal, milliseconds: number): Promise<void> {
   return new Promise((resolve) => {
@@ -75,7 +82,7 @@ export function pause(signal: AbortSignal, milliseconds: number): Promise<void> 
       signal.removeEventListener('abort', end);
       resolve();
     };
-    const timer = setTimeout(end, signal.aborted ? 0 : milliseconds);
+    const timer = setTimeout(end, signal.aborted ? 0 : Math.min(milliseconds, LONGEST_PAUSE_MS));
     signal.addEventListener('abort', end);
   });
 }

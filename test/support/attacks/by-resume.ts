@@ -70,7 +70,7 @@ const redactions: Attack = {
     await Promise.all([
       withSession(scene.signal, scene.databaseUrl, (client) =>
         every(scene, 100, async () => {
-          const id = first + Math.floor(Math.random() * WINDOW_EVENTS);
+          const id = first + scene.random.integer(0, WINDOW_EVENTS - 1);
           await client.query({
             name: 'redact',
             text: `UPDATE outbox SET data = '"redacted"' WHERE id = $1 AND channel = 'filler'`,

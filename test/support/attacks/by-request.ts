@@ -123,7 +123,7 @@ const cookies: Attack = {
   async loop(scene, attacker) {
     const one = () =>
       every(scene, 100, () => {
-        const cookie = `session=${Math.random().toString(36).slice(2)}`;
+        const cookie = `session=${scene.random.next().toString(36).slice(2)}`;
         const bytes = get(eventsPath(['private:1']), {
           Cookie: cookie,
           'X-Forwarded-For': `203.0.113.${attacker + 1}`,

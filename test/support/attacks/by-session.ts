@@ -25,7 +25,7 @@ const lockedTable: Attack = {
     }
     await every(scene, 100, () =>
       rawRequest(scene, scene.url, {
-        bytes: get(eventsPath([`c:${Math.floor(Math.random() * 1000)}`], '&last_event_id=earliest')),
+        bytes: get(eventsPath([`c:${scene.random.integer(0, 999)}`], '&last_event_id=earliest')),
         until: { text: 'data: {"n"' },
         patience: 1000,
       }),

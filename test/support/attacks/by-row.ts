@@ -13,6 +13,7 @@ const PUBLISH_BREAKS = `INSERT INTO outbox (channel, data) VALUES ('breaks', to_
 
 const lineBreaks: Attack = {
   name: 'events of nothing but line breaks, as large as is allowed, one a second, and larger ones',
+  leaves: 'breaks',
   async prepare(scene) {
     await withSession(scene.signal, scene.databaseUrl, async (client) => {
       for (const breaks of BREAKS) {
@@ -55,6 +56,7 @@ const BOMBS = [
 
 const bombs: Attack = {
   name: 'JSON that is short when it is published and long when it is read',
+  leaves: 'bombs',
   loop: (scene, attacker) =>
     withSession(scene.signal, scene.databaseUrl, async (client) => {
       let n = attacker;

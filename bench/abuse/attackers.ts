@@ -73,6 +73,7 @@ function serve(): void {
       ...urls,
       signal,
       random,
+      address: '127.0.0.1',
       noted,
       count: (outcome) => (counts[outcome] = (counts[outcome] ?? 0) + 1),
       note: (name, value) => (noted[name] = value),
@@ -95,7 +96,9 @@ function serve(): void {
         const at = scene(retreat.signal);
         const { attack } = current ?? {};
         const one = async (n: number) => {
-          await attack?.loop(at, n).catch((error: unknown) => at.count(codeOf(error)));
+          await attack
+            ?.loop({ ...at, address: `127.0.1.${n + 1}` }, n)
+            .catch((error: unknown) => at.count(codeOf(error)));
         };
         running = Promise.all(Array.from({ length: attack?.attackers ?? ATTACKERS }, (_, n) => one(n)));
         return undefined;

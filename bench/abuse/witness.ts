@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { openClient, readUntil } from './well-behaved.js';
+import { openClient, readUntil } from '../../test/support/steady-client.js';
 
 /** Milliseconds, of all that was begun in a window. */
 export interface Seen {

@@ -23,6 +23,8 @@ export interface Attack {
   readonly leaves?: string;
   /** A user whom the application knows comes every now and then, and is measured, too. */
   readonly hasUser?: boolean;
+  /** Whether the relay has to answer `/healthz` at once meanwhile. */
+  readonly judgesHealth?: boolean;
   /** What the relay's memory may grow by. */
   readonly memory?: MemoryBar;
 }
@@ -47,6 +49,8 @@ export interface Scene {
   readonly strangerUrl: string;
   readonly signal: AbortSignal;
   readonly random: Random;
+  /** From which the attacker connects, on loopback. */
+  readonly address: string;
   /** Counts what came of something: stands in the results. */
   count(outcome: string): void;
   /** Notes a number for the results and for the bars. */

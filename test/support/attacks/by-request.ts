@@ -99,7 +99,7 @@ function drip(scene: Scene): Promise<void> {
     1000,
     () =>
       new Promise<void>((resolve) => {
-        const socket = net.connect({ host: hostname, port: Number(port) });
+        const socket = net.connect({ host: hostname, port: Number(port), localAddress: scene.address });
         let sent = 0;
         const timer = setInterval(() => socket.write(bytes[(sent += 1)] ?? 'x'), 1000);
         const leave = () => socket.destroy();

@@ -33,6 +33,7 @@ async function fillWindow(scene: Scene): Promise<void> {
 const windowPrefixes: Attack = {
   name: `${NAMES} prefixes that match nothing, from the beginning of a window of ${WINDOW_EVENTS} events`,
   prepare: fillWindow,
+  judgesHealth: true,
   async loop(scene, attacker) {
     const one = () =>
       every(scene, 400, () => {
@@ -104,13 +105,25 @@ function slowReaders(channel: string, rowBytes: number, megabytes: number, memor
   };
 }
 
+/** Where nothing is seeded. */
+export const SLOW_READERS_OF_ALL: Attack = {
+  name: 'clients that read little of everything',
+  async loop(scene) {
+    const reader = openSlowReader(scene, get(eventsPath(['*'], '&last_event_id=earliest')));
+    await pause(scene.signal, Infinity);
+    reader.close();
+  },
+};
+
 export const LARGE_ROW_BYTES = 16 * MIB - 1024;
 export const MIDDLE_ROW_BYTES = MIB;
 
+/** What may be tried on any table. */
+export const RESUMES_ANYWHERE: readonly Attack[] = [historyChannels, historyPrefixes];
+
 export const BY_RESUME: readonly Attack[] = [
   windowPrefixes,
-  historyChannels,
-  historyPrefixes,
+  ...RESUMES_ANYWHERE,
   redactions,
   slowReaders('large', LARGE_ROW_BYTES, 16, {
     of: 'resident',

@@ -1,7 +1,7 @@
 /**
  * Attacks by session: what somebody can do who may connect to the database.
  */
-import { every, withSession, type Attack } from './attack.js';
+import { every, pause, withSession, type Attack } from './attack.js';
 import { eventsPath, get, rawRequest } from './raw-request.js';
 
 const LOCK_MS = 3000;
@@ -58,4 +58,23 @@ const notifications: Attack = {
     }),
 };
 
-export const BY_SESSION: readonly Attack[] = [lockedTable, notifications];
+const STUCK_MS = 3000;
+
+const stuck: Attack = {
+  name: 'sessions that LISTEN and sit in a transaction with an old snapshot, by a role that may connect and nothing else',
+  loop: (scene) =>
+    every(scene, 100, () =>
+      withSession(scene.signal, scene.strangerUrl, async (client) => {
+        await client.query('LISTEN outbox');
+        await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+        await client.query('SELECT 1');
+        scene.count('stuck');
+        await pause(scene.signal, STUCK_MS);
+      }),
+    ),
+};
+
+/** What a role can do that may connect and nothing else. */
+export const BY_STRANGER: readonly Attack[] = [notifications, stuck];
+
+export const BY_SESSION: readonly Attack[] = [lockedTable, ...BY_STRANGER];

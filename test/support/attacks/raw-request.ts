@@ -15,14 +15,14 @@ export interface RawRequest {
 
 /** Resolves with what came: never rejects for what the relay does, which it counts. */
 export function rawRequest(
-  { signal, count }: Pick<Scene, 'signal' | 'count'>,
+  { signal, count, address }: Pick<Scene, 'signal' | 'count' | 'address'>,
   url: string,
   { bytes, until, patience = 5000 }: RawRequest,
 ): Promise<string> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {
     let text = '';
-    const socket = net.connect({ host: hostname, port: Number(port), noDelay: true });
+    const socket = net.connect({ host: hostname, port: Number(port), localAddress: address, noDelay: true });
     const over = (outcome: string) => {
       clearTimeout(timer);
       signal.removeEventListener('abort', leave);

@@ -8,7 +8,7 @@ const TAKES_BYTES = 16 * 1024;
 const PAUSE_MS = 500;
 
 export function openSlowReader(
-  { url, signal, count }: Pick<Scene, 'url' | 'signal' | 'count'>,
+  { url, signal, count, address }: Pick<Scene, 'url' | 'signal' | 'count' | 'address'>,
   request: string,
 ): { close(): void } {
   const { hostname, port } = new URL(url);
@@ -16,7 +16,7 @@ export function openSlowReader(
   let isOver = false;
 
   function connect(): void {
-    socket = net.connect({ host: hostname, port: Number(port) });
+    socket = net.connect({ host: hostname, port: Number(port), localAddress: address });
     socket.write(request);
     socket.pause();
     socket.on('readable', () => undefined);

@@ -9,23 +9,26 @@ const ID = /^id: (.+)$/gm;
 /** A beat that is cut in two by the border of a chunk is whole with so many characters of the one before. */
 const OVERLAP = 40;
 
-/** Stays until the process ends. @param onBeat called with the number of each event that arrives, perhaps twice. */
+/** Stays until it is closed. @param onBeat called with the number of each event that arrives, perhaps twice. */
 export function openClient(
   url: string,
   path: string,
   onBeat: (beat: number) => void,
-): { readonly opened: Promise<void> } {
+): { readonly opened: Promise<void>; close(): void } {
   let cursor = '';
+  let isClosed = false;
+  let current: http.ClientRequest | undefined;
   let isOpen: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => (isOpen = resolve));
 
   function connect(): void {
+    if (isClosed) return;
     const headers = { Accept: 'text/event-stream', ...(cursor === '' ? {} : { 'Last-Event-ID': cursor }) };
     let isOver = false;
     const again = () => {
       if (isOver) return;
       isOver = true;
-      setTimeout(connect, RETRY_MS);
+      if (!isClosed) setTimeout(connect, RETRY_MS);
     };
     const request = http.get(`${url}${path}`, { agent: false, headers }, (response) => {
       let tail = '';
@@ -40,11 +43,18 @@ export function openClient(
       response.on('close', again);
       response.on('error', () => undefined);
     });
+    current = request;
     request.on('error', again);
   }
 
   connect();
-  return { opened };
+  return {
+    opened,
+    close() {
+      isClosed = true;
+      current?.destroy();
+    },
+  };
 }
 
 /** Resolves with how many milliseconds it took until an answer 200 held the text; with `patience` where none did. */

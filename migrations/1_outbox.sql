@@ -181,7 +181,9 @@ BEGIN
       OR (NEW.event OPERATOR(pg_catalog.<>) ''
         AND pg_catalog.char_length(NEW.event) OPERATOR(pg_catalog.<=) 255
         AND NEW.event OPERATOR(pg_catalog.!~) '[\x01-\x1f\x7f-\x9f]'
-        AND NEW.event OPERATOR(pg_catalog.!~) '^(stream-|error$|open$)'))
+        AND NEW.event OPERATOR(pg_catalog.!~) '^stream-'
+        AND NEW.event OPERATOR(pg_catalog.<>) 'error'
+        AND NEW.event OPERATOR(pg_catalog.<>) 'open'))
     AND (NEW.data IS NULL
       OR (pg_catalog.pg_column_size(NEW.data) OPERATOR(pg_catalog.<=) 1500
         AND pg_catalog.pg_column_compression(NEW.data) IS NULL))

@@ -95,7 +95,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
 const RELATIONS = ['outbox', 'outbox_pending', 'outbox_floor', 'outbox_position_seq', 'outbox_id_seq'];
 
 /** @throws MigrateError where a table, view or sequence of somebody else's has a name that we need */
-async function refuseTaken(client: pg.Client, schema: string): Promise<void> {
+async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
   const { rows } = await client.query<{ name: string; kind: string; columns: string | null }>(
     `SELECT relname AS name, CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
        WHEN 'i' THEN 'index' WHEN 'c' THEN 'type' ELSE 'table' END AS kind,
@@ -122,7 +122,7 @@ async function refuseTaken(client: pg.Client, schema: string): Promise<void> {
  * has left a gap in the positions: the newest events that follow one another without one, up to the sequence, are all there,
  * and the floor is just below them. It gets an id that nobody was given, so that no cursor is taken for it.
  */
-async function mendFloor(client: pg.Client, here: string): Promise<void> {
+async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
   const { rowCount } = await client.query(`SELECT FROM ${here}.outbox_floor`);
   if (rowCount !== 0) return;
   // No position is drawn meanwhile, and each that was drawn is committed or never will be.

@@ -4,6 +4,7 @@
  *     npm run bench                     all parts
  *     npm run bench -- latency storm    some
  *     npm run bench -- --json FILE      writes the results there, too
+ *     npm run bench -- abuse --quick    in short; `--attack TEXT`: only attacks with that in their names
  *     npm run bench -- vacuum           by itself only: it takes minutes, on a server of its own settings
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startEmbedded } from '../src/embedded.js';
 import { migrate } from '../src/migrate.js';
+import { measureAbuse } from './abuse.js';
 import { measureAccess } from './access.js';
 import { measureChannels } from './channels.js';
 import { measureStalled, measureStorm } from './crowd.js';
@@ -58,6 +60,14 @@ const GROWTH = {
   rates: [10, 100, 1000, 10_000],
   picture: fileURLToPath(new URL('../../bench/growth.svg', import.meta.url)),
 };
+
+const ABUSE = { rounds: 3, windowMs: 5000, rows: 1_000_000 };
+const QUICK_ABUSE = { rounds: 1, windowMs: 4000, rows: 1_000_000 };
+
+const names = process.argv.slice(2);
+const [, jsonFile] = takeOption('--json', 2);
+const [quick] = takeOption('--quick', 1);
+const [, only] = takeOption('--attack', 2);
 
 const PARTS: Readonly<Record<string, (url: string) => Promise<Result | readonly Result[]>>> = {
   publish: (url) => measurePublishing(url, PUBLISHING),
@@ -142,16 +152,15 @@ const PARTS: Readonly<Record<string, (url: string) => Promise<Result | readonly 
     }
     return results;
   },
+
+  abuse: (url) => measureAbuse(url, { ...(quick === undefined ? ABUSE : QUICK_ABUSE), only }),
 };
 
-const names = process.argv.slice(2);
 if (names[0] === 'vacuum') {
   const [rows = 200_000, events = 40_000, repeats = 2] = names.slice(1).map(Number);
   await benchVacuum({ rows, events, repeats });
   process.exit();
 }
-const at = names.indexOf('--json');
-const [, jsonFile] = at < 0 ? [] : names.splice(at, 2);
 const results: Result[] = [];
 const strangers = names.filter((name) => !(name in PARTS));
 if (strangers.length > 0) {
@@ -174,4 +183,10 @@ try {
 } finally {
   await server.stop();
   await rm(folder, { recursive: true, force: true });
+}
+
+/** Takes an option, and what belongs to it, out of the names. */
+function takeOption(option: string, length: number): string[] {
+  const at = names.indexOf(option);
+  return at < 0 ? [] : names.splice(at, length);
 }

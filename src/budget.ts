@@ -4,6 +4,9 @@
  * A page that its client does not take waits on the socket, and there may be thousands that don't. Each page is a share of
  * what is left, the smaller the more pages wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
  * small ones, and together they stay near the limit (promise R5).
+ *
+ * An event that is larger than its page's share can't be cut. It waits for room of its own, first come first served. One that is
+ * larger than the limit comes in when it is the only one and small pages have left it room; or they have not, for too long.
  */
 
 /** No page is smaller: below this the cost of a read outweighs that of its events. */
@@ -12,39 +15,187 @@ const LARGEST_PAGE = 512 * 1024;
 /** What is left is shared out as if so many more pages waited, which leaves room for those that are about to. */
 const SPARE_SHARES = 16;
 
+/** While an event waits for room, small pages take no more than this part of the limit, and it may exceed the limit by as much. */
+const SMALL_PART = 1 / 4;
+/** A client that keeps others waiting for room has to take its event at this pace, in bytes a second, or is dropped. */
+const SLOWEST_PACE = 256 * 1024;
+/** And has at least so much time, in milliseconds; after that an event does not wait for small pages any longer. */
+const PATIENCE_MS = 10_000;
+/** A client that is dropped takes a moment to let go. */
+const SHORTEST_PAUSE_MS = 100;
+
+/** Room for an event: taken until it is released, or the page that was held with it is let go. */
+export interface Room {
+  /** The event is here, and counted as a page. */
+  readonly handOver: () => void;
+  readonly release: () => void;
+}
+
+export interface HoldOptions {
+  /** What the page was admitted by. Its bytes are the page's from now on. */
+  readonly room?: Room | undefined;
+  /** Called when others have waited for too long: the client is to be dropped. */
+  readonly onOverdue?: () => void;
+}
+
 export interface Budget {
   /** Size of the next page, in bytes. */
   pageBytes(): number;
+  /** Counts what is being read; returns how it is given back. */
+  reserve(bytes: number): () => void;
+  /** Calls back once there is room for an event that is larger than its page. Returns a function that cancels. */
+  whenRoom(bytes: number, admitted: (room: Room) => void): () => void;
   /** Counts a page that waits on a socket, once however many wait for it, until each has called what it was returned. */
-  hold(page: Buffer): () => void;
+  hold(page: Buffer, options?: HoldOptions): () => void;
+  /** Whether a page waits on a socket already, so that it costs nothing to send it to one more. */
+  holds(page: Buffer): boolean;
   /** Whether so little waits that a page may be read before its client has taken the one before. */
   readonly isRoomy: boolean;
   /** Bytes that wait now. */
   readonly heldBytes: number;
 }
 
-export function createBudget(limitBytes: number): Budget {
+/** A page that waits, and on whom. */
+interface Held {
+  readonly holders: Set<HoldOptions>;
+  room: Room | undefined;
+}
+
+/** Who has room. */
+interface Admitted {
+  readonly room: Room;
+  readonly since: number;
+  readonly bytes: number;
+}
+
+/** Who waits for it. */
+interface Waiting {
+  readonly bytes: number;
+  readonly since: number;
+  readonly admitted: (room: Room) => void;
+}
+
+export function createBudget(limitBytes: number, { patienceMs = PATIENCE_MS } = {}): Budget {
   let held = 0;
-  /** How many sockets each page waits on: readers that share a read share its buffer. */
-  const holders = new Map<Buffer, number>();
+  let reserved = 0;
+  let reservations = 0;
+  /** By the buffer: readers that share a read share it. */
+  const pages = new Map<Buffer, Held>();
+  const queue = new Set<Waiting>();
+  const rooms = new Set<Admitted>();
+  let patience: NodeJS.Timeout | undefined;
+
+  function reserve(bytes: number): () => void {
+    reserved += bytes;
+    reservations += 1;
+    let isReleased = false;
+    return () => {
+      if (isReleased) return;
+      isReleased = true;
+      reserved -= bytes;
+      reservations -= 1;
+      admit();
+    };
+  }
+
+  function dueOf({ since, bytes }: Admitted): number {
+    return since + Math.max(patienceMs, (bytes / SLOWEST_PACE) * 1000);
+  }
+
+  function canEnter({ bytes, since }: Waiting): boolean {
+    if (held + reserved + bytes <= limitBytes) return true;
+    if (rooms.size > 0) return false;
+    return held + reserved <= limitBytes * SMALL_PART || performance.now() - since >= patienceMs;
+  }
+
+  /** Lets in who waits, in order, as long as there is room. */
+  function admit(): void {
+    for (const next of queue) {
+      if (!canEnter(next)) break;
+      queue.delete(next);
+      const handOver = reserve(next.bytes);
+      const room: Room = {
+        handOver,
+        release() {
+          rooms.delete(admitted);
+          handOver();
+          admit();
+        },
+      };
+      const admitted = { room, since: performance.now(), bytes: next.bytes };
+      rooms.add(admitted);
+      next.admitted(room);
+    }
+    clearTimeout(patience);
+    patience = undefined;
+    const due = nextDue();
+    if (due === undefined) return;
+    patience = setTimeout(hurry, Math.max(SHORTEST_PAUSE_MS, due - performance.now()));
+    patience.unref();
+  }
+
+  /** When who waits will have waited, or will have been kept waiting, for too long. */
+  function nextDue(): number | undefined {
+    const [next] = queue;
+    if (next === undefined) return undefined;
+    return rooms.size > 0 ? Math.min(...[...rooms].map(dueOf)) : next.since + patienceMs;
+  }
+
+  /** Sees to it that nobody who has room keeps it for ever while others wait. */
+  function hurry(): void {
+    const now = performance.now();
+    for (const admitted of rooms) {
+      if (dueOf(admitted) > now + 1) continue;
+      // Its client may have come back to take it by the time that it has another turn.
+      for (const page of pages.values()) {
+        if (page.room === admitted.room) for (const { onOverdue } of [...page.holders]) onOverdue?.();
+      }
+    }
+    admit();
+  }
+
   return {
-    pageBytes: () =>
-      Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, Math.floor((limitBytes - held) / (SPARE_SHARES + holders.size)))),
-    hold(page) {
-      const others = holders.get(page) ?? 0;
-      holders.set(page, others + 1);
-      if (others === 0) held += page.length;
-      let released = false;
+    pageBytes() {
+      // Where an event waits for room, small pages leave it some.
+      const limit = queue.size > 0 ? limitBytes * SMALL_PART : limitBytes;
+      const share = Math.floor((limit - held - reserved) / (SPARE_SHARES + pages.size + reservations));
+      return Math.max(SMALLEST_PAGE, Math.min(LARGEST_PAGE, share));
+    },
+    reserve,
+    whenRoom(bytes, admitted) {
+      const entry = { bytes, since: performance.now(), admitted };
+      queue.add(entry);
+      admit();
       return () => {
-        if (released) return;
-        released = true;
-        const left = (holders.get(page) ?? 0) - 1;
-        if (left > 0) holders.set(page, left);
-        else if (holders.delete(page)) held -= page.length;
+        if (queue.delete(entry)) admit();
       };
     },
+    hold(page, options = {}) {
+      let entry = pages.get(page);
+      if (entry === undefined) {
+        pages.set(page, (entry = { holders: new Set(), room: undefined }));
+        held += page.length;
+      }
+      if (options.room && entry.room !== options.room) {
+        // It has none yet: an event that is held already needs no room.
+        entry.room = options.room;
+        options.room.handOver();
+      }
+      const { holders } = entry;
+      const holder = { ...options };
+      holders.add(holder);
+      return () => {
+        if (!holders.delete(holder) || holders.size > 0) return;
+        const { room } = entry;
+        pages.delete(page);
+        held -= page.length;
+        room?.release();
+        admit();
+      };
+    },
+    holds: (page) => pages.has(page),
     get isRoomy() {
-      return held < limitBytes / 4;
+      return held + reserved < limitBytes / 4;
     },
     get heldBytes() {
       return held;

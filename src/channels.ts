@@ -44,23 +44,23 @@ export function interestIn(names: Iterable<string>): Interest {
     else if (name.endsWith(':*')) prefixes.add(name.slice(0, -1));
     else channels.add(name);
   }
-  const widest = [...prefixes].filter((prefix) => !coveredBy(prefixes, prefix, prefix.length - 1)).sort();
-  const kept = new Set(widest);
-  const exact = [...channels].filter((channel) => !coveredBy(kept, channel, channel.length)).sort();
+  // In order, what a prefix covers comes right after it.
+  const widest: string[] = [];
+  for (const prefix of [...prefixes].sort()) if (!startsWithOne(prefix, widest)) widest.push(prefix);
+  const exact = [...channels].filter((channel) => !startsWithOne(channel, widest)).sort();
   return { channels: exact, prefixes: widest, key: JSON.stringify([exact, widest]) };
 }
 
-/** Whether events of `channel` belong to the interest. */
-export function matches(interest: Interest, channel: string): boolean {
-  return interest.channels.includes(channel) || interest.prefixes.some((prefix) => channel.startsWith(prefix));
+/** Whether events of `channel` belong to the interest. What it costs hardly grows with the interest. */
+export function matches({ channels, prefixes }: Interest, channel: string): boolean {
+  return channels[lastUpTo(channel, channels)] === channel || startsWithOne(channel, prefixes);
 }
 
 /** Whether everything that `wanted` matches, `allowed` matches too. */
 export function contains(allowed: Interest, wanted: string): boolean {
   const pattern = interestIn([wanted]);
   const name = pattern.channels[0] ?? pattern.prefixes[0] ?? '';
-  if (pattern.channels.length > 0) return matches(allowed, name);
-  return allowed.prefixes.some((prefix) => name.startsWith(prefix));
+  return pattern.channels.length > 0 ? matches(allowed, name) : startsWithOne(name, allowed.prefixes);
 }
 
 /** Every prefix under which `channel` can be subscribed to, the empty one first: `a:b:c` has ``, `a:` and `a:b:`. */
@@ -72,10 +72,22 @@ export function prefixesOf(channel: string): string[] {
   return prefixes;
 }
 
-/** Whether one of `prefixes`, no longer than `limit`, starts `name`. */
-function coveredBy(prefixes: ReadonlySet<string>, name: string, limit: number): boolean {
-  for (const prefix of prefixes) if (prefix.length <= limit && name.startsWith(prefix)) return true;
-  return false;
+/** Whether one of `prefixes`, which are sorted and do not cover each other, starts `name`: only the last up to it can. */
+function startsWithOne(name: string, prefixes: readonly string[]): boolean {
+  const prefix = prefixes[lastUpTo(name, prefixes)];
+  return prefix !== undefined && name.startsWith(prefix);
+}
+
+/** Index of the last of some sorted texts that is not after `text`; -1 where all are. */
+function lastUpTo(text: string, sorted: readonly string[]): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] ?? '') <= text) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }
 
 function checkName(name: string): void {

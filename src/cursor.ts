@@ -1,9 +1,9 @@
 /**
  * The cursor that a request brings: where it may stand, which one counts, and what it comes to.
  */
+import type { Flow } from './fair-queue.js';
 import type { History } from './history.js';
 import type { Cursor, Log } from './log.js';
-import type { Source } from './outbox.js';
 
 /** What a client asked to start at. */
 export type CursorRequest =
@@ -29,6 +29,9 @@ const MARK = '!';
 
 /** How much of a cursor that we don't know is sent back with the reset. */
 const ECHO_LENGTH = 200;
+
+/** So far the relay's clock may differ from the database's, in milliseconds. A time beyond that is nobody's past. */
+const CLOCK_LEEWAY_MS = 3_600_000;
 
 /**
  * The header counts before the query, and of several names in the query the last that is not empty, since clients append
@@ -61,23 +64,29 @@ function lastOf(joined: string): string {
 }
 
 /**
- * Turns a request into a place in commit order. A cursor in the window costs no read.
+ * Turns a request into a place in commit order. A cursor in the window, or a time that has yet to come, costs no read.
  *
  * @throws what the database throws.
  */
-export async function resolve(request: CursorRequest, log: Log, history: History, source: Source): Promise<Resolved> {
+export async function resolve(request: CursorRequest, log: Log, history: History, flow: Flow): Promise<Resolved> {
   switch (request.kind) {
     case 'now':
       return log.head;
-    case 'earliest':
-      return source.earliest();
+    case 'earliest': {
+      // What stands before all events that there ever were, or before those that are left.
+      const id = '0';
+      const place = await history.placeOf(id, flow);
+      if (place === 'unknown') return { position: 0n, id };
+      return 'position' in place ? { position: place.position, id } : place.floor;
+    }
     case 'since':
-      return (await source.since(request.time)) ?? log.head;
+      if (request.time.getTime() > Date.now() + CLOCK_LEEWAY_MS) return log.head;
+      return history.since(request.time, flow);
     case 'id': {
       const { id } = request;
       const position = log.positionOf(id);
       if (position !== undefined) return { position, id };
-      const place = await history.placeOf(id);
+      const place = await history.placeOf(id, flow);
       if (place !== 'unknown' && 'position' in place) return { position: place.position, id };
       const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
       if (place === 'unknown') return { ...log.head, reset: { reason: place, lastEventId } };

@@ -75,10 +75,11 @@ export function openDatabase(options: DatabaseOptions): Database {
     ...(options.keepsIdle ? { idleTimeoutMillis: 0 } : {}),
     // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in node-postgres).
     keepAlive: true,
+    // eslint-disable-next-line @typescript-eslint/no-misused-promises -- it is waited for, which its type does not say
     async onConnect(client) {
       client.on('error', () => undefined);
       const settings = { isReadOnly: true, statementTimeoutMs: longestMs + STATEMENT_MARGIN_MS, schema };
-      const session = await openSession(client as pg.Client, settings, { timeoutMs: shortestMs });
+      const session = await openSession(client, settings, { timeoutMs: shortestMs });
       schema ??= session.schema;
       sessions.set(client, session);
     },
@@ -170,11 +171,15 @@ export function openDatabase(options: DatabaseOptions): Database {
     drop() {
       for (const client of open) {
         // What runs there would run on for nobody, beside what is asked anew.
-        if (!idle.has(client)) void cancel(client as pg.Client);
+        if (!idle.has(client)) void cancel(client);
         socketOf(client).destroy();
       }
     },
-    close: () => db.destroy(),
+    async close() {
+      await db.destroy();
+      // It ends none where all queries were bound to a signal.
+      if (!pool.ending) await pool.end();
+    },
   };
 }
 

@@ -40,7 +40,7 @@ const AGAIN_MS = 100;
  * @throws QueryTimeoutError; the signal's reason; else what `run` throws
  */
 export async function within<T>(
-  client: pg.Client,
+  client: pg.ClientBase,
   deadline: Deadline | undefined,
   run: (ensure: () => void) => Promise<T>,
 ): Promise<T> {
@@ -48,36 +48,40 @@ export async function within<T>(
   const { timeoutMs, signal } = deadline;
   signal?.throwIfAborted();
   let isOver = false;
-  let ended: { readonly reason: unknown; readonly cancelled: Promise<void> } | undefined;
+  const goesOn = () => !isOver;
+  const endings: { readonly reason: unknown }[] = [];
+  let cancelling: Promise<void> | undefined;
   let grace: NodeJS.Timeout | undefined;
   async function cancelUntilOver(): Promise<void> {
-    while (!isOver) {
+    while (goesOn()) {
       await cancel(client);
-      if (!isOver) await delay(AGAIN_MS);
+      if (goesOn()) await delay(AGAIN_MS);
     }
   }
   const end = (reason: unknown) => {
-    if (ended !== undefined) return;
-    ended = { reason, cancelled: cancelUntilOver() };
+    if (endings.length > 0) return;
+    endings.push({ reason });
+    cancelling = cancelUntilOver();
     // What runs fails then, with the connection.
     grace = setTimeout(() => socketOf(client).destroy(), Math.min(CANCEL_MS, timeoutMs * CANCEL_PART));
+  };
+  const throwIfEnded = () => {
+    for (const { reason } of endings) throw reason;
   };
   const timer = setTimeout(() => end(new QueryTimeoutError(timeoutMs)), timeoutMs);
   const onAbort = () => end(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    return await run(() => {
-      if (ended !== undefined) throw ended.reason;
-    });
+    return await run(throwIfEnded);
   } catch (error) {
-    if (ended !== undefined) throw ended.reason;
+    throwIfEnded();
     throw isCancelled(error) ? new QueryTimeoutError(timeoutMs, { cause: error }) : error;
   } finally {
     isOver = true;
     clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
     // One that is still under way would end the next query.
-    await (ended as typeof ended | undefined)?.cancelled;
+    await cancelling;
     clearTimeout(grace);
   }
 }
@@ -99,7 +103,7 @@ const REQUEST_CODE = 80877102;
  * Asks the server, or a pooler, which passes it on, to end what runs on a connection. Resolves when it has been asked or can't be:
  * it closes then, and answers nothing else. Without TLS, as psql does: it is taken before anything else is looked at.
  */
-export async function cancel(client: pg.Client): Promise<void> {
+export async function cancel(client: pg.ClientBase): Promise<void> {
   const { processID, secretKey, host, port } = client as unknown as {
     processID: number | null;
     secretKey: number | null;

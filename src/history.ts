@@ -2,15 +2,18 @@
  * History: what the window no longer holds, read from the table: events in pages, and where the cursors of returning
  * clients stand. A bounded number of reads at a time.
  *
- * Pages wait their turn, first come, first served, so every replay moves on at the same pace and none starves. After an
- * outage thousands are back at once, so reads are shared: whoever wants what a page will probably hold waits for it, takes
- * what follows their own cursor, and is from then on at one place with the others. Cursors are looked up together, those
- * that arrive while a look-up is under way in the next. A page whose readers have all left is never read.
+ * Pages wait for their turn, of which all who read have an equal share, so that every replay moves on. After an outage thousands
+ * are back at once, so reads are shared: whoever wants what a page will probably hold waits for it, takes what follows their own
+ * cursor, and is from then on at one place with the others. A page whose readers have all left is never read, and given up where
+ * it is being read.
  */
 import { LRUCache } from 'lru-cache';
 import { NO_EVENTS } from './batch.js';
-import type { Budget } from './budget.js';
+import type { Budget, Room } from './budget.js';
 import type { Interest } from './channels.js';
+import { createFairQueue, type Flow } from './fair-queue.js';
+import type { Cursor } from './log.js';
+import { createLookups } from './lookups.js';
 import type { Place, Source, TablePage } from './outbox.js';
 
 export interface HistoryPage {
@@ -31,13 +34,14 @@ export interface History {
   /**
    * The next page after `after` for `interest`; see `Source.page`.
    *
-   * @param isWanted whether the reader is still there; asked when the read's turn comes.
    * @throws what the source throws.
    */
-  read(interest: Interest, after: bigint, head: bigint, isWanted: () => boolean): Promise<HistoryPage>;
+  read(interest: Interest, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
   /** Where the event of an id stands. @throws what the source throws. */
-  placeOf(id: string): Promise<Place>;
-  /** Reads of pages, pages that others shared, events read, and look-ups of cursors. */
+  placeOf(id: string, flow: Flow): Promise<Place>;
+  /** Where a time stands; see `Lookups.since`. @throws what the source throws. */
+  since(time: Date, flow: Flow): Promise<Cursor>;
+  /** Reads of pages, pages that others shared, events read, and look-ups of cursors and times. */
   readonly stats: {
     readonly reads: number;
     readonly shared: number;
@@ -51,14 +55,12 @@ interface Read {
   readonly era: number;
   readonly after: bigint;
   readonly pageFor: Promise<PageFor>;
-  readonly wantedBy: (() => boolean)[];
+  readonly readers: Readers;
 }
 
 /** What one read brought, for everybody whose cursor is in it. */
 type PageFor = (after: bigint) => HistoryPage;
 
-/** Most cursors in one look-up. */
-const MOST_LOOKED_UP = 1000;
 /** Of how many interests it is kept how far their pages reach. */
 const SPANS_KEPT = 1000;
 
@@ -74,47 +76,87 @@ export function createHistory(source: Source, budget: Budget, { connections, era
   const reads = new Map<string, Set<Read>>();
   /** How many positions the latest page of an interest reached over: the next will reach about as far. */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
-  const queue: (() => void)[] = [];
-  let running = 0;
-  const lookups = new Map<string, Lookup>();
-  let isLookingUp = false;
-  const stats = { reads: 0, shared: 0, events: 0, lookups: 0 };
+  const queue = createFairQueue(connections);
+  const lookups = createLookups(source, queue);
+  const stats = {
+    reads: 0,
+    shared: 0,
+    events: 0,
+    get lookups() {
+      return lookups.count;
+    },
+  };
 
-  async function turn(): Promise<void> {
-    if (running >= connections) await new Promise<void>((resolve) => queue.push(resolve));
-    else running += 1;
-  }
+  async function fetch(
+    interest: Interest,
+    after: bigint,
+    head: bigint,
+    flow: Flow,
+    readers: Readers,
+  ): Promise<PageFor> {
+    const nothing: TablePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
+    const read = (bytes?: number) =>
+      queue.run(flow, async () => {
+        if (!readers.areWaiting()) return nothing;
+        stats.reads += 1;
+        // Settled now and not when the page was asked for: a thousand that queue would all have found room.
+        const most = bytes ?? budget.pageBytes();
+        const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
+        try {
+          return await source.page(interest, after, head, most, readers.signal);
+        } catch (error) {
+          if (readers.signal.aborted) return nothing;
+          throw error;
+        } finally {
+          giveBack?.();
+        }
+      });
 
-  /** Hands the place to the next in the queue, if there is one. */
-  function done(): void {
-    const next = queue.shift();
-    if (next) next();
-    else running -= 1;
-  }
-
-  async function fetch(interest: Interest, after: bigint, head: bigint, wantedBy: Read['wantedBy']): Promise<PageFor> {
-    await turn();
+    let page = await read();
+    let room: Room | undefined;
     try {
-      if (!wantedBy.some((isWanted) => isWanted()))
-        return pageForEach({ events: NO_EVENTS, position: after, floor: 0n });
-      stats.reads += 1;
-      // The size is settled now and not when the page was asked for: a thousand that queue would all have found room.
-      const page = await source.page(interest, after, head, budget.pageBytes());
-      stats.events += page.events.length;
-      spans.set(interest.key, page.position - after);
-      return pageForEach(page);
-    } finally {
-      done();
+      // What has been changed meanwhile may need more.
+      while (page.needs !== undefined) {
+        const needs = page.needs;
+        room?.release();
+        room = await roomFor(needs, readers);
+        page = room === undefined ? nothing : await read(needs);
+      }
+    } catch (error) {
+      room?.release();
+      throw error;
     }
+    stats.events += page.events.length;
+    spans.set(interest.key, page.position - after);
+    if (room) {
+      // Until those who share it have written it, and hold it themselves if it waits.
+      if (page.events.length > 0 && readers.areWaiting()) setImmediate(budget.hold(page.events.frames, { room }));
+      else room.release();
+    }
+    return pageForEach(page);
   }
 
-  function begin(interest: Interest, after: bigint, head: bigint): Read {
-    const wantedBy: Read['wantedBy'] = [];
-    const pageFor = fetch(interest, after, head, wantedBy).finally(() => {
+  /** Undefined where all readers have left. */
+  async function roomFor(bytes: number, readers: Readers): Promise<Room | undefined> {
+    return new Promise((resolve) => {
+      if (!readers.areWaiting()) return resolve(undefined);
+      const cancel = budget.whenRoom(bytes, resolve);
+      readers.signal.addEventListener('abort', () => {
+        cancel();
+        resolve(undefined);
+      });
+    });
+  }
+
+  function begin(interest: Interest, after: bigint, head: bigint, flow: Flow): Read {
+    const readers = createReaders();
+    readers.add(flow);
+    const pageFor = fetch(interest, after, head, flow, readers).finally(() => {
       siblings.delete(read);
       if (siblings.size === 0) reads.delete(interest.key);
+      readers.dismiss();
     });
-    const read: Read = { era: era(), after, pageFor, wantedBy };
+    const read: Read = { era: era(), after, pageFor, readers };
     const siblings = reads.get(interest.key) ?? new Set();
     reads.set(interest.key, siblings.add(read));
     return read;
@@ -124,56 +166,31 @@ export function createHistory(source: Source, budget: Budget, { connections, era
   function nearest(interest: Interest, after: bigint): Read | undefined {
     let best: Read | undefined;
     for (const read of reads.get(interest.key) ?? []) {
-      if (read.era === era() && read.after <= after && (best === undefined || read.after > best.after)) best = read;
+      if (read.era !== era() || read.after > after || read.readers.signal.aborted) continue;
+      if (best === undefined || read.after > best.after) best = read;
     }
     if (best === undefined || best.after === after) return best;
     const span = spans.get(interest.key);
     return span === undefined || after - best.after < span ? best : undefined;
   }
 
-  async function lookUp(): Promise<void> {
-    isLookingUp = true;
-    while (lookups.size > 0) {
-      const batch = [...lookups].slice(0, MOST_LOOKED_UP);
-      for (const [id] of batch) lookups.delete(id);
-      stats.lookups += 1;
-      try {
-        const places = await source.placesOf(batch.map(([id]) => id));
-        batch.forEach(([, { resolve }], index) => resolve(places[index] ?? 'unknown'));
-      } catch (error) {
-        for (const [, { reject }] of batch) reject(error);
-      }
-    }
-    isLookingUp = false;
-  }
-
   return {
-    async read(interest, after, head, isWanted) {
+    async read(interest, after, head, flow) {
       for (let read = nearest(interest, after); read; read = nearest(interest, after)) {
         // Its page ends at a head that was committed when it was asked for, which is as good as ours.
-        read.wantedBy.push(isWanted);
+        read.readers.add(flow);
         const page = (await read.pageFor)(after);
         // One that ends before us has nothing to tell us.
-        if (page.position > after || page.expired || !isWanted()) {
+        if (page.position > after || page.expired || !flow.isWanted()) {
           stats.shared += 1;
           return page;
         }
       }
-      const own = begin(interest, after, head);
-      own.wantedBy.push(isWanted);
-      return (await own.pageFor)(after);
+      return (await begin(interest, after, head, flow).pageFor)(after);
     },
 
-    placeOf(id) {
-      let lookup = lookups.get(id);
-      if (lookup === undefined) lookups.set(id, (lookup = createLookup()));
-      // A turn later: those who come back together arrive in one.
-      if (!isLookingUp) {
-        isLookingUp = true;
-        setImmediate(() => void lookUp());
-      }
-      return lookup.promise;
-    },
+    placeOf: lookups.placeOf,
+    since: lookups.since,
 
     stats,
   };
@@ -193,19 +210,44 @@ function pageForEach({ events, position, floor }: TablePage): PageFor {
   };
 }
 
-/** A cursor that somebody wants looked up. */
-interface Lookup {
-  readonly promise: Promise<Place>;
-  readonly resolve: (place: Place) => void;
-  readonly reject: (error: unknown) => void;
+/** All who wait for one read. */
+interface Readers {
+  add(flow: Flow): void;
+  /** Whether one of them is still there. */
+  areWaiting(): boolean;
+  /** Fires when none is. */
+  readonly signal: AbortSignal;
+  /** They have been served. */
+  dismiss(): void;
 }
 
-function createLookup(): Lookup {
-  let resolve: Lookup['resolve'] = () => undefined;
-  let reject: Lookup['reject'] = () => undefined;
-  const promise = new Promise<Place>((resolved, rejected) => {
-    resolve = resolved;
-    reject = rejected;
-  });
-  return { promise, resolve, reject };
+function createReaders(): Readers {
+  const leaving = new AbortController();
+  const flows: Flow[] = [];
+  const undos: (() => void)[] = [];
+
+  /** Looks from the end, and forgets who has left: a crowd that leaves one by one is not looked at once for each. */
+  function areWaiting(): boolean {
+    for (let last = flows.at(-1); last; last = flows.at(-1)) {
+      if (last.isWanted()) return true;
+      flows.pop();
+    }
+    return false;
+  }
+
+  return {
+    add(flow) {
+      flows.push(flow);
+      undos.push(
+        flow.onLeave(() => {
+          if (!areWaiting()) leaving.abort();
+        }),
+      );
+    },
+    areWaiting,
+    signal: leaving.signal,
+    dismiss() {
+      for (const undo of undos) undo();
+    },
+  };
 }

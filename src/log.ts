@@ -62,6 +62,8 @@ export interface LogPage {
   readonly position: bigint;
   /** Id of the last event in `frames`. */
   readonly lastId: string | undefined;
+  /** How many events were looked at. */
+  readonly looked: number;
 }
 
 export interface Log {
@@ -80,8 +82,13 @@ export interface Log {
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
   append(events: readonly LogEvent[]): void;
-  /** Matching events after `after`, about `bytes` of them and at least one. `after` must be at or above the floor. */
-  read(interest: Interest, after: bigint, bytes: number): LogPage;
+  /**
+   * Matching events after `after`: at most `bytes` of them, or a single one that is larger, which is then the window's own buffer.
+   * `after` must be at or above the floor.
+   *
+   * @param looks most events that are looked at, so that a reader gives way to others. Default: all.
+   */
+  read(interest: Interest, after: bigint, bytes: number, looks?: number): LogPage;
   /** Waits at the head. The reader must have passed exactly the head. */
   park(reader: Reader): void;
   /** Undoes `park`; harmless when not parked. */
@@ -153,22 +160,28 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return reads;
     },
 
-    read(interest, after, maxBytes) {
+    read(interest, after, bytes, looks = Infinity) {
       reads += 1;
       if (after < floor) throw new RangeError(`read after ${after}, but the window starts after ${floor}`);
+      const selection = window.select(interest, after, looks);
       const frames: Buffer[] = [];
       let size = 0;
       let last: LogEvent | undefined;
-      for (const event of window.select(interest, after)) {
-        if (last && size >= maxBytes)
-          return { frames: Buffer.concat(frames), events: frames.length, position: last.position, lastId: last.id };
+      let event = selection.next();
+      for (; event && (last === undefined || size + event.frame.length <= bytes); event = selection.next()) {
         frames.push(event.frame);
         size += event.frame.length;
         last = event;
       }
-      // Nothing else up to the head is of interest, so the reader has passed it all.
-      const passed = after > head.position ? after : head.position;
-      return { frames: last && Buffer.concat(frames), events: frames.length, position: passed, lastId: last?.id };
+      // Where nothing else is of interest the reader has passed all that was looked at.
+      const passed = (event ? last?.position : selection.through) ?? head.position;
+      return {
+        frames: frames.length > 1 ? Buffer.concat(frames, size) : frames[0],
+        events: frames.length,
+        position: passed > after ? passed : after,
+        lastId: last?.id,
+        looked: selection.looked,
+      };
     },
 
     park: parked.add,

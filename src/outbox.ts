@@ -6,11 +6,13 @@
  * far as the relay is concerned.
  */
 import { sql, type Kysely } from 'kysely';
+import { LRUCache } from 'lru-cache';
 import type { Batch } from './batch.js';
 import type { Interest } from './channels.js';
-import type { Tables } from './database.js';
+import { abortable, type Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
-import { CREATED, FEW, fewRowsAfter, framesAfter, ROW_BYTES, rowsAfter, SLICE, type Row } from './outbox-page.js';
+import { CREATED, FEW, fewRowsAfter, framesAfter, ROW_BYTES, rowsAfter, type Row } from './outbox-page.js';
+import { stepSince, type Search } from './outbox-since.js';
 import { encodeEvent } from './sse.js';
 import { refuseStandby } from './standby.js';
 
@@ -28,6 +30,8 @@ export interface TablePage {
   readonly position: bigint;
   /** Position of the newest event that was deleted: what came before it can't be told any more. */
   readonly floor: bigint;
+  /** Bytes of the first event where that alone is larger than was asked for: then there is none here. */
+  readonly needs?: number | undefined;
 }
 
 /** An event as the tail reads it. */
@@ -60,16 +64,16 @@ export interface Source {
    */
   holds(read: Cursor, createdAt: number | undefined): Promise<boolean>;
   /**
-   * Matching events that follow `after`, about `bytes` of them. `head` is a position known to be committed: where nothing
-   * else matches below it, the page ends there. Every page moves on, as long as `after < head`.
+   * Matching events that follow `after`, up to `head`, a position known to be committed: at most `bytes` of them, or one that is larger
+   * by itself where `needs` of an earlier page was asked for. Every page moves on, as long as `after < head`, or says what it needs.
+   *
+   * @param signal ends the read, here and in the server: nobody waits for it any more. It rejects, then. So for the others.
    */
-  page(interest: Interest, after: bigint, head: bigint, bytes: number): Promise<TablePage>;
+  page(interest: Interest, after: bigint, head: bigint, bytes: number, signal?: AbortSignal): Promise<TablePage>;
   /** Resolves event ids, each to its place in the same order. */
-  placesOf(ids: readonly string[]): Promise<Place[]>;
-  /** The floor: the cursor after the last event that was deleted, before all that are retained since. */
-  earliest(): Promise<Cursor>;
-  /** The cursor before the first event, in commit order, that was created at `time` or later; undefined if none was. */
-  since(time: Date): Promise<Cursor | undefined>;
+  placesOf(ids: readonly string[], signal?: AbortSignal): Promise<Place[]>;
+  /** One step of the search for a time: see `stepSince`. */
+  since(search: Search, signal?: AbortSignal): Promise<Search | Cursor>;
 }
 
 /** Bounds of one read by the tail. What is larger takes more reads. */
@@ -78,6 +82,13 @@ const PAGE_BYTES = 1024 * 1024;
 
 /** Most events of a page of history. */
 const HISTORY_EVENTS = 2000;
+/** Least keys of a channel that are looked at for a page. */
+const LEAST_KEYS = 4;
+/** Of how many interests it is kept how much there is on each of their channels. */
+const COUNTS_KEPT = 200;
+
+/** Least rows that are candidates for a page. */
+const LEAST_ROWS = 16;
 
 const LARGEST_ID = 2n ** 63n - 1n;
 
@@ -98,7 +109,27 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   }
 
   function rowsFor(bytes: number, most: number): number {
-    return Math.max(16, Math.min(most, Math.ceil(bytes / typicalBytes)));
+    return Math.max(LEAST_ROWS, Math.min(most, Math.ceil(bytes / typicalBytes)));
+  }
+
+  /** How many events the latest page of an interest had of each channel. */
+  const counts = new LRUCache<string, readonly number[]>({ max: COUNTS_KEPT });
+
+  /**
+   * How many keys of each channel are looked at for so many events: as many as in the page before, in proportion, and what chance
+   * may add. One that has more ends the page.
+   */
+  function keysFor({ key, channels }: Interest, limit: number): number[] {
+    const last = counts.get(key);
+    const sum = last?.reduce((all, count) => all + count, 0) ?? 0;
+    if (last === undefined || sum === 0) {
+      return channels.map(() => Math.max(LEAST_KEYS, Math.ceil(limit / channels.length)));
+    }
+    return last.map((count) => {
+      // Who had none may have one.
+      const expected = (limit * (count + 1)) / (sum + channels.length);
+      return Math.min(HISTORY_EVENTS, LEAST_KEYS + Math.ceil(1.25 * expected + 3 * Math.sqrt(expected)));
+    });
   }
 
   async function head(): Promise<Cursor> {
@@ -114,11 +145,11 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   }
 
   /** The position of the first event after `position`, `LARGEST_ID` where there is none; and the floor by then. */
-  async function nextPosition(position: bigint): Promise<{ next: bigint; floor: bigint }> {
+  async function nextPosition(db: Kysely<Tables>, position: bigint): Promise<{ next: bigint; floor: bigint }> {
     const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
       SELECT floor.position AS floor, pg_is_in_recovery() AS standby,
         (SELECT outbox.position FROM here.outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
-      FROM here.outbox_floor floor`.execute(history);
+      FROM here.outbox_floor floor`.execute(db);
     refuseStandby(rows[0]);
     return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
   }
@@ -169,28 +200,27 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       return found.id === read.id && (createdAt === undefined || createdAt === found.created);
     },
 
-    async page(interest, after, head, bytes) {
+    async page(interest, after, head, bytes, signal) {
       const limit = rowsFor(bytes, HISTORY_EVENTS);
-      const { events: found, isCut, floor } = await framesAfter(history, interest, after, limit, bytes);
-      learn(found.length, isCut ? Math.max(bytes, found.frames.length) : found.frames.length);
-      const events = found.within(bytes);
-      let position = head;
-      let lowest = floor.position;
-      if (events.length < found.length || isCut || found.length >= limit) position = events.last?.position ?? after;
-      else if (interest.prefixes.length > 0 && after + SLICE < head) {
-        position = after + SLICE;
+      const keys = keysFor(interest, limit);
+      const db = abortable(history, signal);
+      const found = await framesAfter(db, { interest, after, head, limit, bytes, keys });
+      const { events, needs } = found;
+      learn(events.length, events.frames.length);
+      if (found.channels) counts.set(interest.key, countsOf(found.channels, interest.channels.length));
+      let position = found.through;
+      let lowest = found.floor.position;
+      if (interest.prefixes.length > 0 && found.candidates === 0 && position < head) {
         // Positions may leave a gap of millions where ids were moved on after a restore.
-        if (found.length === 0) {
-          const jump = await nextPosition(position);
-          position = max(position, min(head, jump.next - 1n));
-          // What was deleted since the first read may have matched.
-          lowest = max(lowest, jump.floor);
-        }
+        const jump = await nextPosition(db, position);
+        position = max(position, min(head, jump.next - 1n));
+        // What was deleted since the first read may have matched.
+        lowest = max(lowest, jump.floor);
       }
-      return { events, position: max(position, events.last?.position ?? after), floor: lowest };
+      return { events, position, floor: lowest, needs };
     },
 
-    async placesOf(ids) {
+    async placesOf(ids, signal) {
       const asked = ids.filter(isId);
       const { rows } = await sql<{
         floorId: string;
@@ -203,7 +233,9 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
                pg_is_in_recovery() AS standby, outbox.id, outbox.position
         FROM here.outbox_floor floor
-        LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(history);
+        LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(
+        abortable(history, signal),
+      );
       const [first] = rows;
       refuseStandby(first);
       if (first === undefined) return ids.map(() => 'unknown');
@@ -221,30 +253,7 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       });
     },
 
-    async earliest() {
-      const { rows } = await sql<{ id: string; position: string }>`SELECT id, position FROM here.outbox_floor`.execute(
-        history,
-      );
-      return cursorOf(rows[0]);
-    },
-
-    async since(time) {
-      const { rows } = await sql<{ id: string | null; position: string; standby: boolean }>`
-        WITH first AS (
-          SELECT o.position FROM here.outbox o, here.outbox_floor f
-          WHERE o.created_at >= ${time} AND o.position > f.position ORDER BY o.position LIMIT 1
-        ), before AS (
-          (SELECT o.id, o.position FROM here.outbox o, first WHERE o.position < first.position
-           ORDER BY o.position DESC LIMIT 1)
-          UNION ALL SELECT f.id, f.position FROM here.outbox_floor f, first
-          ORDER BY position DESC LIMIT 1
-        )
-        SELECT before.id, before.position, pg_is_in_recovery() AS standby
-        FROM (VALUES (true)) AS always(present) LEFT JOIN before ON true`.execute(history);
-      const [found] = rows;
-      refuseStandby(found);
-      return found && found.id !== null ? cursorOf({ id: found.id, position: found.position }) : undefined;
-    },
+    since: (search, signal) => stepSince(abortable(history, signal), search),
   };
 }
 
@@ -255,8 +264,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
 export async function databaseFigures(db: Kysely<Tables>): Promise<{ head: bigint; queueUsage: number }> {
   const { rows } = await sql<{ head: string | null; usage: number }>`
     SELECT pg_notification_queue_usage() AS usage, coalesce(
-      (SELECT o.position FROM outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
-    FROM outbox_floor f`.execute(db);
+      (SELECT o.position FROM here.outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head
+    FROM here.outbox_floor f`.execute(db);
   return { head: BigInt(rows[0]?.head ?? 0), queueUsage: rows[0]?.usage ?? 0 };
 }
 
@@ -283,4 +292,10 @@ function min(a: bigint, b: bigint): bigint {
 
 function max(a: bigint, b: bigint): bigint {
   return a > b ? a : b;
+}
+
+function countsOf(channels: readonly number[], length: number): number[] {
+  const counts = Array.from({ length }, () => 0);
+  for (const channel of channels) counts[channel - 1] = (counts[channel - 1] ?? 0) + 1;
+  return counts;
 }

@@ -184,7 +184,6 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const history = createHistory(source, budget, { connections: config.historyConnections, era: () => log.era });
     const streams = createStreams({
       ...config,
-      source,
       log,
       history,
       budget,

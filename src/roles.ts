@@ -74,7 +74,7 @@ export class RolesError extends Error {
  */
 export async function rolesSql(url: string, names: RoleNames): Promise<string> {
   const wanted = byName(names);
-  return withSession(url, 'outbox-relay roles', async (session) => {
+  const compose = (session: Session): string => {
     const schema = outboxSchema(session);
     const roles = [...wanted].map(([name, purposes]) =>
       [`-- ${purposes.join(', ')}`, createRole(name), ...grants(schema, name, purposes)].join('\n'),
@@ -88,7 +88,8 @@ export async function rolesSql(url: string, names: RoleNames): Promise<string> {
         ...[...wanted.keys()].map((name) => `--   ${passwordCommand(name)}`),
       ].join('\n'),
     ].join('\n\n');
-  });
+  };
+  return withSession(url, 'outbox-relay roles', (session) => Promise.resolve().then(() => compose(session)));
 }
 
 /**
@@ -162,7 +163,7 @@ function outboxSchema({ schema }: Session): string {
 
 function createRole(name: string): string {
   const body = `BEGIN
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${pg.escapeLiteral(name)}) THEN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) ${pg.escapeLiteral(name)}) THEN
     CREATE ROLE ${pg.escapeIdentifier(name)} LOGIN;
   END IF;
 END`;

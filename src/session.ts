@@ -52,7 +52,7 @@ export interface Surroundings {
 }
 
 export interface Session extends Surroundings {
-  readonly client: pg.Client;
+  readonly client: pg.ClientBase;
   readonly isDirect: boolean;
   /**
    * Runs a statement, in which `here.` stands for the schema of the outbox; through a pooler, in a transaction of its own unless
@@ -114,12 +114,19 @@ export async function connect(address: DatabaseAddress, config: pg.ClientConfig)
 }
 
 /** Makes a session of a connection that is new. @throws what PostgreSQL throws */
-export async function openSession(client: pg.Client, options: SessionOptions, deadline?: Deadline): Promise<Session> {
+export async function openSession(
+  client: pg.ClientBase,
+  options: SessionOptions,
+  deadline?: Deadline,
+): Promise<Session> {
   const { processID } = client as unknown as { processID: number };
   const own = { ...SETTINGS, ...ownSettings(options) };
-  const [around, set] = (await within(client, deadline, () =>
-    client.query(`${SURROUNDINGS}; ${setWhereDirect({ ...own, ...SESSION_SETTINGS }, processID)}`),
-  )) as unknown as [pg.QueryResult<Found>, pg.QueryResult];
+  // The role's own timeout may be too short for finding out.
+  const [, around, set] = (await within(client, deadline, () =>
+    client.query(
+      `SET LOCAL statement_timeout = 0; ${SURROUNDINGS}; ${setWhereDirect({ ...own, ...SESSION_SETTINGS }, processID)}`,
+    ),
+  )) as unknown as [unknown, pg.QueryResult<Found>, pg.QueryResult];
   const surroundings = readSurroundings(around.rows, options.schema);
   const isDirect = set.rows.length > 0;
   const local = isDirect ? '' : Object.entries(own).map(([name, value]) => `SET LOCAL ${name} = ${literals(value)};`);

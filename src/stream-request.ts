@@ -70,7 +70,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       options.streams.open(socket, {
         interest: asked.wanted,
         cursor,
-        client: permission.subject ?? context.ip,
+        client: permission.subject ?? asked.address.key,
         expiresAt: permission.expiresAt,
         isChunked,
         onGone: () => place.leave(),

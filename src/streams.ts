@@ -6,10 +6,10 @@ import type { Budget } from './budget.js';
 import { chunkOf } from './chunk.js';
 import { resolve } from './cursor.js';
 import { startExpiry } from './expiry.js';
+import { createFlow, type Flow } from './fair-queue.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from './log.js';
-import type { Source } from './outbox.js';
 import { createResumes, type Stuck } from './resumes.js';
 import { encodeControl, pauseText } from './sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
@@ -36,7 +36,6 @@ export interface StreamStates {
 }
 
 export interface StreamsOptions {
-  readonly source: Source;
   readonly log: Log;
   readonly history: History;
   readonly budget: Budget;
@@ -63,7 +62,7 @@ const LOOKUP_PAUSE = 500;
 const SHUTDOWN_SPREAD = 3;
 
 export function createStreams(options: StreamsOptions): Streams {
-  const { source, log, history, budget, heartbeat, heartbeatSeconds } = options;
+  const { log, history, budget, heartbeat, heartbeatSeconds } = options;
   const retry = Math.round(options.retrySeconds * 1000);
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
@@ -110,10 +109,10 @@ export function createStreams(options: StreamsOptions): Streams {
   }
 
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
-    const cursor = await retried(stream, async () => {
+    const cursor = await retried(stream, async (flow) => {
       for (;;) {
         const { era } = log;
-        const resolved = await resolve(request.cursor, log, history, source);
+        const resolved = await resolve(request.cursor, log, history, flow);
         // Else it is a place in a table that is no longer ours.
         if (era === log.era) return resolved;
       }
@@ -142,15 +141,19 @@ export function createStreams(options: StreamsOptions): Streams {
   }
 
   /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
-  async function retried<T>(stream: Stream, attempt: () => Promise<T>): Promise<T | undefined> {
+  async function retried<T>(stream: Stream, attempt: (flow: Flow) => Promise<T>): Promise<T | undefined> {
     const isWanted = () => !shared.closing && stream.socket.writable;
+    const flow = createFlow(isWanted);
     while (isWanted()) {
+      stream.socket.once('close', flow.leave);
       try {
-        const result = await attempt();
+        const result = await attempt(flow);
         return isWanted() ? result : undefined;
       } catch (error) {
         options.onReadError(error);
         await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
+      } finally {
+        stream.socket.off('close', flow.leave);
       }
     }
     return undefined;

@@ -4,7 +4,8 @@
  * | state    | the client has passed     | leaves when                                                       |
  * |----------|---------------------------|-------------------------------------------------------------------|
  * | reading  | `position`                | caught up with the head (parked), or the socket is full (blocked) |
- * | waiting  | `position`                | the page it asked history for arrives, or the log reaches it      |
+ * | waiting  | `position`                | the page it asked history for arrives, the log reaches it, or it  |
+ * |          |                           | is its turn to look at more of the window                         |
  * | blocked  | `position`                | the socket has drained (reading)                                  |
  * | parked   | the log's head, always    | an append fills the socket (blocked)                              |
  * | closed   | -                         | never                                                             |
@@ -14,10 +15,12 @@
  * page and its socket buffer, and it takes nothing more until both have gone out. While a client is fast, its next page of history is
  * read meanwhile, so that neither the database nor the socket stands idle for the other.
  */
-import type { Budget } from './budget.js';
+import type { Budget, Room } from './budget.js';
 import type { Interest } from './channels.js';
+import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
 import type { Cursor, Log, Reader, RestartReason } from './log.js';
+import { turns as allTurns, type Turns } from './slices.js';
 
 /** Where frames go. */
 export interface Sink {
@@ -28,6 +31,8 @@ export interface Sink {
   write(chunks: Buffer, events: number): boolean;
   /** The same for a page of history: its frames have no chunk around them. */
   writePage(frames: Buffer, events: number): boolean;
+  /** Ends it: its client takes what it was given so slowly that others have no room. */
+  drop?(): void;
 }
 
 export interface Subscription {
@@ -54,6 +59,8 @@ export interface SubscriptionOptions {
    * @param lastEventId the last that it got.
    */
   readonly onReset: (reason: RestartReason, lastEventId: string) => void;
+  /** Default: those of the event loop. */
+  readonly turns?: Turns;
   /** A history read failed; it is tried again after a pause. Once per failure. */
   readonly onReadError: (error: unknown) => void;
 }
@@ -78,7 +85,7 @@ interface PageAhead {
 }
 
 export function subscribe(options: SubscriptionOptions): Subscription {
-  const { log, history, budget, interest, after, sink, onReset, onReadError } = options;
+  const { log, history, budget, interest, after, sink, onReset, onReadError, turns = allTurns } = options;
   let { position, id: lastId } = after;
   /** In which `position` counts. */
   let { era } = log;
@@ -90,6 +97,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   let blockedAt = 0;
   /** Whether the client was fast to take the last page. */
   let isFast = false;
+
+  const flow = createFlow(() => state === 'waiting' || ahead !== undefined);
+  /** For the next event, which is larger than its page. */
+  let room: Room | undefined;
 
   const reader: Reader = {
     interest,
@@ -111,6 +122,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** Goes on from the head: what lies between the cursor and there can't be told. */
   function reset(reason: RestartReason): void {
     const lastEventId = lastId;
+    dropRoom();
     ({ era } = log);
     ({ position, id: lastId } = log.head);
     onReset(reason, lastEventId);
@@ -120,15 +132,37 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   function read(): void {
     while (state === 'reading') {
       if (era !== log.era) reset('unknown');
-      if (position < log.floor) return readHistory();
+      if (position < log.floor) {
+        dropRoom();
+        return readHistory();
+      }
       // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
       dropAhead();
-      const page = log.read(interest, position, budget.pageBytes());
+      const looks = turns.allowance();
+      if (looks === 0) return waitFor(turns.wait);
+      const bytes = budget.pageBytes();
+      const page = log.read(interest, position, bytes, looks);
+      const { frames } = page;
+      const isLarge = frames !== undefined && frames.length > bytes;
+      turns.spend(page.looked, isLarge ? 0 : (frames?.length ?? 0));
+      if (isLarge && room === undefined && !budget.holds(frames)) {
+        return waitFor((admitted) =>
+          budget.whenRoom(frames.length, (forIt) => {
+            room = forIt;
+            admitted();
+          }),
+        );
+      }
       position = page.position;
       lastId = page.lastId ?? lastId;
-      if (page.frames && !sink.write(page.frames, page.events)) block(page.frames);
-      else if (position === log.head.position) {
+      if (frames && !sink.write(frames, page.events)) {
+        block(frames, room);
+        room = undefined;
+        return;
+      }
+      dropRoom();
+      if (position === log.head.position) {
         state = 'parked';
         log.park(reader);
       }
@@ -138,23 +172,32 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
   function waitFor(start: (done: () => void) => () => void): void {
     state = 'waiting';
-    cancel = start(() => {
+    // Called back at once, it may wait for something else by the time that we know how to cancel this.
+    const wait: { isOver?: true } = {};
+    const undo = start(() => {
+      wait.isOver = true;
       cancel = undefined;
       if (state !== 'waiting') return;
       state = 'reading';
       read();
     });
+    if (!wait.isOver) cancel = undo;
   }
 
   /** The page stays in memory until the client takes it. */
-  function block(frames: Buffer): void {
+  function block(frames: Buffer, admittedBy?: Room): void {
     state = 'blocked';
     blockedAt = performance.now();
-    release = budget.hold(frames);
+    release = budget.hold(frames, { room: admittedBy, onOverdue: () => sink.drop?.() });
+  }
+
+  function dropRoom(): void {
+    room?.release();
+    room = undefined;
   }
 
   function readPage(): Promise<HistoryPage> {
-    return history.read(interest, position, log.head.position, () => state === 'waiting' || ahead !== undefined);
+    return history.read(interest, position, log.head.position, flow);
   }
 
   /** Reads the next page while the client takes this one. */
@@ -240,7 +283,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       state = 'closed';
       release?.();
       dropAhead();
+      dropRoom();
       cancel?.();
+      flow.leave();
     },
   };
 }

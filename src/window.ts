@@ -3,7 +3,8 @@
  *
  * It knows how much memory they take, and leaves it to its owner when the oldest have to go.
  */
-import type { Interest } from './channels.js';
+import { matches, type Interest } from './channels.js';
+import { createHeap } from './heap.js';
 import type { LogEvent } from './log.js';
 
 export interface Window {
@@ -16,9 +17,23 @@ export interface Window {
   push(event: LogEvent): void;
   /** Takes the oldest event out. */
   shift(): LogEvent | undefined;
-  /** Events above `after` that are of interest, in order. Must be consumed before the window changes. */
-  select(interest: Interest, after: bigint): Iterable<LogEvent>;
+  /**
+   * Events above `after` that are of interest, in order. Must be consumed before the window changes.
+   *
+   * @param most how many events are looked at: those between are, too, where the interest has prefixes. At least one.
+   */
+  select(interest: Interest, after: bigint, most: number): Selection;
   clear(): void;
+}
+
+/** Events that are looked for one at a time. */
+export interface Selection {
+  /** The next that is of interest; undefined where there is none among those that may be looked at. */
+  next(): LogEvent | undefined;
+  /** How many were looked at. */
+  readonly looked: number;
+  /** After the last: position up to which everything of interest was given; undefined: the newest. */
+  readonly through: bigint | undefined;
 }
 
 /** What an event costs in memory beside its frame: the object, its buffer view, its places in three indexes. */
@@ -63,11 +78,11 @@ export function createWindow(): Window {
       return event;
     },
 
-    select(interest, after) {
+    select(interest, after, most) {
       // A prefix may cover any number of channels: one walk over the window serves it, whatever their number.
-      if (interest.prefixes.length > 0) return selectByWalk(all, interest, after);
+      if (interest.prefixes.length > 0) return walk(all, after, most, (event) => matches(interest, event.channel));
       const sources = interest.channels.flatMap((channel) => byChannel.get(channel) ?? []);
-      return sources.length === 1 && sources[0] ? sources[0].after(after) : merge(sources, after);
+      return sources.length === 1 && sources[0] ? walk(sources[0], after, most) : merge(sources, after, most);
     },
 
     clear() {
@@ -79,32 +94,59 @@ export function createWindow(): Window {
   };
 }
 
-function* selectByWalk(window: Queue, interest: Interest, after: bigint): Iterable<LogEvent> {
-  const channels = new Set(interest.channels);
-  for (const event of window.after(after)) {
-    if (channels.has(event.channel) || interest.prefixes.some((prefix) => event.channel.startsWith(prefix))) {
-      yield event;
-    }
-  }
+function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: LogEvent) => boolean): Selection {
+  const first = queue.indexAfter(after);
+  const end = Math.min(queue.length, first + most);
+  let index = first;
+  return {
+    next() {
+      while (index < end) {
+        const event = queue.at(index);
+        index += 1;
+        if (event && (isWanted === undefined || isWanted(event))) return event;
+      }
+      return undefined;
+    },
+    get looked() {
+      return index - first;
+    },
+    get through() {
+      return end < queue.length ? queue.at(end - 1)?.position : undefined;
+    },
+  };
 }
 
-/** Merges channels in position order. Connections name few channels, so looking at each one's next is cheap enough. */
-function* merge(sources: readonly Queue[], after: bigint): Iterable<LogEvent> {
-  const iterators = sources.map((source) => source.after(after)[Symbol.iterator]());
-  const next = iterators.map((iterator) => iterator.next());
-  for (;;) {
-    let first = -1;
-    let lowest: LogEvent | undefined;
-    next.forEach((result, index) => {
-      if (result.done || (lowest && lowest.position < result.value.position)) return;
-      first = index;
-      lowest = result.value;
-    });
-    const iterator = iterators[first];
-    if (lowest === undefined || iterator === undefined) return;
-    yield lowest;
-    next[first] = iterator.next();
+/** Merges channels in position order. */
+function merge(sources: readonly Queue[], after: bigint, most: number): Selection {
+  interface Next {
+    readonly event: LogEvent;
+    readonly queue: Queue;
+    readonly index: number;
   }
+  const heap = createHeap<Next>((a, b) => a.event.position < b.event.position);
+  const add = (queue: Queue, index: number) => {
+    const event = queue.at(index);
+    if (event) heap.push({ event, queue, index });
+  };
+  for (const queue of sources) add(queue, queue.indexAfter(after));
+  let taken = 0;
+  let last: LogEvent | undefined;
+  return {
+    next() {
+      const next = taken < most ? heap.pop() : undefined;
+      if (next === undefined) return undefined;
+      taken += 1;
+      last = next.event;
+      add(next.queue, next.index + 1);
+      return last;
+    },
+    get looked() {
+      return taken + sources.length;
+    },
+    get through() {
+      return heap.size > 0 ? last?.position : undefined;
+    },
+  };
 }
 
 /** A first-in-first-out list of events in position order that can be entered anywhere. */
@@ -113,15 +155,15 @@ interface Queue {
   at(index: number): LogEvent | undefined;
   push(event: LogEvent): void;
   shift(): LogEvent | undefined;
-  /** Events above `position`, in order. Must be consumed before the queue changes. */
-  after(position: bigint): Iterable<LogEvent>;
+  /** Index of the first event above `position`, until the queue changes. */
+  indexAfter(position: bigint): number;
 }
 
 function createQueue(): Queue {
   let items: (LogEvent | undefined)[] = [];
   let start = 0;
 
-  function firstAfter(position: bigint): number {
+  function indexAfter(position: bigint): number {
     let low = start;
     let high = items.length;
     while (low < high) {
@@ -130,7 +172,7 @@ function createQueue(): Queue {
       if (item && item.position <= position) low = middle + 1;
       else high = middle;
     }
-    return low;
+    return low - start;
   }
 
   return {
@@ -151,11 +193,6 @@ function createQueue(): Queue {
       }
       return event;
     },
-    *after(position) {
-      for (let index = firstAfter(position); index < items.length; index += 1) {
-        const event = items[index];
-        if (event) yield event;
-      }
-    },
+    indexAfter,
   };
 }

@@ -1,11 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { Kysely, PostgresDialect, type CompiledQuery } from 'kysely';
-import pg from 'pg';
 import { interestIn } from '../src/channels.js';
-import type { Tables } from '../src/database.js';
 import { createOutbox } from '../src/outbox.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
+import { observe } from './support/plan.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openStream, type TestStream } from './support/stream.js';
 
@@ -121,24 +119,6 @@ test.serial(
   },
 );
 
-interface Plan {
-  readonly 'Node Type': string;
-  readonly 'Index Name'?: string;
-  readonly 'Actual Rows': number;
-  readonly 'Actual Loops': number;
-  readonly Plans?: readonly Plan[];
-}
-
-const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodesOf)];
-
-function openPool(connectionString: string): pg.Pool {
-  const pool = new pg.Pool({ connectionString, max: 1 });
-  // The database may be dropped while a connection is still closing; unheard, that would end the process.
-  pool.on('connect', (client) => client.on('error', () => undefined));
-  pool.on('error', () => undefined);
-  return pool;
-}
-
 for (const server of ['newest', 'oldest'] as const) {
   test.serial(`a replay's reads are proportional to what it missed, on the ${server} PostgreSQL`, async (t) => {
     const database = await createDatabase(t, { server });
@@ -147,13 +127,7 @@ for (const server of ['newest', 'oldest'] as const) {
     await fill(database, 'other', 40_000, 20);
     await database.query('VACUUM (ANALYZE) outbox');
 
-    const queries: CompiledQuery[] = [];
-    const pool = openPool(database.url);
-    const db = new Kysely<Tables>({
-      dialect: new PostgresDialect({ pool }),
-      log: ({ query }) => void queries.push(query),
-    });
-    t.teardown(() => db.destroy());
+    const { db, queries, explain } = observe(t, database);
     const source = createOutbox(db, db);
     const head = await source.head();
     queries.length = 0;
@@ -163,13 +137,7 @@ for (const server of ['newest', 'oldest'] as const) {
 
     const [query] = queries;
     if (!query) return t.fail('no query');
-    const explained = await pool.query<{ 'QUERY PLAN': [{ Plan: Plan }] }>(
-      `EXPLAIN (ANALYZE, FORMAT JSON) ${query.sql}`,
-      [...query.parameters],
-    );
-    const plan = explained.rows[0]?.['QUERY PLAN'][0].Plan;
-    if (!plan) return t.fail('no plan');
-    const nodes = nodesOf(plan);
+    const nodes = await explain(query);
     t.deepEqual(
       nodes.filter((node) => node['Index Name']?.startsWith('outbox_')).map((node) => node['Index Name']),
       ['outbox_channel_position'],
@@ -187,10 +155,7 @@ test.serial('R5: a page of events that the table keeps compressed is no larger t
     "INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(n || repeat('x', $1)) FROM generate_series(1, 300) AS n",
     [frame],
   );
-  const db = new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool: openPool(database.url) }),
-  });
-  t.teardown(() => db.destroy());
+  const { db } = observe(t, database);
   const source = createOutbox(db, db);
   const head = await source.head();
   for (const interest of [interestIn(['a']), interestIn(['*'])]) {

@@ -6,7 +6,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
 import { createDatabase, servers } from './support/database.js';
-import { startRelayProcess } from './support/relay-process.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, request } from './support/request.js';
 import { openStream, type TestStream } from './support/stream.js';
@@ -18,9 +17,9 @@ const POLL_MS = 20;
 /** What is scraped may be so old, and is made anew by the first who asks after that. */
 const KEPT_MS = 1000;
 
-async function setUp(t: ExecutionContext, env: Environment = {}) {
+async function setUp(t: ExecutionContext, env: Environment = {}, onLine?: (line: string) => void) {
   const database = await createDatabase(t);
-  const relay = await startTestRelay(t, database.url, { METRICS_PORT: '0', ...env });
+  const relay = await startTestRelay(t, database.url, { METRICS_PORT: '0', ...env }, onLine);
   const scrape = () => request(relay.metricsUrl ?? '', '/metrics');
   const read = (body: string, name: string): number | undefined => {
     const line = body.split('\n').find((text) => text.startsWith(`outbox_relay_${name} `));
@@ -101,14 +100,11 @@ test('resets and refusals are counted by reason', async (t) => {
 
 test('a client that comes back to one cursor again and again is counted, and told of with what to do', async (t) => {
   const lines: string[] = [];
-  const database = await createDatabase(t);
-  const relay = await startRelayProcess(t, database.url, { TRUST_PROXY: '1' }, (line) => {
+  const onLine = (line: string) => {
     if (line.includes('to the same cursor')) lines.push(line);
-  });
-  const value = async () => {
-    const { body } = await request(relay.url, '/metrics');
-    return Number(/^outbox_relay_repeated_resumes_total (\d+)$/m.exec(body)?.[1]);
   };
+  const { database, relay, value } = await setUp(t, { TRUST_PROXY: '1' }, onLine);
+  const repeated = () => value('repeated_resumes_total');
   await database.query("INSERT INTO outbox (channel, data) VALUES ('a', '1'), ('a', to_jsonb(repeat('x', 70000)))");
   const come = async (path: string, address = '203.0.113.7') => {
     const stream = await openStream(t, relay.url + path, { 'X-Forwarded-For': address });
@@ -117,25 +113,23 @@ test('a client that comes back to one cursor again and again is counted, and tol
   };
   const leave = async (stream: TestStream) => {
     stream.close();
-    const isOpen = async () =>
-      !/^outbox_relay_connections\{state="live"\} 0$/m.test((await request(relay.url, '/metrics')).body);
-    while (await isOpen()) await delay(POLL_MS);
+    while (relay.streams > 0) await delay(POLL_MS);
   };
   // Those who come together, another client, another channel, and a client at the head.
   const together = [await come('/events/a?last_event_id=1'), await come('/events/a?last_event_id=1')];
   together.push(await come('/events/a?last_event_id=1', '203.0.113.8'), await come('/events/b?last_event_id=1'));
   for (const stream of together) stream.close();
   for (let n = 0; n < 3; n += 1) await leave(await come('/events/a?last_event_id=2'));
-  t.is(await value(), 0);
+  t.is(await repeated(), 0);
   t.deepEqual(lines, []);
 
   for (let n = 1; n <= 6; n += 1) {
     await leave(await come('/events/a?last_event_id=1'));
-    t.is(await value(), n);
+    t.is(await repeated(), n);
   }
   // A cursor that is answered with a reset each time.
   for (let n = 0; n < 2; n += 1) await leave(await come('/events/a?last_event_id=999'));
-  t.is(await value(), 7);
+  t.is(await repeated(), 7);
   t.is(lines.length, 1);
   const { lastEventId, channels, repeats, msg } = JSON.parse(lines[0] ?? '{}') as Record<string, unknown>;
   t.deepEqual([lastEventId, channels, repeats], ['1', '[["a"],[]]', 5]);
@@ -143,11 +137,11 @@ test('a client that comes back to one cursor again and again is counted, and tol
 });
 
 test('what only the database knows is missing while it does not answer, and the rest is there', async (t) => {
-  const { database, relay, values, value, until } = await setUp(t, { LISTEN_TIMEOUT_SECONDS: '1' });
-  const sound = await values();
-  t.is(sound('tail_lag_positions'), 0);
-  t.is(sound('notify_queue_usage'), 0);
-  t.is(sound('listening'), 1);
+  const { database, relay, value, until } = await setUp(t);
+  // The first scrape connects, which may take longer than it waits.
+  t.is(await until('tail_lag_positions', (lag) => lag !== undefined), 0);
+  t.is(await until('notify_queue_usage', (usage) => usage !== undefined), 0);
+  t.is(await value('listening'), 1);
   await until('notifications_arrive', (hears) => hears === 1);
   t.is(await value('listener_losses_total'), 0);
 

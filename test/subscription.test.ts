@@ -6,10 +6,12 @@ import fc from 'fast-check';
 import { batchOf, type Batch } from '../src/batch.js';
 import { createBudget } from '../src/budget.js';
 import { interestIn, matches, type Interest } from '../src/channels.js';
+import { createFlow } from '../src/fair-queue.js';
 import { createHistory } from '../src/history.js';
 import { createLog, type LogEvent } from '../src/log.js';
 import type { Source, TablePage } from '../src/outbox.js';
 import { subscribe, type Subscription } from '../src/subscription.js';
+import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/slices.js';
 import { holdsAsync } from './support/property.js';
 
 /** So small that the budget hands out nothing but its smallest page. */
@@ -66,7 +68,6 @@ function createTable() {
     eventsAfter: unused,
     placesOf: unused,
     holds: unused,
-    earliest: unused,
     since: unused,
     page: (wanted, after, head, bytes) =>
       new Promise<TablePage>((resolve, reject) => {
@@ -182,7 +183,9 @@ test.serial(
           const table = createTable();
           const log = createLog({ id: '0', position: 0n }, { bytes });
           const budget = createBudget(BUDGET);
-          const history = createHistory(table.source, budget, { connections: 2 });
+          const history = createHistory(table.source, budget, { connections: 2, era: () => log.era });
+          // So few that most reads of the window take several.
+          const turns = createTurns({ perTurn: 60, perSlice: 3 });
           const clients: ReturnType<typeof createClient>[] = [];
           const left: { client: (typeof clients)[number]; had: string }[] = [];
           let blocking = true;
@@ -256,6 +259,7 @@ test.serial(
                   client.resetTo(log.head.position);
                 },
                 sink: client.sink,
+                turns,
                 onReadError: () => (reported += 1),
               });
             } else if (action.do === 'page') {
@@ -317,7 +321,7 @@ function setUp(windowBytes: number) {
   const table = createTable();
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
-  const history = createHistory(table.source, budget, { connections: 2 });
+  const history = createHistory(table.source, budget, { connections: 2, era: () => log.era });
   const resets: string[] = [];
   return {
     table,
@@ -570,9 +574,19 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
     createBudget(BUDGET),
     { connections: 2 },
   );
-  const first = ['1', '2', '1'].map((id) => history.placeOf(id));
+  const first = ['1', '2', '1'].map((id) =>
+    history.placeOf(
+      id,
+      createFlow(() => true),
+    ),
+  );
   await turn();
-  const second = ['3', '4'].map((id) => history.placeOf(id));
+  const second = ['3', '4'].map((id) =>
+    history.placeOf(
+      id,
+      createFlow(() => true),
+    ),
+  );
   await turn();
   t.deepEqual(asked, [['1', '2']]);
   answers[0]?.();
@@ -585,3 +599,36 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
   );
   t.is(history.stats.lookups, 2);
 });
+
+test.serial(
+  'a resume looks at so many events of the window in a turn of the event loop, and a crowd of them at no more together',
+  async (t) => {
+    const held = 50_000;
+    const { log, commit, subscribe: open } = setUp(100_000_000);
+    log.append(commit(held, 'other'));
+    let looked = 0;
+    let most = 0;
+    const { read } = log;
+    log.read = (...args) => {
+      const page = read(...args);
+      looked += page.looked;
+      return page;
+    };
+    const names = Array.from({ length: 100 }, (_, n) => `none${n}:*`);
+    const crowd = Array.from({ length: 40 }, () => open(0n, { names }));
+    const newcomer = open(BigInt(held - 10), { names: ['other'] });
+    let roundsOfNewcomer = 0;
+    for (let rounds = 1; crowd.some(({ subscription }) => !subscription?.parked); rounds += 1) {
+      most = Math.max(most, looked);
+      looked = 0;
+      if (!newcomer.subscription?.parked) roundsOfNewcomer = rounds;
+      // What comes and goes meanwhile is walked over or not there any more.
+      log.append([]);
+      await turn();
+    }
+    t.true(most <= 2 * LOOKS_PER_TURN, `${most} events in a turn`);
+    t.true(most >= LOOKS_PER_SLICE);
+    t.true(newcomer.got.endsWith(`<${held}>`));
+    t.true(roundsOfNewcomer <= (crowd.length * LOOKS_PER_SLICE) / LOOKS_PER_TURN + 1, 'it waits for one slice of each');
+  },
+);

@@ -1,6 +1,6 @@
 /**
- * Chaos: publishers, clients and retention among relays, a database and networks that fail in every way, all by chance from
- * one seed. When the publishers have stopped and everything is healed, everybody must catch up, and what each client got must
+ * Chaos: publishers, clients, redactions and retention among relays, a database and networks that fail in every way, beside
+ * publishers, visitors and roles that are hostile, all by chance from one seed. When the publishers have stopped and everything is healed, everybody must catch up, and what each client got must
  * be what the tables say it was owed.
  */
 import type { ExecutionContext } from 'ava';
@@ -8,6 +8,10 @@ import type { EmbeddedPostgres } from '../../src/embedded.js';
 import { startCrowd, type CrowdProgress } from './crowd.js';
 import { useDatabase, type TestDatabase } from './database.js';
 import type { Habits } from './dropping-client.js';
+import { runHostileRows } from './hostile-rows.js';
+import { makeStranger, runHostileVisitors } from './hostile-visitors.js';
+import { createPulse } from './pulse.js';
+import { createRedactor } from './redactor.js';
 import { startExposedRelay, type ExposedRelay } from './exposed-relay.js';
 import { runFate } from './fate.js';
 import { createFaultLog, type FaultLog } from './fault-log.js';
@@ -37,7 +41,7 @@ export interface ChaosOptions {
 
 export interface ChaosProgress extends CrowdProgress {
   readonly seconds: number;
-  readonly faults: Pick<FaultLog, 'total' | 'counts' | 'missing'>;
+  readonly faults: Pick<FaultLog, 'total' | 'counts' | 'missing' | 'attacks'>;
 }
 
 export interface ChaosFigures extends ChaosProgress, Omit<Settlement, 'violations'> {
@@ -46,6 +50,12 @@ export interface ChaosFigures extends ChaosProgress, Omit<Settlement, 'violation
   readonly endedSessions: number;
   readonly failedStarts: number;
   readonly lateEnds: number;
+  readonly hostileRows: { readonly taken: number; readonly refused: number };
+  readonly redacted: number;
+  /** Times that a redacted event came to somebody who had connected later. */
+  readonly redactionsChecked: number;
+  /** Deliveries that no fault excuses, and the longest of them in seconds. */
+  readonly pulse: { readonly judged: number; readonly longest: number };
   readonly lost: number;
   readonly double: number;
   readonly outOfOrder: number;
@@ -55,6 +65,8 @@ export interface ChaosFigures extends ChaosProgress, Omit<Settlement, 'violation
 
 const WRITERS = 12;
 const CLIENTS = 80;
+/** Each does one thing at a time. */
+const GANGS = 2;
 
 /** Some stay through a fault and its end; some are away for longer than retention keeps anything. */
 const HABITS: Habits = {
@@ -87,6 +99,8 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
   const database = useDatabase(server.url);
   t.teardown(() => database.pool.end());
   await prepareRetention(database);
+  const strangerUrl = await makeStranger(database);
+  const redactor = createRedactor();
   const relays = await Promise.all(
     RELAYS.map((env, n) =>
       startExposedRelay(t, {
@@ -102,7 +116,19 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
   const serverRandom = randomOf(seed, 'server');
   const serverFaults = createServerFaults({ ...options, database, random: serverRandom, shift });
   const urls = relays.flatMap((relay) => relay.urls);
-  const crowd = startCrowd({ seed, size: CLIENTS, relays: () => urls, shift, habits: HABITS, stuckMs: STUCK_MS });
+  const crowd = startCrowd({
+    seed,
+    size: CLIENTS,
+    relays: () => urls,
+    shift,
+    habits: HABITS,
+    onEvent: redactor.onEvent,
+    stuckMs: STUCK_MS,
+  });
+  const pulse = createPulse(
+    relays.map(({ urls: [url] }) => url),
+    faults,
+  );
   const abort = () => {
     shift.end();
     void crowd.abandon();
@@ -143,13 +169,31 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
   ];
 
   try {
-    const [written, unpruned] = await allOrNone(shift.end, [
+    const hostileFailures: string[] = [];
+    const [written, unpruned, hostileRows] = await allOrNone(shift.end, [
       Promise.all(
         Array.from({ length: WRITERS }, (_, n) =>
           runWriter({ ...session, name: `w${n}`, random: randomOf(seed, `writer ${n}`) }),
         ),
       ),
       runRetention({ ...session, random: randomOf(seed, 'retention') }),
+      runHostileRows({
+        ...session,
+        random: randomOf(seed, 'hostile rows'),
+        onFailure: (text) => hostileFailures.push(text),
+      }),
+      redactor.run({ ...session, random: randomOf(seed, 'redactor') }),
+      pulse.run(session),
+      ...Array.from({ length: GANGS }, (_, n) =>
+        runHostileVisitors({
+          relays: relays.map(({ urls: [url], metricsUrl }) => ({ url, metricsUrl })),
+          databaseUrl: server.url,
+          strangerUrl,
+          random: randomOf(seed, `gang ${n}`),
+          shift,
+          log: faults,
+        }),
+      ),
       endWhenEnough(),
       ...fates.map((fate) => runFate({ ...fate, shift, log: faults })),
     ]);
@@ -178,6 +222,10 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
       endedSessions: serverFaults.ended,
       failedStarts: sum(relays, (relay) => relay.failedStarts),
       lateEnds: sum(relays, (relay) => relay.lateEnds),
+      hostileRows,
+      redacted: redactor.redacted,
+      redactionsChecked: redactor.checked,
+      pulse: { judged: pulse.judged, longest: pulse.longest },
       lost: sum(verdicts, (verdict) => verdict.lost),
       double: sum(verdicts, (verdict) => verdict.double),
       outOfOrder: sum(verdicts, (verdict) => verdict.outOfOrder),
@@ -186,12 +234,16 @@ export async function runChaos(t: Pick<ExecutionContext, 'teardown'>, options: C
         ...unpruned.map((text) => `retention failed: ${text}`),
         ...relays.flatMap(({ complaints }) => complaints),
         ...unready,
+        ...hostileFailures.map((text) => `hostile rows: ${text}`),
+        ...redactor.complaints,
+        ...pulse.complaints,
         ...verdicts.flatMap(({ violations }, n) => violations.map((violation) => tell(violation, n))),
       ],
     };
   } finally {
     shift.end();
     signal.removeEventListener('abort', abort);
+    pulse.end();
     await crowd.abandon();
   }
 }

@@ -4,7 +4,12 @@
  * It never waits for a time to pass to know that a client is done: one last event per channel ends a run, and a client is done
  * when the last of those that it asked for arrives.
  */
-import { startDroppingClient, type DroppingClient, type Habits } from './dropping-client.js';
+import {
+  startDroppingClient,
+  type DroppingClient,
+  type DroppingClientOptions,
+  type Habits,
+} from './dropping-client.js';
 import { randomInterest } from './random-interest.js';
 import { randomOf } from './random.js';
 import type { Shift } from './shift.js';
@@ -16,6 +21,8 @@ export interface CrowdOptions {
   readonly relays: () => readonly string[];
   readonly shift: Shift;
   readonly habits?: Habits;
+  /** See `DroppingClientOptions`. */
+  readonly onEvent?: DroppingClientOptions['onEvent'];
   /** Clients are stuck when none of them gets anything new for so long after the end. */
   readonly stuckMs: number;
 }
@@ -42,10 +49,17 @@ export interface Crowd {
   abandon(): Promise<void>;
 }
 
-export function startCrowd({ seed, size, relays, shift, habits, stuckMs }: CrowdOptions): Crowd {
+export function startCrowd({ seed, size, relays, shift, habits, onEvent, stuckMs }: CrowdOptions): Crowd {
   const clients = Array.from({ length: size }, (_, n) => {
     const random = randomOf(seed, `client ${n}`);
-    return startDroppingClient({ random, names: randomInterest(random), relays, shift, ...(habits && { habits }) });
+    return startDroppingClient({
+      random,
+      names: randomInterest(random),
+      relays,
+      shift,
+      onEvent,
+      ...(habits && { habits }),
+    });
   });
   let leave: () => void = () => undefined;
   const left = new Promise<void>((resolve) => (leave = resolve));

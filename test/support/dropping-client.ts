@@ -21,6 +21,8 @@ export interface DroppingClientOptions {
   readonly shift: Shift;
   /** Default: `BRIEF`. */
   readonly habits?: Habits;
+  /** Called with each event's id and frame. @param connectedAt in milliseconds of `performance.now`, before it connected */
+  readonly onEvent?: ((id: string, frame: string, connectedAt: number) => void) | undefined;
 }
 
 /** The longest that a client stays and is away, in milliseconds: each time one of these is picked. */
@@ -94,7 +96,8 @@ const QUERY_NAMES = ['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-
 const BUDGETS = [200, 2_000, 20_000, 1_000_000, 10_000_000] as const;
 /** Milliseconds for which a reader that stops reads nothing, where it stays for so long. */
 const STOP = 60_000;
-const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{.*\})$/;
+/** Data of one line is JSON where it looks like it; other data is any text. */
+const EVENT = /^id: (\d+)\n(?:event: [^\n]+\n)?data: (\{.*$)?/s;
 const RESET = /^id: (.+)\nevent: stream-reset\ndata: (\{.*\})$/;
 /** A frame that opens a stream. */
 const OPENING = /^event: stream-open$/m;
@@ -133,8 +136,9 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
     if (place !== undefined && place === headId) over = true;
     if (isReset || CONTROL.test(frame)) return;
     const event = EVENT.exec(frame);
-    if (event?.[1] !== undefined && isJson(event[2])) {
+    if (event?.[1] !== undefined && (event[2] === undefined || isJson(event[2]))) {
       received.push(event[1]);
+      options.onEvent?.(event[1], frame, connections.at(-1)?.at ?? 0);
       if (event[1] === lastId) over = true;
     } else complaints.push(`an unexpected frame: ${JSON.stringify(frame.slice(0, 300))}`);
   }
@@ -194,6 +198,8 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
           bytes = head.slice(end + 4);
           isHead = false;
         }
+        // Of a large frame's every chunk only what is new is searched.
+        const seen = Math.max(0, text.length - 1);
         try {
           text += unchunker.take(bytes);
         } catch (error) {
@@ -201,7 +207,7 @@ export function startDroppingClient(options: DroppingClientOptions): DroppingCli
         }
         if (unchunker.isComplete) complaints.push('a stream came to an end, and did not break off');
         let start = 0;
-        for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n', start)) {
+        for (let end = text.indexOf('\n\n', seen); end !== -1; end = text.indexOf('\n\n', start)) {
           take(text.slice(start, end));
           connection.frames += 1;
           start = end + 2;

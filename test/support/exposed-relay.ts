@@ -7,6 +7,7 @@
 import type { ExecutionContext } from 'ava';
 import type { Fault } from './fate.js';
 import { networkFaults } from './network-faults.js';
+import { freePort } from './port.js';
 import { startProxy } from './proxy.js';
 import type { Random } from './random.js';
 import { startRelayProcess } from './relay-process.js';
@@ -16,6 +17,7 @@ import type { Shift } from './shift.js';
 export interface ExposedRelay {
   /** Ways to it: straight, and through the network. */
   readonly urls: readonly [string, string];
+  readonly metricsUrl: string;
   readonly processFaults: Readonly<Record<string, Fault>>;
   readonly networkFaults: Readonly<Record<string, Fault>>;
   /** Lets everything through, and ends connections that are dead. */
@@ -54,16 +56,23 @@ export async function startExposedRelay(
   { databaseUrl, env, random, shift, signal, log }: ExposedRelayOptions,
 ): Promise<ExposedRelay> {
   const [live, replays] = await Promise.all([startProxy(t, databaseUrl), startProxy(t, databaseUrl)]);
+  // The same after every restart.
+  const metricsPort = await freePort();
   const complaints: string[] = [];
   let failedStarts = 0;
   let lateEnds = 0;
   let latestError = '';
-  const relay = await startRelayProcess(t, replays.url, { ...env, LISTEN_DATABASE_URL: live.url }, (line) => {
-    log(line);
-    if (/^\w*error: /i.test(line)) latestError = line;
-    // With which Node ends its account of an error that nobody caught.
-    if (line.startsWith('Node.js v')) complaints.push(`a relay crashed: ${latestError}`);
-  });
+  const relay = await startRelayProcess(
+    t,
+    replays.url,
+    { ...env, METRICS_PORT: String(metricsPort), LISTEN_DATABASE_URL: live.url },
+    (line) => {
+      log(line);
+      if (/^\w*error: /i.test(line)) latestError = line;
+      // With which Node ends its account of an error that nobody caught.
+      if (line.startsWith('Node.js v')) complaints.push(`a relay crashed: ${latestError}`);
+    },
+  );
   const clients = await startProxy(t, relay.url);
   const proxies = { live, replays, clients };
 
@@ -113,6 +122,7 @@ export async function startExposedRelay(
 
   return {
     urls: [relay.url, clients.url],
+    metricsUrl: `http://127.0.0.1:${metricsPort}`,
     processFaults: {
       'relay killed': () => restart('SIGKILL'),
       'relay rolled': () => restart('SIGTERM'),

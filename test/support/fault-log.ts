@@ -6,6 +6,12 @@ export interface FaultLog {
   expect(kinds: readonly string[]): void;
   /** Notes that a fault begins; call what it returns when it is over. */
   begin(kind: string, where: string): () => void;
+  /** Notes an attack, which is no fault: nothing is excused by it. Call what it returns when it is over. */
+  attacked(kind: string): () => void;
+  readonly attacks: ReadonlyMap<string, number>;
+  /** Whether a fault for which `test` holds was under way at any time from one to the other, both of `performance.now`. */
+  between(from: number, to: number, test: (kind: string, where: string) => boolean): boolean;
+  /** Of faults. */
   readonly total: number;
   readonly counts: ReadonlyMap<string, number>;
   /** Kinds that have not happened yet. */
@@ -26,7 +32,9 @@ const AROUND_MS = { before: 10_000, after: 2_000 } as const;
 export function createFaultLog(): FaultLog {
   const started = performance.now();
   const faults: Fault[] = [];
+  const attacks: Fault[] = [];
   const counts = new Map<string, number>();
+  const attackCounts = new Map<string, number>();
   const seconds = (at: number) => ((at - started) / 1000).toFixed(2);
   return {
     expect(kinds) {
@@ -38,6 +46,15 @@ export function createFaultLog(): FaultLog {
       counts.set(kind, (counts.get(kind) ?? 0) + 1);
       return () => (fault.ended = performance.now());
     },
+    attacked(kind) {
+      const attack: Fault = { kind, where: 'an attack', began: performance.now(), ended: Infinity };
+      attacks.push(attack);
+      attackCounts.set(kind, (attackCounts.get(kind) ?? 0) + 1);
+      return () => (attack.ended = performance.now());
+    },
+    attacks: attackCounts,
+    between: (from, to, test) =>
+      faults.some(({ kind, where, began, ended }) => began <= to && ended >= from && test(kind, where)),
     get total() {
       return faults.length;
     },
@@ -46,7 +63,9 @@ export function createFaultLog(): FaultLog {
       return [...counts].flatMap(([kind, count]) => (count === 0 ? [kind] : []));
     },
     around(at) {
-      const near = faults.filter(({ began, ended }) => began < at + AROUND_MS.after && ended > at - AROUND_MS.before);
+      const near = [...faults, ...attacks].filter(
+        ({ began, ended }) => began < at + AROUND_MS.after && ended > at - AROUND_MS.before,
+      );
       return near.map(
         ({ kind, where, began, ended }) => `${seconds(began)} s to ${seconds(ended)} s: ${kind}, ${where}`,
       );

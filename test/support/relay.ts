@@ -8,11 +8,16 @@ import { startRelay, type Relay } from '../../src/relay.js';
 
 export type Environment = Readonly<Record<string, string>>;
 
-/** Starts a relay with all channels open, unless `env` says otherwise; `env` is as the environment of the real thing. */
+/**
+ * Starts a relay with all channels open, unless `env` says otherwise; `env` is as the environment of the real thing.
+ *
+ * @param onLine called with each line of its log from warnings on, in JSON
+ */
 export async function startTestRelay(
   t: Pick<ExecutionContext, 'teardown'>,
   databaseUrl: string,
   env: Environment = {},
+  onLine?: (line: string) => void,
 ): Promise<Relay> {
   const config = readConfig({
     PORT: '0',
@@ -21,7 +26,10 @@ export async function startTestRelay(
     ...env,
     DATABASE_URL: databaseUrl,
   });
-  const relay = await startRelay({ config, logger: pino({ level: process.env['LOG_LEVEL'] ?? 'silent' }) });
+  const logger = onLine
+    ? pino({ level: 'warn' }, { write: onLine })
+    : pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+  const relay = await startRelay({ config, logger });
   t.teardown(() => relay.stop());
   return relay;
 }

@@ -1,0 +1,63 @@
+/**
+ * The redactor: takes back what events say, amid everything, and judges that nobody who connects after that gets what they said.
+ */
+import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
+import type { Random } from './random.js';
+
+export interface Redactor {
+  run(options: Omit<LastingSessionOptions, 'onFailure'> & { readonly random: Random }): Promise<void>;
+  /** To be called with each event that a client gets. */
+  onEvent(id: string, frame: string, connectedAt: number): void;
+  /** Events that were redacted, and how often one came to somebody who had connected after that. */
+  readonly redacted: number;
+  readonly checked: number;
+  readonly complaints: readonly string[];
+}
+
+/** How far behind the newest event, in events, one is redacted at most. */
+const DEPTH = 300;
+const PAUSE_MS = [20, 200] as const;
+
+/** What was said stands in `text`; what settles the account of publishers stays. */
+const REDACT = `
+  UPDATE outbox SET data = jsonb_build_object('by', data->>'by', 'redacted', true)
+  WHERE id = (SELECT id FROM outbox WHERE position IS NOT NULL ORDER BY position DESC OFFSET $1 LIMIT 1)
+    AND data ? 'text'
+  RETURNING id`;
+
+export function createRedactor(): Redactor {
+  /** When each was committed at the latest, in milliseconds of `performance.now`. */
+  const redactions = new Map<string, number>();
+  const complaints: string[] = [];
+  let checked = 0;
+  return {
+    async run({ random, ...options }) {
+      const { shift } = options;
+      await lastingSession(
+        { ...options, onFailure: (text) => complaints.push(`a redaction failed: ${text}`) },
+        async (client, isOpen) => {
+          while (shift.isOn && isOpen()) {
+            const { rows } = await client.query<{ id: string }>(REDACT, [random.integer(0, DEPTH)]);
+            for (const { id } of rows) redactions.set(id, performance.now());
+            await shift.pause(random.integer(...PAUSE_MS));
+          }
+        },
+      );
+    },
+    onEvent(id, frame, connectedAt) {
+      const redactedAt = redactions.get(id);
+      if (redactedAt === undefined || connectedAt <= redactedAt) return;
+      checked += 1;
+      if (frame.includes('"redacted"')) return;
+      const after = (connectedAt - redactedAt).toFixed(0);
+      complaints.push(`a client that connected ${after} ms after the redaction of ${id} got the old data`);
+    },
+    get redacted() {
+      return redactions.size;
+    },
+    get checked() {
+      return checked;
+    },
+    complaints,
+  };
+}

@@ -1,5 +1,5 @@
 /**
- * What stands in front in production, such as nginx, in a few lines: one origin, with the relay at /events and Django at all else.
+ * What stands in front in production, such as nginx, in a few lines: one origin, with the relay at /events and its modules, and Django at all else.
  *
  * So the browser needs no CORS, and the token's cookie goes to both.
  */
@@ -15,7 +15,8 @@ const RELAY_AWAY = 'event: stream-pause\nretry: 1000\ndata: {"reason":"away","re
 export async function startFront({ app, relay, port = 0, host = '127.0.0.1' }) {
   const server = http.createServer((request, response) => {
     const isStream = /^\/events(?=[/?]|$)/.test(request.url ?? '');
-    const target = new URL(isStream ? relay : app);
+    const isModule = /^\/outbox-relay(-htmx)?\.js$/.test(request.url ?? '');
+    const target = new URL(isStream || isModule ? relay : app);
     const headers = { ...request.headers, 'x-forwarded-for': request.socket.remoteAddress, connection: 'close' };
     const upstream = http.request(
       { host: target.hostname, port: target.port, method: request.method, path: request.url, headers, agent: false },

@@ -311,3 +311,26 @@ for (const missing of ['navigator.locks', 'BroadcastChannel'] as const) {
     await untilStreams(1);
   });
 }
+
+test.serial(
+  'R3: tracing that puts headers of its own on each fetch of a page of another origin costs nothing',
+  async (t) => {
+    const { relay, pages, context, published, publish } = await setUpTabs(t);
+    const tab = await openTab(context, pages.origin);
+    await tab.page.evaluate(`{
+    const bare = fetch;
+    const own = {
+      traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+      tracestate: 'a=1',
+      baggage: 'a=1',
+      'sentry-trace': '0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1',
+      'X-Requested-With': 'XMLHttpRequest',
+    };
+    window.fetch = (input, init = {}) => bare(input, { ...init, headers: { ...init.headers, ...own } });
+  }`);
+    await tab.join(relay.url, PATH);
+    await tab.until('seen.controls.length > 0');
+    await publish('traced');
+    t.deepEqual((await tab.untilEvents(1)).events, published);
+  },
+);

@@ -23,7 +23,6 @@ const HTMX_2 = join(folderOf('htmx.org'), 'htmx.min.js');
 const HTMX_2_SSE = join(folderOf('htmx-ext-sse'), 'sse.min.js');
 const HTMX_4 = join(folderOf('htmx4'), 'htmx.min.js');
 const HTMX_4_SSE = join(folderOf('htmx4'), 'ext/hx-sse.min.js');
-const MODULES = fileURLToPath(new URL('../../src/browser/', import.meta.url));
 
 /** What has been swapped in is the message; events of names that the page knows are told by the extension. */
 export const HTMX_2_PAGE = `<div hx-ext="sse" sse-connect="PATH">
@@ -55,8 +54,6 @@ const FILES: Readonly<Record<string, string>> = {
   '/htmx2-sse.js': HTMX_2_SSE,
   '/htmx4.js': HTMX_4,
   '/htmx4-sse.js': HTMX_4_SSE,
-  '/outbox-relay.js': join(MODULES, 'outbox-relay.js'),
-  '/outbox-relay-htmx.js': join(MODULES, 'outbox-relay-htmx.js'),
 };
 
 function inChromium(browser: () => Browser, html: string): Start {

@@ -22,7 +22,9 @@ export function listen(url, handlers) {
       show('away', 'Reconnecting');
       if (source.readyState === EventSource.CLOSED) setTimeout(reopen, PAUSE_MS);
     });
-    source.addEventListener('stream-reset', () => location.reload());
+    source.addEventListener('stream-reset', (event) =>
+      import('/outbox-relay.js').then(({ reloadOnce }) => reloadOnce(event)),
+    );
     // Heartbeats: a page that gets nothing for long has passed what was for others, too.
     source.addEventListener('stream-cursor', ({ lastEventId }) => (last = lastEventId || last));
     source.addEventListener('logged-out', leave);

@@ -96,12 +96,15 @@ export interface ExpectedIndex {
   /** As pg_get_indexdef() has it, without the schema. */
   readonly definition: string;
   readonly without: string;
+  /** Of the table whose primary key it is. */
+  readonly keyOf?: { readonly table: string; readonly column: string };
 }
 
 export const INDEXES: readonly ExpectedIndex[] = [
   {
     name: 'outbox_pkey',
     definition: 'CREATE UNIQUE INDEX outbox_pkey ON outbox USING btree (id)',
+    keyOf: { table: 'outbox', column: 'id' },
     without: 'placing a row at its commit, and finding a cursor, read the whole table; ids need not be unique',
   },
   {
@@ -125,6 +128,17 @@ export const INDEXES: readonly ExpectedIndex[] = [
     name: 'outbox_floor_has_one_row',
     definition: 'CREATE UNIQUE INDEX outbox_floor_has_one_row ON outbox_floor USING btree ((true))',
     without: 'a second row in outbox_floor would double what relays read',
+  },
+  {
+    name: 'outbox_redaction_pkey',
+    definition: 'CREATE UNIQUE INDEX outbox_redaction_pkey ON outbox_redaction USING btree ("position")',
+    keyOf: { table: 'outbox_redaction', column: 'position' },
+    without: 'no event can be redacted',
+  },
+  {
+    name: 'outbox_redaction_changed_by',
+    definition: 'CREATE INDEX outbox_redaction_changed_by ON outbox_redaction USING btree (changed_by)',
+    without: 'each client that comes back has the whole table of redactions read',
   },
 ];
 
@@ -161,7 +175,7 @@ export const FUNCTIONS: readonly ExpectedFunction[] = [
   { name: 'outbox_publish', args: 'text, jsonb, text', isDefiner: false, settings: [], isPublic: true },
 ];
 
-export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor'] as const;
+export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor', 'outbox_redaction'] as const;
 
 export interface FunctionSource {
   /** The statement that makes it, or makes it anew. */

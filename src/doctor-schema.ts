@@ -126,18 +126,16 @@ export async function checkIndexes(patient: Patient): Promise<Finding[]> {
     [INDEXES.map(({ name }) => name)],
   );
   const findings: Finding[] = [];
-  for (const { name, definition, without } of INDEXES) {
+  for (const { name, definition, without, keyOf } of INDEXES) {
     const own = rows.find((row) => row.name === name);
     const isSame = own?.definition.replaceAll(`${quoted}.`, '') === definition;
     if (isSame && own.isValid) continue;
     const what =
       own === undefined ? 'is missing' : isSame ? 'is invalid, so it is not used' : 'is not as the migrations made it';
-    const create =
-      name === 'outbox_pkey'
-        ? 'ALTER TABLE outbox ADD CONSTRAINT outbox_pkey PRIMARY KEY (id)'
-        : definition.replace('INDEX', 'INDEX CONCURRENTLY');
-    const drop =
-      name === 'outbox_pkey' ? `ALTER TABLE outbox DROP CONSTRAINT ${name}` : `DROP INDEX CONCURRENTLY ${name}`;
+    const create = keyOf
+      ? `ALTER TABLE ${keyOf.table} ADD CONSTRAINT ${name} PRIMARY KEY (${keyOf.column})`
+      : definition.replace('INDEX', 'INDEX CONCURRENTLY');
+    const drop = keyOf ? `ALTER TABLE ${keyOf.table} DROP CONSTRAINT ${name}` : `DROP INDEX CONCURRENTLY ${name}`;
     const sql = isSame ? [`REINDEX INDEX CONCURRENTLY ${name}`] : own === undefined ? [create] : [drop, create];
     findings.push({
       level: 'error',

@@ -177,9 +177,9 @@ const CASES: readonly Case[] = [
     check: 'floor',
     what: /^outbox_floor has more than one row$/,
   },
-  ...INDEXES.map(({ name }): Case => ({
+  ...INDEXES.map(({ name, keyOf }): Case => ({
     name: `the index ${name}, missing`,
-    harm: [name === 'outbox_pkey' ? 'ALTER TABLE outbox DROP CONSTRAINT outbox_pkey' : `DROP INDEX ${name}`],
+    harm: [keyOf ? `ALTER TABLE ${keyOf.table} DROP CONSTRAINT ${name}` : `DROP INDEX ${name}`],
     check: 'indexes',
     what: new RegExp(`^${name} is missing$`),
   })),

@@ -229,9 +229,9 @@ for (const server of SERVERS) {
     const { db, relay, ids, open } = await setUp(t, server, 50);
     const stream = await open(ids.at(-1) ?? '');
     const forger = await db.pool.connect();
-    let isOver = false;
+    const over = new AbortController();
     const forging = (async () => {
-      for (let n = 0; !isOver; n += 1) {
+      for (let n = 0; !over.signal.aborted; n += 1) {
         const payload = ['changed', 'forget:999', `forget:${ids[25]}`, '999999', '', 'probe:x', '\u{1f600}'][n % 7];
         await forger.query("SELECT pg_notify('outbox', $1)", [payload]);
       }
@@ -240,7 +240,7 @@ for (const server of SERVERS) {
       await publish(db, 1);
       await stream.untilEvents(count);
     }
-    isOver = true;
+    over.abort();
     await forging;
     forger.release();
     t.is(relay.log.size.events, 100);

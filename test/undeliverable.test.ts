@@ -4,7 +4,7 @@
  */
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import pg from 'pg';
+import type pg from 'pg';
 import { withClient } from '../src/database.js';
 import { migrate } from '../src/migrate.js';
 import { createDatabase, servers, useDatabase, type ServerName, type TestDatabase } from './support/database.js';

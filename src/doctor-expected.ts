@@ -147,6 +147,17 @@ export const INDEXES: readonly ExpectedIndex[] = [
     without:
       'a second row in outbox_floor would double what relays read, and a publication of all tables would have DELETE fail',
   },
+  {
+    name: 'outbox_redaction_pkey',
+    definition: 'CREATE UNIQUE INDEX outbox_redaction_pkey ON outbox_redaction USING btree ("position")',
+    constraint: 'PRIMARY KEY (position)',
+    without: 'no event can be redacted',
+  },
+  {
+    name: 'outbox_redaction_changed_by',
+    definition: 'CREATE INDEX outbox_redaction_changed_by ON outbox_redaction USING btree (changed_by)',
+    without: 'each client that comes back has the whole table of redactions read',
+  },
 ];
 
 export interface ExpectedFunction {
@@ -206,9 +217,11 @@ export const COLUMNS: readonly ExpectedColumn[] = [
   { table: 'outbox_floor', name: 'position', definition: 'bigint NOT NULL' },
   { table: 'outbox_floor', name: 'highest_id', definition: 'bigint NOT NULL DEFAULT 0' },
   { table: 'outbox_floor', name: 'singleton', definition: 'boolean NOT NULL DEFAULT true' },
+  { table: 'outbox_redaction', name: 'position', definition: 'bigint NOT NULL' },
+  { table: 'outbox_redaction', name: 'changed_by', definition: 'xid8 NOT NULL DEFAULT pg_current_xact_id()' },
 ];
 
-export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor'] as const;
+export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor', 'outbox_redaction'] as const;
 
 export interface FunctionSource {
   /** The statement that makes it, or makes it anew. */

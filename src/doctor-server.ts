@@ -46,7 +46,7 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
     command: `npx outbox-relay roles --relay ${/^\w+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`}`,
   });
   const lacking = await query<{ name: string }>(
-    `SELECT name FROM unnest(ARRAY['outbox', 'outbox_floor', 'outbox_migrations']) AS name
+    `SELECT name FROM unnest(ARRAY['outbox', 'outbox_floor', 'outbox_redaction', 'outbox_migrations']) AS name
      WHERE to_regclass('here.' || name) IS NOT NULL AND NOT has_table_privilege('here.' || name, 'SELECT')`,
   );
   if (lacking.length > 0) {

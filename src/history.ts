@@ -12,7 +12,7 @@ import { NO_EVENTS } from './batch.js';
 import type { Budget, Room } from './budget.js';
 import type { Interest } from './channels.js';
 import { createFairQueue, type Flow } from './fair-queue.js';
-import type { Cursor } from './log.js';
+import type { Cursor, Log } from './log.js';
 import { createLookups } from './lookups.js';
 import type { Place, Source, TablePage } from './outbox.js';
 
@@ -51,11 +51,16 @@ export interface History {
 }
 
 /** A read that has been asked for and has not ended. */
-interface Read {
+interface Asked {
   readonly era: number;
   readonly after: bigint;
-  readonly pageFor: Promise<PageFor>;
+  /** The log's when the table was asked; undefined until then. */
+  changes: number | undefined;
   readonly readers: Readers;
+}
+
+interface Read extends Asked {
+  readonly pageFor: Promise<PageFor>;
 }
 
 /** What one read brought, for everybody whose cursor is in it. */
@@ -67,11 +72,20 @@ const SPANS_KEPT = 1000;
 export interface HistoryOptions {
   /** Most reads of pages at a time. */
   readonly connections: number;
-  /** The log's: what was read in one is for nobody in the next. Default: there is but one. */
-  readonly era?: () => number;
+  /**
+   * What was read in one era is for nobody in the next, and what has been redacted or deleted since it was read for nobody who
+   * comes after that. Default: there is but one, and nothing ever is.
+   */
+  readonly log?: Pick<Log, 'era' | 'changes' | 'isUnchanged'>;
 }
 
-export function createHistory(source: Source, budget: Budget, { connections, era = () => 0 }: HistoryOptions): History {
+const UNCHANGING: NonNullable<HistoryOptions['log']> = { era: 0, changes: 0, isUnchanged: () => true };
+
+export function createHistory(
+  source: Source,
+  budget: Budget,
+  { connections, log = UNCHANGING }: HistoryOptions,
+): History {
   /** By the interest's key. */
   const reads = new Map<string, Set<Read>>();
   /** How many positions the latest page of an interest reached over: the next will reach about as far. */
@@ -87,18 +101,14 @@ export function createHistory(source: Source, budget: Budget, { connections, era
     },
   };
 
-  async function fetch(
-    interest: Interest,
-    after: bigint,
-    head: bigint,
-    flow: Flow,
-    readers: Readers,
-  ): Promise<PageFor> {
+  async function fetch(interest: Interest, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
+    const { after, readers } = asked;
     const nothing: TablePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
     const read = (bytes?: number) =>
       queue.run(flow, async () => {
         if (!readers.areWaiting()) return nothing;
         stats.reads += 1;
+        asked.changes = log.changes;
         // Settled now and not when the page was asked for: a thousand that queue would all have found room.
         const most = bytes ?? budget.pageBytes();
         const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
@@ -151,22 +161,28 @@ export function createHistory(source: Source, budget: Budget, { connections, era
   function begin(interest: Interest, after: bigint, head: bigint, flow: Flow): Read {
     const readers = createReaders();
     readers.add(flow);
-    const pageFor = fetch(interest, after, head, flow, readers).finally(() => {
+    const asked: Asked = { era: log.era, after, changes: undefined, readers };
+    const pageFor = fetch(interest, asked, head, flow).finally(() => {
       siblings.delete(read);
       if (siblings.size === 0) reads.delete(interest.key);
       readers.dismiss();
     });
-    const read: Read = { era: era(), after, pageFor, readers };
+    const read: Read = Object.assign(asked, { pageFor });
     const siblings = reads.get(interest.key) ?? new Set();
     reads.set(interest.key, siblings.add(read));
     return read;
+  }
+
+  /** Whether it may be shared: else it has what is no longer so. */
+  function isCurrent({ era, after, changes }: Read): boolean {
+    return era === log.era && (changes === undefined || log.isUnchanged(after, changes));
   }
 
   /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
   function nearest(interest: Interest, after: bigint): Read | undefined {
     let best: Read | undefined;
     for (const read of reads.get(interest.key) ?? []) {
-      if (read.era !== era() || read.after > after || read.readers.signal.aborted) continue;
+      if (!isCurrent(read) || read.after > after || read.readers.signal.aborted) continue;
       if (best === undefined || read.after > best.after) best = read;
     }
     if (best === undefined || best.after === after) return best;

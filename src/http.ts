@@ -18,7 +18,7 @@ import { METHODS, routeStreams, type StreamRequestOptions } from './stream-reque
 
 /** Something that keeps the relay from delivering. What the database said of it is for the log, and not for who asks. */
 export interface Trouble {
-  readonly code: 'not_listening' | 'cannot_read' | 'behind';
+  readonly code: 'not_listening' | 'cannot_read' | 'behind' | 'floor_missing';
   readonly since: Date;
 }
 

@@ -9,7 +9,8 @@
  * |-----------------------------|---------------------------|----------------------------------------|
  * | parked                      | exactly `head`            | `deliver`, in the turn of the append   |
  * | reading (or a slow client)  | a cursor of its own       | `read`, as long as cursor >= floor     |
- * | behind the floor            | a cursor of its own       | not from here: history, from the table |
+ * | behind the floor, or before | a cursor of its own       | not from here: history, from the table |
+ * | what was redacted           |                           |                                        |
  *
  * That a parked reader has passed exactly the head is what makes it exact: whatever is appended next is all that it lacks.
  */
@@ -26,7 +27,10 @@ export interface Cursor {
 
 export interface LogEvent extends Cursor {
   readonly channel: string;
-  /** The event as it goes over the wire, with a chunk around it: a row of frames is a body. */
+  /**
+   * The event as it goes over the wire, with a chunk around it: a row of frames is a body. Empty: it can't be delivered, so all readers
+   * pass it by.
+   */
   readonly frame: Buffer;
 }
 
@@ -64,20 +68,27 @@ export interface LogPage {
   readonly lastId: string | undefined;
   /** How many events were looked at. */
   readonly looked: number;
+  /** What is next for the reader has been redacted: the table has it, and the window does not. */
+  readonly isRedacted: boolean;
 }
 
 export interface Log {
   readonly head: Cursor;
   /** Position before the oldest event held. */
   readonly floor: bigint;
-  /** Bytes that the window accounts for, and the events in it. */
+  /** Bytes that the window accounts for, and the events in it, without those that were redacted. */
   readonly size: { readonly bytes: number; readonly events: number };
   /** How often `read` was called. */
   readonly reads: number;
   /** How often it restarted on another table: positions of different eras have nothing to do with each other. */
   readonly era: number;
-  /** How often events behind the head were changed or deleted: what was read of them before must not be kept to be sent. */
+  /** How often events were redacted, in the window or not, or the log restarted. */
   readonly changes: number;
+  /**
+   * Whether what the table gave after `after`, asked when `changes` was as given, is what it would give now, as far as is known: else
+   * it must not be kept to be sent.
+   */
+  isUnchanged(after: bigint, changes: number): boolean;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
   /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
@@ -100,8 +111,13 @@ export interface Log {
    * have expired, and by `era` where positions no longer mean what they did.
    */
   restart(at: Cursor, reason: RestartReason): void;
-  /** Drops all events up to `position`: the table's copy has been changed or deleted, so ours must not be sent again. */
+  /** Drops all events up to `position`, which have been deleted from the table. */
   forget(position: bigint): void;
+  /**
+   * Events have been redacted: drops those at `positions`, of which others may be anywhere, and all up to `through`. Whoever has yet
+   * to get them gets them from the table.
+   */
+  redact(positions: readonly bigint[], through?: bigint): void;
 }
 
 /** @param bytes bound of the window; the newest event stays whatever its size. */
@@ -116,12 +132,18 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   let reads = 0;
   let era = 0;
   let changes = 0;
+  /** Up to where the table has been emptied, as far as is known. */
+  let deleted = 0n;
 
   function evict(): void {
     const event = window.shift();
     if (event === undefined) return;
     floor = event.position;
     floorId = event.id;
+  }
+
+  function evictThrough(position: bigint): void {
+    while (window.oldest && window.oldest.position <= position) evict();
   }
 
   /** @param all Of another table nobody can wait for a position. */
@@ -151,7 +173,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       if (last === undefined) return;
       for (const event of events) window.push(event);
       head = { position: last.position, id: last.id };
-      parked.deliver(events);
+      parked.deliver(events.every(isDeliverable) ? events : events.filter(isDeliverable));
       while (window.bytes > limit && window.length > 1) evict();
       reached();
     },
@@ -166,21 +188,23 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       const selection = window.select(interest, after, looks);
       const frames: Buffer[] = [];
       let size = 0;
-      let last: LogEvent | undefined;
+      let last: Cursor | undefined;
       let event = selection.next();
-      for (; event && (last === undefined || size + event.frame.length <= bytes); event = selection.next()) {
+      for (; event?.frame && (last === undefined || size + event.frame.length <= bytes); event = selection.next()) {
+        if (event.frame.length === 0) continue;
         frames.push(event.frame);
         size += event.frame.length;
         last = event;
       }
       // Where nothing else is of interest the reader has passed all that was looked at.
-      const passed = (event ? last?.position : selection.through) ?? head.position;
+      const passed = event ? (last?.position ?? after) : (selection.through ?? head.position);
       return {
         frames: frames.length > 1 ? Buffer.concat(frames, size) : frames[0],
         events: frames.length,
         position: passed > after ? passed : after,
         lastId: last?.id,
         looked: selection.looked,
+        isRedacted: event !== undefined && event.frame === undefined,
       };
     },
 
@@ -204,6 +228,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     get changes() {
       return changes;
     },
+    isUnchanged: (after, asked) => asked === changes && after >= deleted,
 
     restart(at, reason) {
       changes += 1;
@@ -212,17 +237,29 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       head = at;
       floor = at.position;
       floorId = at.id;
+      deleted = reason === 'expired' ? at.position : 0n;
       if (reason === 'unknown') era += 1;
       for (const reader of parked.clear()) reader.restarted(reason, passed);
       reached(reason === 'unknown');
     },
 
     forget(position) {
-      changes += 1;
-      while (window.oldest && window.oldest.position <= position) evict();
+      if (position <= deleted) return;
+      deleted = position;
+      evictThrough(position);
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;
       if (position >= floor) floorId = undefined;
     },
+
+    redact(positions, through = 0n) {
+      changes += 1;
+      evictThrough(through);
+      for (const position of positions) window.strip(position);
+    },
   };
+}
+
+function isDeliverable({ frame }: LogEvent): boolean {
+  return frame.length > 0;
 }

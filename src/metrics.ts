@@ -12,6 +12,7 @@ import type { Listener } from './listener.js';
 import type { Log } from './log.js';
 import type { Streams } from './streams.js';
 import type { Tail } from './tail.js';
+import type { Undeliverable } from './undeliverable.js';
 import { answerGathering } from './worker-metrics.js';
 
 export interface Metrics {
@@ -32,6 +33,7 @@ export interface Measured {
   readonly history: History;
   readonly tail: Tail;
   readonly listener: Listener;
+  readonly undeliverable: Pick<Undeliverable, 'count'>;
   readonly waitingBytes: () => number;
   readonly limits: { readonly windowBytes: number; readonly replayBytes: number };
   /**
@@ -120,6 +122,11 @@ export function createMetrics(measured: Measured): Metrics {
   counters('connections_ended', 'Streams that the relay ended, by reason.', 'reason', () => ({ ...totals.ended }));
   counter('events_sent', 'Events written, once for each stream.', () => totals.events);
   counter('bytes_sent', 'Bytes written to streams, with the chunks around their frames.', () => totals.bytes);
+  counter(
+    'undeliverable_events',
+    'Events that can not be delivered and were passed by; the log names each.',
+    () => measured.undeliverable.count,
+  );
   counter('replays', 'Streams that began behind the head.', () => totals.replays);
   counter(
     'repeated_resumes',

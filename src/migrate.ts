@@ -92,7 +92,14 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
 }
 
 /** What relations the migrations make: one by such a name that is there before them is not ours. */
-const RELATIONS = ['outbox', 'outbox_pending', 'outbox_floor', 'outbox_position_seq', 'outbox_id_seq'];
+const RELATIONS = [
+  'outbox',
+  'outbox_pending',
+  'outbox_floor',
+  'outbox_redaction',
+  'outbox_position_seq',
+  'outbox_id_seq',
+];
 
 /** @throws MigrateError where a table, view or sequence of somebody else's has a name that we need */
 async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {

@@ -8,6 +8,7 @@ import type { Interest } from './channels.js';
 import type { Tables } from './database.js';
 import type { Cursor } from './log.js';
 import { refuseStandby } from './standby.js';
+import { isOfData, MAX_EVENT_BYTES } from './undeliverable.js';
 
 /** A row as the tail needs it. */
 export interface Row {
@@ -15,7 +16,10 @@ export interface Row {
   position: string;
   channel: string;
   event: string;
-  data: string;
+  /** Null: it has more than `MAX_EVENT_BYTES`. */
+  data: string | null;
+  /** About how many bytes its data has as sent. */
+  bytes: string;
   /** When it was inserted, in milliseconds since 1970. */
   created: number;
 }
@@ -62,20 +66,26 @@ export async function fewRowsAfter(
   db: Kysely<Tables>,
   after: bigint,
 ): Promise<{ readonly rows: readonly Row[]; readonly floor: Cursor } | undefined> {
-  const { rows } = await sql<Omit<Row, 'data'> & { data: string | null; floorId: string } & FloorRow>`
-    SELECT id, position, channel::text, event::text, ${CREATED} AS created,
-      CASE WHEN pg_column_size(data) > ${FEW_BYTES} THEN NULL ELSE ${TEXT} END AS data,
-      (SELECT id FROM here.outbox_floor LIMIT 1) AS "floorId", (SELECT position FROM here.outbox_floor LIMIT 1) AS floor,
-      pg_is_in_recovery() AS standby
-    FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}`.execute(db);
+  // Ends with the first that is not small, also as text: a number of eight bytes can have 130,000 digits. How, see `cut`.
+  const { rows } = await sql<Row & { floorId: string } & FloorRow>`
+    WITH page AS MATERIALIZED (
+      SELECT *, row_number() OVER (ORDER BY position) AS n FROM (
+        SELECT id, position, channel, event, created, octet_length(text) AS bytes,
+          CASE WHEN octet_length(text) <= ${FEW_BYTES} THEN text END AS data
+        FROM (
+          SELECT id, position, channel::text, event::text, ${CREATED} AS created,
+            CASE WHEN data IS NULL OR pg_column_size(data) <= ${FEW_BYTES} THEN ${TEXT} END AS text
+          FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}
+        ) few ORDER BY position
+      ) small
+    )
+    SELECT id, position, channel, event, created, bytes, data,
+      ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    FROM page LIMIT (SELECT n FROM page WHERE data IS NULL LIMIT 1)`.execute(db);
   const [first] = rows;
   refuseStandby(first);
-  if (first === undefined || rows.length === FEW || !rows.every(isWhole)) return undefined;
+  if (first === undefined || rows.length === FEW || rows.some(({ data }) => data === null)) return undefined;
   return { rows, floor: floorIn({ ...first, id: first.floorId }) };
-}
-
-function isWhole<T extends { readonly data: string | null }>(row: T): row is T & { readonly data: string } {
-  return row.data !== null;
 }
 
 /** What follows `after`, of all channels. */
@@ -88,15 +98,15 @@ export async function rowsAfter(
   const query = sql`
     SELECT id, position, channel, event, data, created_at FROM here.outbox
     WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
+  // No ORDER BY, for which all rows would have to be there: they come in order.
   const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, created_at, data`)})
-    SELECT * FROM (
-      SELECT position, id, channel::text, event::text, text AS data, ${CREATED} AS created,
-        CASE WHEN through >= ${bytes} THEN true END AS "isCut", NULL AS floor, NULL AS standby
-      FROM (${cut(bytes)}) cut
-      UNION ALL
-      SELECT -1, id, NULL, NULL, NULL, NULL, NULL, position, pg_is_in_recovery() FROM (${FLOOR}) floor
-    ) page ORDER BY position`.execute(db);
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, data, created_at`)})
+    SELECT NULL AS position, ${FLOOR_ID} AS id, NULL AS channel, NULL AS event, NULL AS data, NULL AS bytes, NULL AS created,
+      NULL AS "isCut", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    UNION ALL
+    SELECT position, id, channel::text, event::text, text, size, ${CREATED},
+      CASE WHEN through >= ${bytes} OR text IS NULL THEN true END, NULL, NULL
+    FROM (${cut(bytes)}) page`.execute(db);
   const floor: FloorRow | undefined = rows.shift();
   refuseStandby(floor);
   return { rows, isCut: rows.at(-1)?.isCut === true, floor: floorIn(floor) };
@@ -113,6 +123,8 @@ export interface FramedPage {
   readonly candidates: number;
   readonly isCut: boolean;
   readonly floor: Cursor;
+  /** Those of the page that are too large for any, and so not in `events`. */
+  readonly undeliverable: readonly { readonly id: string; readonly bytes: number }[];
   /** Of each event its channel, by its place among those that were asked for; only for many channels. */
   readonly channels: readonly number[] | undefined;
 }
@@ -137,18 +149,23 @@ export const FEW_CHANNELS = 4;
 export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
   const { interest, after, head, bytes } = asked;
   const isWalk = interest.prefixes.length > 0;
-  const query = isWalk ? walk(asked) : interest.channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
+  const query = matching(asked);
   // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
   const { rows } = await sql<FramedRow & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, complete`)})
-    SELECT framed.*, floor.id, floor.position AS floor, pg_is_in_recovery() AS standby
-    FROM (${FLOOR}) floor, (
-      SELECT string_agg(${FRAME}, '') FILTER (WHERE fits) AS frames, string_agg(position::text, ' ') FILTER (WHERE fits) AS positions,
-        string_agg(channel::text, ' ') FILTER (WHERE fits) AS channels, count(*)::integer AS candidates,
-        coalesce(max(through) >= ${bytes}, false) AS "isCut", min(through) FILTER (WHERE n = 1 AND NOT fits)::integer AS needs,
-        max(complete) AS complete
-      FROM (SELECT *, through <= ${bytes} AS fits FROM (${cut(bytes)}) cut) judged
-    ) framed`.execute(db);
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`)})
+    SELECT string_agg(${FRAME}, '') FILTER (WHERE delivered) AS frames,
+      string_agg(position::text, ' ') FILTER (WHERE delivered) AS positions,
+      string_agg(channel::text, ' ') FILTER (WHERE delivered) AS channels,
+      string_agg(id::text || ' ' || size, ',') FILTER (WHERE fits AND NOT delivered) AS undeliverable,
+      max(position) FILTER (WHERE fits) AS passed, count(*)::integer AS candidates,
+      coalesce(max(through) >= ${bytes} OR bool_or(text IS NULL), false) AS "isCut",
+      min(through) FILTER (WHERE n = 1 AND NOT fits)::integer AS needs, max(complete) AS complete,
+      -- One that can't be put into our encoding fails here as it does for the tail, which has to know its name.
+      count(convert_to(name, 'UTF8')) AS names,
+      ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    FROM (
+      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes)}) cut
+    ) judged`.execute(db);
   const [page] = rows;
   refuseStandby(page);
   const events =
@@ -158,7 +175,7 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
   let through = isWalk ? min(head, after + SLICE) : head;
   // Of many channels, as far as the one goes of which the least is known.
   if (page?.complete != null) through = min(through, BigInt(page.complete));
-  if (isCut || candidates >= asked.limit) through = events.last?.position ?? after;
+  if (isCut || candidates >= asked.limit) through = page?.passed != null ? BigInt(page.passed) : after;
   return {
     events,
     through,
@@ -166,6 +183,10 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
     candidates,
     isCut,
     floor: floorIn(page),
+    undeliverable: (page?.undeliverable?.split(',') ?? []).map((item) => {
+      const [id = '', size = ''] = item.split(' ');
+      return { id, bytes: Number(size) };
+    }),
     channels: page?.channels?.split(' ').map(Number),
   };
 }
@@ -178,6 +199,38 @@ interface FramedRow {
   isCut: boolean;
   needs: number | null;
   complete: string | null;
+  undeliverable: string | null;
+  passed: string | null;
+}
+
+/** The first row that such a page would have. Of its data and its names nothing is touched. */
+export async function firstMatchAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FirstRow | undefined> {
+  const { rows } = await sql<FirstRow>`
+    SELECT first.id, first.position, ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor
+    FROM (${matching({ ...asked, limit: 1 })}) first`.execute(db);
+  return rows[0];
+}
+
+/** The first row after `after`, without its data; and without its channel where that can't be put into our encoding. */
+export async function firstAfter(
+  db: Kysely<Tables>,
+  after: bigint,
+): Promise<(FirstRow & Pick<Row, 'channel' | 'created'>) | undefined> {
+  const read = (channel: RawBuilder<unknown>) =>
+    sql<FirstRow & Pick<Row, 'channel' | 'created'>>`
+    SELECT id, position, ${channel} AS channel, ${CREATED} AS created, ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor
+    FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT 1`.execute(db);
+  const { rows } = await read(sql`channel::text`).catch((error: unknown) => {
+    if (!isOfData(error)) throw error;
+    return read(sql`''`);
+  });
+  return rows[0];
+}
+
+function matching(asked: FramedQuery): RawBuilder<unknown> {
+  const { channels, prefixes } = asked.interest;
+  if (prefixes.length > 0) return walk(asked);
+  return channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
 }
 
 /** Rows of an index that a query may look at in the order of the index: the planner then has no other way that is as good. */
@@ -191,7 +244,7 @@ const IN_ORDER = sql.lit(2000);
  */
 function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
   return sql`
-    SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::bigint AS complete
+    SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::text AS name, NULL::bigint AS complete
     FROM unnest(${interest.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
       SELECT id, position, event, data FROM here.outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
@@ -207,7 +260,7 @@ function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilde
  */
 function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
   return sql`
-    SELECT o.id, ahead.position, o.event, o.data, ahead.channel, ahead.complete FROM (
+    SELECT o.id, ahead.position, o.event, o.data, ahead.channel, NULL::text AS name, ahead.complete FROM (
       WITH keys AS MATERIALIZED (
         SELECT wanted.n::integer AS channel, wanted.most, next.position
         FROM unnest(${interest.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
@@ -238,7 +291,7 @@ function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown
   // Column and patterns compare by code point (collation "C"), as their bytes in UTF-8 do, and not as strings do here.
   const prefixes = [...interest.prefixes].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   return sql`
-    SELECT id, position, event, data, NULL::integer AS channel, NULL::bigint AS complete FROM here.outbox
+    SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox
     WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
       AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
         (${prefixes}::text[])[width_bucket(channel::text COLLATE "C", ${prefixes}::text[] COLLATE "C")]))
@@ -255,33 +308,45 @@ const KEPT_BYTES = 16 * 1024;
  */
 function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
-    SELECT *, row_number() OVER rows AS n, sum(${sql.lit(ROW_BYTES)} + size) OVER rows AS through FROM (
+    SELECT *, row_number() OVER rows AS n,
+      sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN size ELSE 0 END) OVER rows AS through FROM (
       SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept,
-        CASE jsonb_typeof(data) WHEN 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
+        CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
+          WHEN jsonb_typeof(data) = 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
       FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
     ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
 }
 
 /**
- * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`. A CTE is read no further than it is asked
+ * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or which has more than an event may
+ * have: of that the text is null, and its size does not count. A CTE is read no further than it is asked
  * for (PostgreSQL manual, "Common Table Expression Materialization").
  */
 function cut(bytes: number): RawBuilder<unknown> {
   return sql`
-    SELECT *, coalesce(kept, ${TEXT}) AS text
-    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} LIMIT 1)`;
+    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN coalesce(kept, ${TEXT}) END AS text
+    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(MAX_EVENT_BYTES)} LIMIT 1)`;
 }
 
 /**
- * The floor, which has to be of the page's snapshot. LIMIT, because the planner takes a table that was never analyzed for
- * thousands of rows, and for what it thinks they cost would compile each read to machine code (jit_above_cost).
+ * The floor, which has to be of the page's snapshot. Zeros where its row is gone, so that nothing else goes with it: a row that should be there
+ * and is not is told of elsewhere.
  */
-const FLOOR = sql`SELECT id, position FROM here.outbox_floor LIMIT 1`;
+export const FLOOR_ID = sql`coalesce((SELECT max(id) FROM here.outbox_floor), 0)`;
+export const FLOOR_HIGHEST_ID = sql`coalesce((SELECT max(highest_id) FROM here.outbox_floor), 0)`;
+export const FLOOR_POSITION = sql`coalesce((SELECT max(position) FROM here.outbox_floor), 0)`;
 
 interface FloorRow {
   readonly id: string;
   readonly floor: string;
   readonly standby: boolean;
+}
+
+export interface FirstRow {
+  readonly id: string;
+  readonly position: string;
+  readonly floorId: string;
+  readonly floor: string;
 }
 
 function floorIn(row: FloorRow | undefined): Cursor {

@@ -8,6 +8,7 @@
 import { sql, type Kysely } from 'kysely';
 import type { Tables } from './database.js';
 import type { Cursor } from './log.js';
+import { FLOOR_ID, FLOOR_POSITION } from './outbox-page.js';
 import { refuseStandby } from './standby.js';
 
 /** What has been looked at of events from `time` on, without an end. */
@@ -42,7 +43,7 @@ const LARGEST = sql.lit('9223372036854775807');
 export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Search | Cursor> {
   const blocks = search.steps === 0 ? FIRST_BLOCKS : BLOCKS;
   const { rows } = await sql<Step>`
-    WITH RECURSIVE floor AS MATERIALIZED (SELECT id, position FROM here.outbox_floor LIMIT 1),
+    WITH RECURSIVE floor AS MATERIALIZED (SELECT ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS position),
     newer (created_at, position, first, found, block) AS (
       SELECT ${search.created}::timestamptz, ${search.createdPosition}::bigint, ${search.first ?? null}::bigint,
         ${sql.lit(BLOCK_ROWS)}::bigint, 0

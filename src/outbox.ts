@@ -7,14 +7,31 @@
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
-import type { Batch } from './batch.js';
+import { NO_EVENTS, type Batch } from './batch.js';
 import type { Interest } from './channels.js';
 import { abortable, type Tables } from './database.js';
 import type { Cursor, LogEvent } from './log.js';
-import { CREATED, FEW, fewRowsAfter, framesAfter, ROW_BYTES, rowsAfter, type Row } from './outbox-page.js';
+import {
+  CREATED,
+  FEW,
+  fewRowsAfter,
+  firstAfter,
+  firstMatchAfter,
+  FLOOR_HIGHEST_ID,
+  FLOOR_ID,
+  FLOOR_POSITION,
+  framesAfter,
+  ROW_BYTES,
+  rowsAfter,
+  type FramedPage,
+  type FramedQuery,
+  type Row,
+} from './outbox-page.js';
 import { stepSince, type Search } from './outbox-since.js';
+import { changesSince, type Changes } from './redaction.js';
 import { encodeEvent } from './sse.js';
 import { refuseStandby } from './standby.js';
+import { createUndeliverable, MAX_EVENT_BYTES, type Undeliverable } from './undeliverable.js';
 
 /**
  * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
@@ -34,7 +51,7 @@ export interface TablePage {
   readonly needs?: number | undefined;
 }
 
-/** An event as the tail reads it. */
+/** An event as the tail reads it. Of one that can't be delivered the frame is empty. */
 export interface FreshEvent extends LogEvent {
   /** When the transaction that inserted it began, in milliseconds since 1970, by the database's clock. */
   readonly createdAt: number;
@@ -56,6 +73,11 @@ export interface Source {
    * above which they are complete.
    */
   eventsAfter(after: bigint): Promise<{ events: FreshEvent[]; more: boolean; floor: Cursor }>;
+  /**
+   * What has been redacted and deleted: of the events above `above`, since the state that an earlier answer gave; undefined: ever.
+   * Together with all answers between, it misses nothing.
+   */
+  changesSince(state: string | undefined, above: bigint): Promise<Changes>;
   /**
    * Whether the table is the one that was read up to `read`. It is another when it was restored to an earlier point, or when a
    * replica took over that lacked the latest commits.
@@ -92,9 +114,15 @@ const LEAST_ROWS = 16;
 
 const LARGEST_ID = 2n ** 63n - 1n;
 
+const NO_FRAME = Buffer.alloc(0);
+
 /** @param tail connection for the live path; @param history connections for everything else, so that a crowd of
- * replays never delays live events. */
-export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Source {
+ * replays never delays live events; @param undeliverable is told what can't be delivered. */
+export function createOutbox(
+  tail: Kysely<Tables>,
+  history: Kysely<Tables>,
+  undeliverable: Undeliverable = createUndeliverable(),
+): Source {
   /**
    * Bytes of an event on the wire, of late. A page is cut by the sizes that rows have in the table, where what is long is
    * compressed, perhaps to a fraction; with this it asks for no more rows than it will keep.
@@ -102,6 +130,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   let typicalBytes = ROW_BYTES;
   /** The last read of the tail found few rows. */
   let expectsFew = true;
+  const readTail = undeliverable.reader();
+  const readHistory = undeliverable.reader();
 
   /** @param bytes of so many events; on the wire, or as the table counts them where that was more. */
   function learn(events: number, bytes: number): void {
@@ -136,9 +166,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
     const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
       SELECT id, position, pg_is_in_recovery() AS standby FROM (
         -- Above the floor only: below it the index may be full of what was deleted.
-        (SELECT o.id, o.position FROM here.outbox o, here.outbox_floor f WHERE o.position > f.position
-         ORDER BY o.position DESC LIMIT 1)
-        UNION ALL SELECT id, position FROM here.outbox_floor
+        (SELECT id, position FROM here.outbox WHERE position > ${FLOOR_POSITION} ORDER BY position DESC LIMIT 1)
+        UNION ALL SELECT ${FLOOR_ID}, ${FLOOR_POSITION}
       ) newest ORDER BY position DESC LIMIT 1`.execute(tail);
     refuseStandby(rows[0]);
     return cursorOf(rows[0]);
@@ -147,11 +176,35 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
   /** The position of the first event after `position`, `LARGEST_ID` where there is none; and the floor by then. */
   async function nextPosition(db: Kysely<Tables>, position: bigint): Promise<{ next: bigint; floor: bigint }> {
     const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
-      SELECT floor.position AS floor, pg_is_in_recovery() AS standby,
-        (SELECT outbox.position FROM here.outbox WHERE outbox.position > ${position} ORDER BY outbox.position LIMIT 1) AS next
-      FROM here.outbox_floor floor`.execute(db);
+      SELECT ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby,
+        (SELECT position FROM here.outbox WHERE position > ${position} ORDER BY position LIMIT 1) AS next`.execute(db);
     refuseStandby(rows[0]);
     return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
+  }
+
+  function eventOf(row: Row): FreshEvent {
+    const { data } = row;
+    if (data === null) undeliverable.report(row.id, tooLarge(Number(row.bytes)));
+    const frame = data === null ? NO_FRAME : encodeEvent({ ...row, data });
+    return { ...cursorOf(row), channel: row.channel, createdAt: row.created, frame };
+  }
+
+  function framesAround(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
+    return readHistory(
+      asked.limit,
+      (limit) => framesAfter(db, { ...asked, limit }),
+      () => firstMatchAfter(db, asked),
+      ({ position, floor, floorId }) => ({
+        events: NO_EVENTS,
+        through: BigInt(position),
+        needs: undefined,
+        candidates: 1,
+        isCut: true,
+        floor: cursorOf({ id: floorId, position: floor }),
+        undeliverable: [],
+        channels: undefined,
+      }),
+    );
   }
 
   return {
@@ -161,25 +214,42 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const { rows } = await sql<{ id: string; position: string }>`
         SELECT id, position FROM (
           SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
-          FROM (SELECT o.id, o.position, o.data FROM here.outbox o, here.outbox_floor f WHERE o.position > f.position
-                ORDER BY o.position DESC LIMIT ${events}) newest
+          FROM (SELECT id, position, data FROM here.outbox WHERE position > ${FLOOR_POSITION}
+                ORDER BY position DESC LIMIT ${events}) newest
         ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(tail);
       return rows[0] ? cursorOf(rows[0]) : head();
     },
 
     async eventsAfter(after) {
-      const limit = rowsFor(PAGE_BYTES, PAGE_EVENTS);
-      const few = expectsFew ? await fewRowsAfter(tail, after) : undefined;
-      const { rows, isCut, floor } = few ? { ...few, isCut: false } : await rowsAfter(tail, after, limit, PAGE_BYTES);
-      // In the midst of many the next read finds many.
-      expectsFew = rows.length < FEW;
-      const events = rows.map(eventOf);
-      learn(
-        events.length,
-        events.reduce((sum, { frame }) => sum + frame.length, 0),
+      return readTail(
+        rowsFor(PAGE_BYTES, PAGE_EVENTS),
+        async (limit) => {
+          const few = expectsFew && limit >= FEW ? await fewRowsAfter(tail, after) : undefined;
+          const { rows, isCut, floor } = few
+            ? { ...few, isCut: false }
+            : await rowsAfter(tail, after, limit, PAGE_BYTES);
+          // In the midst of many, or of large ones, the next read finds such, too.
+          expectsFew = rows.length < FEW && !isCut;
+          const events = rows.map(eventOf);
+          learn(
+            events.length,
+            events.reduce((sum, { frame }) => sum + frame.length, 0),
+          );
+          return { events, more: few === undefined && (isCut || rows.length >= limit), floor };
+        },
+        () => {
+          expectsFew = false;
+          return firstAfter(tail, after);
+        },
+        ({ id, position, channel, created, floor, floorId }) => ({
+          events: [{ id, position: BigInt(position), channel, createdAt: created, frame: NO_FRAME }],
+          more: true,
+          floor: cursorOf({ id: floorId, position: floor }),
+        }),
       );
-      return { events, more: few === undefined && (isCut || rows.length >= limit), floor };
     },
+
+    changesSince: (state, above) => changesSince(tail, state, above),
 
     async holds(read, createdAt) {
       const { rows } = await sql<{
@@ -189,8 +259,10 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         created: number | null;
         standby: boolean;
       }>`
-        SELECT floor.id AS "floorId", floor.position AS floor, outbox.id, ${CREATED} AS created, pg_is_in_recovery() AS standby
-        FROM here.outbox_floor floor LEFT JOIN here.outbox ON outbox.position = ${read.position}`.execute(tail);
+        SELECT ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, outbox.id, ${CREATED} AS created, pg_is_in_recovery() AS standby
+        FROM (VALUES (true)) AS always(present) LEFT JOIN here.outbox ON outbox.position = ${read.position}`.execute(
+        tail,
+      );
       const [found] = rows;
       refuseStandby(found);
       if (found === undefined) return false;
@@ -204,7 +276,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const limit = rowsFor(bytes, HISTORY_EVENTS);
       const keys = keysFor(interest, limit);
       const db = abortable(history, signal);
-      const found = await framesAfter(db, { interest, after, head, limit, bytes, keys });
+      const found = await framesAround(db, { interest, after, head, limit, bytes, keys });
+      for (const { id, bytes: size } of found.undeliverable) undeliverable.report(id, tooLarge(size));
       const { events, needs } = found;
       learn(events.length, events.frames.length);
       if (found.channels) counts.set(interest.key, countsOf(found.channels, interest.channels.length));
@@ -231,9 +304,10 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
         id: string | null;
         position: string;
       }>`
-        SELECT floor.id AS "floorId", floor.highest_id AS "highestId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
+        SELECT ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, ${FLOOR_HIGHEST_ID} AS "highestId",
+               (SELECT max(id) FROM here.outbox) AS newest,
                pg_is_in_recovery() AS standby, outbox.id, outbox.position
-        FROM here.outbox_floor floor
+        FROM (VALUES (true)) AS always(present)
         LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(
         abortable(history, signal),
       );
@@ -280,8 +354,8 @@ function isId(text: string): boolean {
   return /^(0|[1-9]\d{0,18})$/.test(text) && BigInt(text) <= LARGEST_ID;
 }
 
-function eventOf(row: Row): FreshEvent {
-  return { ...cursorOf(row), channel: row.channel, createdAt: row.created, frame: encodeEvent(row) };
+function tooLarge(bytes: number): string {
+  return `its data has ${bytes} bytes as sent, and ${MAX_EVENT_BYTES} is the most`;
 }
 
 function cursorOf(row: { id: string; position: string } | undefined): Cursor {

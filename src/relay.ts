@@ -22,6 +22,7 @@ import { createOutbox, databaseFigures, notify } from './outbox.js';
 import { warnOfExcessRights } from './roles.js';
 import { createStreams, type StreamStates } from './streams.js';
 import { startTail } from './tail.js';
+import { createUndeliverable } from './undeliverable.js';
 
 export interface Relay {
   /** Where it is served, without a path. */
@@ -58,6 +59,9 @@ const STUCK =
   'a client comes back to the same cursor again and again: it may be unable to take the event that follows, as clients whose ' +
   'buffers hold 64 KiB (r3labs/sse, go-sse) are with a larger one: raise their limit, or publish a reference in place of what is ' +
   'large; or its page comes from a cache, with an old cursor in it';
+
+/** What the migrations' triggers notify of when events are redacted or deleted. */
+const CHANGED = 'changed';
 
 /** How long the tail may take to catch up, in milliseconds, before the relay is not ready: a large transaction takes a moment. */
 const BEHIND_GRACE = 2000;
@@ -105,7 +109,8 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       void warnOfExcessRights(listenDatabaseUrl === databaseUrl ? [live.db] : [live.db, replays.db], logger);
     }
 
-    const source = createOutbox(live.db, replays.db);
+    const undeliverable = createUndeliverable(logger);
+    const source = createOutbox(live.db, replays.db, undeliverable);
     const start = await source.nearHead({ events: PRELOAD_EVENTS, bytes: Math.floor(config.windowBytes / 4) });
     const log = createLog(start, { bytes: config.windowBytes });
     let isServing = false;
@@ -122,18 +127,15 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     stops.push(tail.stop);
     onConnected = tail.doubt;
 
-    // While no notification arrives, nobody tells of redacted and deleted rows either, so none is kept.
     let poll: NodeJS.Timeout | undefined;
     stops.push(() => clearInterval(poll));
     function look(): void {
-      log.forget(log.head.position);
       // A pooler may have led us elsewhere without our connection having ended. Not amid a read, which would be thrown away: where
       // one takes longer than the pause between two polls, none would ever count.
       if (!tail.isReading) tail.doubt();
-      tail.ring();
+      tail.check();
     }
 
-    let listenedBefore = false;
     const listener = await startListener({
       url: listenDatabaseUrl,
       applicationName: 'outbox-relay listener',
@@ -145,11 +147,8 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
         poll = hears ? undefined : setInterval(look, config.pollSeconds * 1000);
       },
       onListening() {
-        // While nobody listened, a row may have been redacted or deleted without our hearing of it.
-        if (listenedBefore) tail.forget(log.head.position);
-        listenedBefore = true;
         tail.doubt();
-        tail.ring();
+        tail.check();
       },
       onLost() {
         // Whatever killed the session, a machine that is gone or a firewall that forgets, has killed these as well, and would let
@@ -158,9 +157,9 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
         replays.drop();
       },
       onNotification(payload) {
-        const forgotten = /^forget:(\d{1,19})$/.exec(payload)?.[1];
-        if (forgotten !== undefined) tail.forget(BigInt(forgotten));
-        tail.ring();
+        // Any role may notify: this has us ask the table, and believes nothing.
+        if (payload === CHANGED) tail.check();
+        else tail.ring();
       },
     });
     stops.push(listener.stop);
@@ -181,7 +180,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
     stops.push(heartbeat.stop);
     const budget = createBudget(config.replayBytes);
-    const history = createHistory(source, budget, { connections: config.historyConnections, era: () => log.era });
+    const history = createHistory(source, budget, { connections: config.historyConnections, log });
     const streams = createStreams({
       ...config,
       log,
@@ -189,6 +188,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       budget,
       heartbeat,
       isCurrent: () => tail.trouble === undefined,
+      tail,
       onReadError: (error) => logger.debug({ err: error }, 'a read for one client failed; it is tried again'),
       onStuck: (stuck) => logger.warn(stuck, STUCK),
     });
@@ -199,6 +199,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       history,
       tail,
       listener,
+      undeliverable,
       waitingBytes: () => budget.heldBytes,
       limits: config,
       database: () => databaseFigures(replays.db),
@@ -218,6 +219,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       else if (tail.behindSince && Date.now() - tail.behindSince.getTime() > BEHIND_GRACE) {
         troubles.push({ code: 'behind', since: tail.behindSince });
       }
+      if (tail.floorMissingSince) troubles.push({ code: 'floor_missing', since: tail.floorMissingSince });
       return troubles;
     };
     const server = await startHttp({

@@ -25,7 +25,7 @@ interface Right {
 }
 
 /**
- * The least that does the job. The floor and the account of migrations are readable for PUBLIC as well; named here,
+ * The least that does the job. The floor, redactions and the account of migrations are readable for PUBLIC as well; named here,
  * they still are for these roles when PUBLIC has lost that.
  */
 const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
@@ -40,6 +40,7 @@ const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
   relay: [
     { privilege: 'SELECT', table: 'outbox' },
     { privilege: 'SELECT', table: 'outbox_floor' },
+    { privilege: 'SELECT', table: 'outbox_redaction' },
     { privilege: 'SELECT', table: 'outbox_migrations' },
   ],
   // A trigger of the owner's raises the floor; each batch starts at it.
@@ -247,7 +248,7 @@ export async function excessRights(db: Kysely<Tables>): Promise<ExcessRights> {
     ), ours AS (
       SELECT pg_class.*, pg_has_role(relowner, 'MEMBER') AS owned FROM pg_class
       WHERE relnamespace = (SELECT oid FROM home) AND relname IN ('outbox', 'outbox_floor', 'outbox_pending',
-        'outbox_migrations', 'outbox_id_seq', 'outbox_position_seq')
+        'outbox_redaction', 'outbox_migrations', 'outbox_id_seq', 'outbox_position_seq')
     ), excess AS (
       SELECT DISTINCT 1 AS rank, n, word FROM may_be, LATERAL (VALUES
         (1, rolcreaterole, 'CREATEROLE'), (2, rolcreatedb, 'CREATEDB'), (3, rolreplication, 'REPLICATION')

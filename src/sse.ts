@@ -5,7 +5,7 @@
  * A field ends at CR, LF or CRLF, so no value that a publisher or a client supplies may carry one into a field: data is
  * split into one `data:` line per line, and every other field has such characters replaced.
  */
-import { chunkOf } from './chunk.js';
+import { CHUNK_END, chunkOf, chunkStart } from './chunk.js';
 
 /** One row of the outbox as the wire needs it. */
 export interface WireEvent {
@@ -35,10 +35,54 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = {
   'X-Accel-Buffering': 'no',
 };
 
+const LF = 0x0a;
+const CR = 0x0d;
+/** What a line break in data becomes. */
+const NEXT_LINE = Buffer.from('\ndata: ');
+const END = '\n\n';
+
 /** Frames an event, with a chunk around it. This runs once per event, whatever the number of its readers. */
 export function encodeEvent({ id, event, data }: WireEvent): Buffer {
   const name = event === 'message' ? '' : `event: ${oneLine(event)}\n`;
-  return chunkOf(`id: ${oneLine(id)}\n${name}${dataLines(data)}\n`);
+  const fields = `id: ${oneLine(id)}\n${name}data: `;
+  // Most payloads are JSON on one line.
+  if (!data.includes('\n') && !data.includes('\r')) return chunkOf(`${fields}${data}${END}`);
+  return encodeLines(fields, data);
+}
+
+/**
+ * Frames data that has line breaks, in its final place and without a string for each line: there may be millions. The data is
+ * written to the end of the frame and from there moved forward. What is written never reaches what has yet to be read: between them is
+ * the room that the line breaks to come have yet to take.
+ */
+function encodeLines(fields: string, data: string): Buffer {
+  const size = Buffer.byteLength(data);
+  let growth = 0;
+  for (let at = 0; at < data.length; at += 1) {
+    const code = data.charCodeAt(at);
+    if (code === CR && data.charCodeAt(at + 1) === LF) growth -= 1;
+    else if (code === CR || code === LF) growth += NEXT_LINE.length - 1;
+  }
+  const fieldsSize = Buffer.byteLength(fields);
+  const start = chunkStart(fieldsSize + growth + size + END.length);
+  let to = start.length + fieldsSize;
+  const from = to + growth;
+  const end = from + size;
+  const chunk = Buffer.allocUnsafe(end + END.length + CHUNK_END.length);
+  start.copy(chunk);
+  chunk.write(fields, start.length);
+  chunk.write(data, from);
+  for (let at = from; at < end; at += 1) {
+    const byte = chunk[at] ?? 0;
+    if (byte === LF || (byte === CR && (at + 1 === end || chunk[at + 1] !== LF))) {
+      for (const part of NEXT_LINE) chunk[to++] = part;
+    } else if (byte !== CR) {
+      chunk[to++] = byte;
+    }
+  }
+  chunk.write(END, end);
+  CHUNK_END.copy(chunk, end + END.length);
+  return chunk;
 }
 
 /**

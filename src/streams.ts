@@ -14,6 +14,7 @@ import { createResumes, type Stuck } from './resumes.js';
 import { encodeControl, pauseText } from './sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
 import { subscribe } from './subscription.js';
+import type { Tail } from './tail.js';
 
 /** All streams of a relay. */
 export interface Streams {
@@ -49,6 +50,8 @@ export interface StreamsOptions {
   readonly maxConnectionSeconds: number;
   /** Whether the log's head is known to be the table's. */
   readonly isCurrent: () => boolean;
+  /** What comes from memory, and from reads that have begun: whether there is such a read, and how to have it free of old data. */
+  readonly tail: Pick<Tail, 'isReading' | 'upToDate'>;
   /** A read for one client failed and will be tried again. */
   readonly onReadError: (error: unknown) => void;
   /** A client comes back to one cursor again and again; called once in a while. */
@@ -113,6 +116,8 @@ export function createStreams(options: StreamsOptions): Streams {
       for (;;) {
         const { era } = log;
         const resolved = await resolve(request.cursor, log, history, flow);
+        // What was redacted before the client came is not for it (promise R8); to what the tail has yet to ask for that can't happen.
+        if (resolved.position < log.head.position || options.tail.isReading) await options.tail.upToDate();
         // Else it is a place in a table that is no longer ours.
         if (era === log.era) return resolved;
       }

@@ -143,6 +143,11 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (looks === 0) return waitFor(turns.wait);
       const bytes = budget.pageBytes();
       const page = log.read(interest, position, bytes, looks);
+      if (page.isRedacted && page.position === position) {
+        turns.spend(page.looked, 0);
+        dropRoom();
+        return readHistory();
+      }
       const { frames } = page;
       const isLarge = frames !== undefined && frames.length > bytes;
       turns.spend(page.looked, isLarge ? 0 : (frames?.length ?? 0));
@@ -226,7 +231,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
 
   function readHistory(): void {
     state = 'waiting';
-    const isAsRead = ahead?.after === position && ahead.changes === log.changes;
+    const isAsRead = ahead?.after === position && log.isUnchanged(position, ahead.changes);
     const next = isAsRead && ahead ? ahead.page : readPage();
     dropAhead();
     next.then(

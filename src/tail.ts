@@ -14,6 +14,11 @@
  * there is reason for doubt the tail first has the source confirm what it stands on; else the log begins anew, and all
  * clients are told. The same when rows were deleted before they had been read: nobody is to miss them in silence (R4).
  *
+ * What is behind the head may be redacted or deleted, and then must not go out to anybody who comes later (promise R8). The
+ * table keeps account of that, and the tail asks it: when a notification hints at it, at each sweep and whenever there is doubt, and
+ * before any reader starts (`upToDate`), so that nothing depends on notifications, and none that is forged evicts anything. It asks
+ * between its reads and never beside one: what it has read is in the log by then, and what it reads next is as it is now.
+ *
  * A ring only says "look". It may be lost, doubled or early without harm: the sweep rings too, so that a lost
  * notification costs latency and never an event (promise R6). Positions are drawn under a lock that is held until commit
  * is visible, so whatever is visible above the head is complete below itself: nothing can appear behind the head later.
@@ -25,14 +30,22 @@ import type { FreshEvent, Source } from './outbox.js';
 export interface Tail {
   /** Looks for new events now. */
   ring(): void;
-  /** Drops cached events up to `position`, and a read under way, which may hold what was changed meanwhile. */
-  forget(position: bigint): void;
+  /** Looks for what has been redacted or deleted, and for new events. */
+  check(): void;
+  /**
+   * Resolves once all that was redacted or deleted before the call is gone from the log. Costs one query, however many wait for it.
+   *
+   * @throws what the source throws.
+   */
+  upToDate(): Promise<void>;
   /** The table may be another than the one that was read: finds out before the next read, and throws away one under way. */
   doubt(): void;
   /** Whether a read is under way. */
   readonly isReading: boolean;
   /** Undefined when all reads go well, else what went wrong and since when. */
   readonly trouble: { readonly error: unknown; readonly since: Date } | undefined;
+  /** Since when the table that keeps account of deletions is known to lack its row; undefined: it has it. */
+  readonly floorMissingSince: Date | undefined;
   /** Since when it has known of events, or had reason to think of some, that it has not read; undefined: it has read all. */
   readonly behindSince: Date | undefined;
   /** Resolves when no read is under way any more. */
@@ -49,8 +62,10 @@ export interface TailOptions {
   readonly onDelivered?: (events: readonly FreshEvent[]) => void;
 }
 
-/** How many reads in a row are thrown away because of changes: more, and a busy redaction would stop all delivery. */
-const MAX_STALE = 3;
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
 
 const PAUSE_FIRST = 100;
 const PAUSE_LAST = 1000;
@@ -58,10 +73,12 @@ const PAUSE_LAST = 1000;
 export function startTail({ source, log, sweepSeconds, logger, onDelivered }: TailOptions): Tail {
   let state: 'idle' | 'reading' | 'failed' | 'stopped' = 'idle';
   let rung = false;
-  /** How often `forget` was called: a read that began before the last call may hold what was changed. */
-  let changes = 0;
-  /** Up to where events may have been changed. */
-  let changed = 0n;
+  /** What the table's account of changes was last seen to be; undefined: not of this table. */
+  let seen: string | undefined;
+  let isCheckDue = false;
+  /** Who waits for the next check. */
+  let waiting: Waiter[] = [];
+  let floorMissingSince: Date | undefined;
   /** How often there was doubt, and how much of it has been cleared up. */
   let doubts = 0;
   let cleared = 0;
@@ -71,7 +88,7 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   let pause = PAUSE_FIRST;
   let retry: NodeJS.Timeout | undefined;
   let reading: Promise<void> = Promise.resolve();
-  const sweep = setInterval(ring, sweepSeconds * 1000);
+  const sweep = setInterval(check, sweepSeconds * 1000);
   let behindSince: Date | undefined;
 
   function ring(): void {
@@ -79,44 +96,87 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
     if (state === 'idle' || state === 'failed') reading = read();
   }
 
+  function check(): void {
+    isCheckDue = true;
+    ring();
+  }
+
   async function read(): Promise<void> {
     clearTimeout(retry);
     state = 'reading';
-    let stale = 0;
     try {
-      let more = true;
-      while (more && isRunning()) {
-        behindSince ??= new Date();
+      let more = rung;
+      while ((more || wanted()) && isRunning()) {
+        const doubted = doubts;
+        const isDoubtful = doubted !== cleared;
+        if (isDoubtful) rung = isCheckDue = true;
+        if (rung || more) behindSince ??= new Date();
+        if (isDoubtful) {
+          seen = undefined;
+          if (!(await confirm())) continue;
+        }
+        cleared = doubted;
+        if (isCheckDue || waiting.length > 0) await findChanges();
+        if (!isRunning()) return;
+        if (doubted !== doubts || !(rung || more)) continue;
         // Cleared before the read: a ring that comes during it asks for another.
         rung = false;
-        const asked = changes;
-        const doubted = doubts;
-        if (doubted !== cleared && !(await confirm())) continue;
-        cleared = doubted;
         const page = await source.eventsAfter(log.head.position);
         if (!isRunning()) return;
         if (doubted !== doubts) continue;
         if (page.floor.position > log.head.position) {
           restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
+          rung = true;
           continue;
         }
-        const isStale = asked !== changes;
-        stale = isStale ? stale + 1 : 0;
-        if (!isStale || stale > MAX_STALE) {
-          log.append(page.events);
-          headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
-          onDelivered?.(page.events);
-          // Who was waiting got them as they were a moment ago; nobody else will.
-          if (isStale) log.forget(changed);
-        }
+        log.append(page.events);
+        headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
+        onDelivered?.(page.events);
         recovered();
-        if (!page.more && !isStale) behindSince = undefined;
-        more = page.more || isStale || wanted();
+        ({ more } = page);
+        if (!more) behindSince = undefined;
       }
       if (isRunning()) state = 'idle';
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Drops from the log what the table says has been redacted or deleted. */
+  async function findChanges(): Promise<void> {
+    const doubted = doubts;
+    const waiters = waiting;
+    waiting = [];
+    isCheckDue = false;
+    try {
+      const { state: now, ...changes } = await source.changesSince(seen, log.floor);
+      // It may have come from another table than the one that was confirmed.
+      if (doubted !== doubts) {
+        waiting = [...waiters, ...waiting];
+        return;
+      }
+      // Of what there has ever been part may be new.
+      if (changes.hasRedacted || seen === undefined) log.redact(changes.redacted, changes.redactedThrough);
+      seen = now;
+      // Above the head it is for the next read to find out.
+      if (changes.floor.position > log.head.position) rung = true;
+      else log.forget(changes.floor.position);
+      floorIsMissing(changes.isFloorMissing);
+      for (const { resolve } of waiters) resolve();
+    } catch (error) {
+      for (const { reject } of waiters) reject(error);
+      throw error;
+    }
+  }
+
+  function floorIsMissing(isMissing: boolean): void {
+    if (isMissing && !floorMissingSince) {
+      logger.error(
+        'outbox_floor has lost its row: events are delivered, but who returns after a deletion may not be told of it. ' +
+          'As the owner of the outbox, run: outbox-relay migrate',
+      );
+    }
+    floorMissingSince = isMissing ? (floorMissingSince ?? new Date()) : undefined;
   }
 
   /** Makes sure that the table is the one that was read; restarts the log if it is not. */
@@ -141,7 +201,7 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
   }
 
   function wanted(): boolean {
-    return rung;
+    return rung || isCheckDue || waiting.length > 0;
   }
 
   function isRunning(): boolean {
@@ -163,6 +223,14 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
     trouble = { error, since: trouble?.since ?? new Date() };
     retry = setTimeout(ring, pause * (0.5 + Math.random() / 2));
     pause = Math.min(pause * 2, PAUSE_LAST);
+    refuse(error);
+  }
+
+  /** Nobody is kept waiting for a database that is away: who still wants to know asks again. */
+  function refuse(error: unknown): void {
+    const waiters = waiting;
+    waiting = [];
+    for (const { reject } of waiters) reject(error);
   }
 
   return {
@@ -176,10 +244,15 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
     get behindSince() {
       return behindSince;
     },
-    forget(position) {
-      changes += 1;
-      if (position > changed) changed = position;
-      log.forget(position);
+    check,
+    upToDate() {
+      const { promise, ...waiter } = deferred();
+      waiting.push(waiter);
+      if (state === 'idle') reading = read();
+      return promise;
+    },
+    get floorMissingSince() {
+      return floorMissingSince;
     },
     get trouble() {
       return trouble;
@@ -189,10 +262,21 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
       clearInterval(sweep);
       clearTimeout(retry);
       await reading;
+      refuse(new Error('the relay is being stopped'));
     },
   };
 }
 
 function secondsSince(date: Date): number {
   return Math.round((Date.now() - date.getTime()) / 1000);
+}
+
+function deferred(): Waiter & { readonly promise: Promise<void> } {
+  let resolve: Waiter['resolve'] = () => undefined;
+  let reject: Waiter['reject'] = () => undefined;
+  const promise = new Promise<void>((resolved, rejected) => {
+    resolve = resolved;
+    reject = rejected;
+  });
+  return { promise, resolve, reject };
 }

@@ -7,16 +7,24 @@ import { matches, type Interest } from './channels.js';
 import { createHeap } from './heap.js';
 import type { LogEvent } from './log.js';
 
+/** What the window has of an event; without a frame where that is not what the table has any more. */
+export interface Held extends Omit<LogEvent, 'frame'> {
+  readonly frame: Buffer | undefined;
+}
+
 export interface Window {
+  /** How many it has with their frames. */
   readonly length: number;
   /** What its events account for. */
   readonly bytes: number;
-  readonly oldest: LogEvent | undefined;
+  readonly oldest: Held | undefined;
   positionOf(id: string): bigint | undefined;
   /** Adds an event that is newer than all others. */
   push(event: LogEvent): void;
   /** Takes the oldest event out. */
-  shift(): LogEvent | undefined;
+  shift(): Held | undefined;
+  /** Lets go of an event's frame and keeps its place; harmless where it has none. */
+  strip(position: bigint): void;
   /**
    * Events above `after` that are of interest, in order. Must be consumed before the window changes.
    *
@@ -29,7 +37,7 @@ export interface Window {
 /** Events that are looked for one at a time. */
 export interface Selection {
   /** The next that is of interest; undefined where there is none among those that may be looked at. */
-  next(): LogEvent | undefined;
+  next(): Held | undefined;
   /** How many were looked at. */
   readonly looked: number;
   /** After the last: position up to which everything of interest was given; undefined: the newest. */
@@ -44,10 +52,11 @@ export function createWindow(): Window {
   const byChannel = new Map<string, Queue>();
   const positions = new Map<string, bigint>();
   let bytes = 0;
+  let stripped = 0;
 
   return {
     get length() {
-      return all.length;
+      return all.length - stripped;
     },
     get bytes() {
       return bytes;
@@ -69,13 +78,24 @@ export function createWindow(): Window {
     shift() {
       const event = all.shift();
       if (event === undefined) return undefined;
-      bytes -= event.frame.length + EVENT_OVERHEAD;
+      bytes -= (event.frame?.length ?? 0) + EVENT_OVERHEAD;
+      if (event.frame === undefined) stripped -= 1;
       positions.delete(event.id);
       // The oldest event of the window is the oldest of its channel.
       const channel = byChannel.get(event.channel);
       channel?.shift();
       if (channel?.length === 0) byChannel.delete(event.channel);
       return event;
+    },
+
+    strip(position) {
+      const event = all.find(position);
+      if (event?.frame === undefined) return;
+      bytes -= event.frame.length;
+      stripped += 1;
+      const rest: Held = { position, id: event.id, channel: event.channel, frame: undefined };
+      all.replace(rest);
+      byChannel.get(event.channel)?.replace(rest);
     },
 
     select(interest, after, most) {
@@ -90,11 +110,12 @@ export function createWindow(): Window {
       byChannel.clear();
       positions.clear();
       bytes = 0;
+      stripped = 0;
     },
   };
 }
 
-function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: LogEvent) => boolean): Selection {
+function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: Held) => boolean): Selection {
   const first = queue.indexAfter(after);
   const end = Math.min(queue.length, first + most);
   let index = first;
@@ -119,7 +140,7 @@ function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: LogE
 /** Merges channels in position order. */
 function merge(sources: readonly Queue[], after: bigint, most: number): Selection {
   interface Next {
-    readonly event: LogEvent;
+    readonly event: Held;
     readonly queue: Queue;
     readonly index: number;
   }
@@ -130,7 +151,7 @@ function merge(sources: readonly Queue[], after: bigint, most: number): Selectio
   };
   for (const queue of sources) add(queue, queue.indexAfter(after));
   let taken = 0;
-  let last: LogEvent | undefined;
+  let last: Held | undefined;
   return {
     next() {
       const next = taken < most ? heap.pop() : undefined;
@@ -152,15 +173,18 @@ function merge(sources: readonly Queue[], after: bigint, most: number): Selectio
 /** A first-in-first-out list of events in position order that can be entered anywhere. */
 interface Queue {
   readonly length: number;
-  at(index: number): LogEvent | undefined;
-  push(event: LogEvent): void;
-  shift(): LogEvent | undefined;
+  at(index: number): Held | undefined;
+  push(event: Held): void;
+  shift(): Held | undefined;
+  find(position: bigint): Held | undefined;
+  /** Puts another in the place of the one at its position. */
+  replace(event: Held): void;
   /** Index of the first event above `position`, until the queue changes. */
   indexAfter(position: bigint): number;
 }
 
 function createQueue(): Queue {
-  let items: (LogEvent | undefined)[] = [];
+  let items: (Held | undefined)[] = [];
   let start = 0;
 
   function indexAfter(position: bigint): number {
@@ -173,6 +197,11 @@ function createQueue(): Queue {
       else high = middle;
     }
     return low - start;
+  }
+
+  function find(position: bigint): Held | undefined {
+    const item = items[start + indexAfter(position - 1n)];
+    return item?.position === position ? item : undefined;
   }
 
   return {
@@ -194,5 +223,9 @@ function createQueue(): Queue {
       return event;
     },
     indexAfter,
+    find,
+    replace(event) {
+      if (find(event.position)) items[start + indexAfter(event.position - 1n)] = event;
+    },
   };
 }

@@ -82,6 +82,10 @@ test('a replay frames in the database what the live path frames in the relay, by
   const json = fc.sample(
     fc.oneof(
       line.map((text) => text.replaceAll('\0', '')),
+      fc
+        .array(fc.constantFrom('\r', '\n', '\r\n', 'é', 'data: ', '😀'), { maxLength: 30 })
+        .map((parts) => parts.join('')),
+      fc.constantFrom('\r', '\n', '\r\n', '\n\r').map((text) => text.repeat(3000)),
       fc.jsonValue({ stringUnit: 'grapheme' }),
     ),
     { numRuns: 2000, seed: 1 },

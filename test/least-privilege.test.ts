@@ -114,7 +114,13 @@ const EXPECTED: Readonly<Record<Purpose, readonly string[]>> = {
     'SELECT outbox_floor',
     `USAGE schema ${SCHEMA}`,
   ],
-  relay: ['SELECT outbox', 'SELECT outbox_floor', 'SELECT outbox_migrations', `USAGE schema ${SCHEMA}`],
+  relay: [
+    'SELECT outbox',
+    'SELECT outbox_floor',
+    'SELECT outbox_migrations',
+    'SELECT outbox_redaction',
+    `USAGE schema ${SCHEMA}`,
+  ],
   retention: ['DELETE outbox', 'SELECT outbox', 'SELECT outbox_floor', `USAGE schema ${SCHEMA}`],
   redaction: ['SELECT outbox', 'UPDATE outbox.data', `USAGE schema ${SCHEMA}`],
 };

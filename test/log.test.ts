@@ -13,7 +13,7 @@ const eventOf = (position: bigint, channel: string, size = 40): LogEvent => ({
   // An id names an event and orders nothing: let it run against the position.
   id: String(1_000_000n - position),
   channel,
-  frame: Buffer.from(`${position} ${channel} `.padEnd(size, '.')),
+  frame: Buffer.from(size === 0 ? '' : `${position} ${channel} `.padEnd(size, '.')),
 });
 
 /** What the log takes an event to cost beside its frame, found out and not assumed. */
@@ -39,13 +39,23 @@ type Step =
   | { do: 'wait'; ahead: number }
   | { do: 'cancel'; waiter: number }
   | { do: 'restart'; at: number; reason: RestartReason }
-  | { do: 'forget'; at: number };
+  | { do: 'forget'; at: number }
+  | { do: 'redact'; at: number[]; through: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({
     do: fc.constant('append' as const),
     events: fc.array(
-      fc.record({ channel, gap: fc.integer({ min: 1, max: 3 }), size: fc.oneof(fc.constant(40), fc.nat(9_000)) }),
+      fc.record({
+        channel,
+        gap: fc.integer({ min: 1, max: 3 }),
+        // 0: can't be delivered.
+        size: fc.oneof(
+          { weight: 6, arbitrary: fc.constant(40) },
+          { weight: 6, arbitrary: fc.nat(9_000) },
+          fc.constant(0),
+        ),
+      }),
       { maxLength: 12 },
     ),
   }),
@@ -66,6 +76,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     reason: fc.constantFrom('expired' as const, 'unknown' as const),
   }),
   fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1.1, noNaN: true }) }),
+  fc.record({
+    do: fc.constant('redact' as const),
+    at: fc.array(fc.double({ min: 0, max: 1.1, noNaN: true }), { maxLength: 4 }),
+    through: fc.oneof({ weight: 3, arbitrary: fc.constant(-1) }, fc.double({ min: 0, max: 1.1, noNaN: true })),
+  }),
 );
 
 interface ModelReader extends Reader {
@@ -85,12 +100,22 @@ interface Waiter {
 /** The log as anybody would write it who need not be fast: a list. */
 function createModel() {
   const all: LogEvent[] = [];
+  const redacted = new Set<LogEvent>();
+  let changes = 0;
+  let deleted = 0n;
   let era = 0;
   let head = START;
   let floor = START.position;
   let floorId: string | undefined = START.id;
   const held = () => all.filter((event) => event.position > floor);
-  const bytes = () => held().reduce((sum, event) => sum + event.frame.length + OVERHEAD, 0);
+  const bytes = () => held().reduce((sum, event) => sum + (redacted.has(event) ? 0 : event.frame.length) + OVERHEAD, 0);
+  const evictThrough = (position: bigint) => {
+    for (let oldest = held()[0]; oldest && oldest.position <= position; oldest = held()[0]) evict(oldest);
+  };
+  const evict = (oldest: LogEvent) => {
+    floor = oldest.position;
+    floorId = oldest.id;
+  };
   return {
     get head() {
       return head;
@@ -98,8 +123,13 @@ function createModel() {
     get floor() {
       return floor;
     },
-    held,
-    bytes,
+    get size() {
+      return { bytes: bytes(), events: held().filter((event) => !redacted.has(event)).length };
+    },
+    get changes() {
+      return changes;
+    },
+    isUnchanged: (after: bigint, asked: number) => asked === changes && after >= deleted,
     positionOf(id: string) {
       return held().find((event) => event.id === id)?.position ?? (id === floorId ? floor : undefined);
     },
@@ -107,10 +137,7 @@ function createModel() {
       all.push(...events);
       const last = events.at(-1);
       if (last) head = { id: last.id, position: last.position };
-      for (let oldest = held()[0]; oldest && bytes() > LIMIT && held().length > 1; oldest = held()[0]) {
-        floor = oldest.position;
-        floorId = oldest.id;
-      }
+      for (let oldest = held()[0]; oldest && bytes() > LIMIT && held().length > 1; oldest = held()[0]) evict(oldest);
     },
     read(wanted: Interest, after: bigint, limit: number, through?: bigint) {
       const matching = held()
@@ -118,18 +145,29 @@ function createModel() {
         .filter((event) => matches(wanted, event.channel));
       const taken: LogEvent[] = [];
       let size = 0;
+      let position = after > head.position ? after : head.position;
+      let isRedacted = false;
       for (const event of matching) {
-        if (size > 0 && size + event.frame.length > limit) break;
+        if (event.frame.length === 0 && !redacted.has(event)) continue;
+        isRedacted = redacted.has(event);
+        if (isRedacted || (size > 0 && size + event.frame.length > limit)) {
+          position = taken.at(-1)?.position ?? after;
+          break;
+        }
         taken.push(event);
         size += event.frame.length;
       }
-      const passed = after > head.position ? after : head.position;
-      return {
-        text: taken.map((event) => event.frame.toString()).join(''),
-        position: taken.length < matching.length ? (taken.at(-1)?.position ?? after) : passed,
-      };
+      return { text: taken.map((event) => event.frame.toString()).join(''), position, isRedacted };
+    },
+    redact(positions: readonly bigint[], through: bigint) {
+      changes += 1;
+      evictThrough(through);
+      for (const event of held()) if (positions.includes(event.position)) redacted.add(event);
     },
     forget(position: bigint) {
+      if (position <= deleted) return;
+      deleted = position;
+      evictThrough(position);
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;
       if (position >= floor) floorId = undefined;
@@ -138,6 +176,8 @@ function createModel() {
       return era;
     },
     restart(at: Cursor, reason: RestartReason) {
+      changes += 1;
+      deleted = reason === 'expired' ? at.position : 0n;
       all.length = 0;
       head = at;
       floor = at.position;
@@ -166,7 +206,7 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             return eventOf(position, event.channel, event.size);
           });
           for (const reader of readers) {
-            const fresh = events.filter((event) => matches(reader.interest, event.channel));
+            const fresh = events.filter((event) => matches(reader.interest, event.channel) && event.frame.length > 0);
             if (fresh.length > 0) reader.expected.push(fresh.map((event) => event.frame.toString()).join(''));
           }
           for (const waiter of waiters) {
@@ -182,11 +222,12 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
           if (action.looks === Infinity) {
             assert.equal(text, expected.text);
             assert.equal(page.position, expected.position);
+            assert.equal(page.isRedacted, expected.isRedacted);
           }
           // A slice is a part of that, with all that matches up to where it ends, and moves on.
           assert.ok(expected.text.startsWith(text));
           assert.equal(text, model.read(action.interest, after, Infinity, page.position).text);
-          assert.ok(page.position > after || after >= model.head.position);
+          assert.ok(page.position > after || page.isRedacted || after >= model.head.position);
           assert.ok(page.looked <= action.looks + action.interest.channels.length);
         } else if (action.do === 'park') {
           const got: string[] = [];
@@ -242,10 +283,16 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             assert.deepEqual(reader.restarts, [action.reason]);
             assert.deepEqual(reader.got, reader.expected);
           }
-        } else {
+        } else if (action.do === 'forget') {
           const position = between(START.position, model.head.position, action.at);
           log.forget(position);
           model.forget(position);
+        } else {
+          const at = (share: number) => between(START.position, model.head.position, share);
+          const positions = action.at.map(at);
+          const through = action.through < 0 ? 0n : at(action.through);
+          log.redact(positions, through);
+          model.redact(positions, through);
         }
         agree(log, model);
         for (const reader of readers) assert.deepEqual(reader.got, reader.expected);
@@ -259,7 +306,13 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
     assert.deepEqual(log.head, model.head);
     assert.equal(log.era, model.era);
     assert.equal(log.floor, model.floor);
-    assert.deepEqual(log.size, { bytes: model.bytes(), events: model.held().length });
+    assert.deepEqual(log.size, model.size);
+    assert.equal(log.changes, model.changes);
+    for (const after of [model.floor, model.head.position]) {
+      for (const asked of [model.changes, model.changes - 1]) {
+        assert.equal(log.isUnchanged(after, asked), model.isUnchanged(after, asked));
+      }
+    }
     assert.equal(log.positionOf(START.id), model.positionOf(START.id));
     for (let position = START.position; position <= model.head.position; position += 1n) {
       const id = String(1_000_000n - position);

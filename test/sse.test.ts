@@ -72,6 +72,22 @@ test('each kind of line break in data is one \\n, and an empty payload is still 
   t.deepEqual(dataOf(''), ['']);
 });
 
+test('an event of millions of line breaks is framed at once, each kind as seven bytes', (t) => {
+  const COUNT = 1_000_000;
+  for (const [unit, breaks] of [
+    ['\n', 1],
+    ['\r', 1],
+    ['\r\n', 1],
+    ['\r \n', 2],
+    ['é\r\n\r', 2],
+  ] as const) {
+    const [frame = Buffer.alloc(0)] = payloadsOf(encodeEvent({ id: '1', event: 'message', data: unit.repeat(COUNT) }));
+    const text = Buffer.byteLength(unit.replace(/[\r\n]/g, ''));
+    t.is(frame.length, 'id: 1\ndata: \n\n'.length + COUNT * (text + 7 * breaks), JSON.stringify(unit));
+    t.true(frame.subarray(-9).equals(Buffer.from('\ndata: \n\n')));
+  }
+});
+
 test('no id, event name or payload can add an event, an id, a retry or a comment', (t) => {
   const frame = '\n\nid: 666\nevent: evil\nretry: 0\ndata: evil\n\n';
   for (const separator of ['\n', '\r', '\r\n', '\0\n']) {

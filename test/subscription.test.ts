@@ -29,7 +29,7 @@ type Step =
   | { do: 'fail'; read: number }
   | { do: 'drain'; client: number }
   | { do: 'close'; client: number }
-  | { do: 'forget'; at: number }
+  | { do: 'redact'; at: number[]; through: number }
   | { do: 'delete'; at: number }
   | { do: 'restore'; at: number }
   | { do: 'pause' };
@@ -50,16 +50,24 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('fail' as const), read: index }),
   fc.record({ do: fc.constant('drain' as const), client: index }),
   fc.record({ do: fc.constant('close' as const), client: index }),
-  fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.record({
+    do: fc.constant('redact' as const),
+    at: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 3 }),
+    through: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.double({ min: 0, max: 1, noNaN: true })),
+  }),
   fc.record({ do: fc.constant('delete' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.record({ do: fc.constant('restore' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.constant({ do: 'pause' as const }),
 );
 
-/** A table whose reads are answered when the test says so. What is committed is not in the log until the tail brings it. */
+/**
+ * A table whose reads are answered when the test says so, every other one with what there was when it was asked. What is committed is
+ * not in the log until the tail brings it.
+ */
 function createTable() {
   const events: LogEvent[] = [];
   let floor = 0n;
+  let asked = 0;
   const reads: { answer: () => void; fail: () => void }[] = [];
   const unused = () => Promise.reject(new Error('not used here'));
   const source: Source = {
@@ -69,10 +77,14 @@ function createTable() {
     placesOf: unused,
     holds: unused,
     since: unused,
+    changesSince: unused,
     page: (wanted, after, head, bytes) =>
       new Promise<TablePage>((resolve, reject) => {
+        const now = pageOf(wanted, after, head, bytes);
+        asked += 1;
+        const isEarly = asked % 2 === 0;
         reads.push({
-          answer: () => resolve(pageOf(wanted, after, head, bytes)),
+          answer: () => resolve(isEarly ? now : pageOf(wanted, after, head, bytes)),
           fail: () => reject(new Error('the connection was lost')),
         });
       }),
@@ -108,6 +120,12 @@ function createTable() {
     delete(through: bigint) {
       if (through > floor) floor = through;
     },
+    /** Its frame has the same length, and begins with another character. */
+    redact(position: bigint) {
+      const index = events.findIndex((event) => event.position === position);
+      const event = events[index];
+      if (event) events[index] = { ...event, frame: Buffer.from(event.frame.toString().replace('<', '[')) };
+    },
     /** It is another now, of which nobody has read anything. */
     restore() {
       events.length = 0;
@@ -127,6 +145,8 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
     interest: wanted,
     /** Where it began, or went on after a reset. */
     after,
+    /** What had been redacted when it came. */
+    redacted: new Set<bigint>(),
     sink: {
       write(frames: Buffer) {
         assert.ok(!client.isAstray, 'R4: a client of another table was given events without a reset');
@@ -166,8 +186,11 @@ function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
   return client;
 }
 
+/** What was there before redactions. */
+const original = (got: string) => got.replaceAll('[', '<');
+
 test.serial(
-  'R3, R4, R5: whatever the interleaving, a client gets exactly what follows its cursor, in order, once, or a reset',
+  'R3, R4, R5, R8: whatever the interleaving, a client gets exactly what follows its cursor, in order, once, or a reset, and nothing that was redacted before it came',
   async (t) => {
     mock.timers.enable({ apis: ['setTimeout'] });
     t.teardown(() => mock.timers.reset());
@@ -183,9 +206,10 @@ test.serial(
           const table = createTable();
           const log = createLog({ id: '0', position: 0n }, { bytes });
           const budget = createBudget(BUDGET);
-          const history = createHistory(table.source, budget, { connections: 2, era: () => log.era });
+          const history = createHistory(table.source, budget, { connections: 2, log });
           // So few that most reads of the window take several.
           const turns = createTurns({ perTurn: 60, perSlice: 3 });
+          const redacted = new Set<bigint>();
           const clients: ReturnType<typeof createClient>[] = [];
           const left: { client: (typeof clients)[number]; had: string }[] = [];
           let blocking = true;
@@ -197,7 +221,7 @@ test.serial(
             table.events
               .filter((event) => event.position > client.after && event.position <= through)
               .filter((event) => matches(client.interest, event.channel))
-              .map((event) => event.frame.toString())
+              .map((event) => original(event.frame.toString()))
               .join('');
 
           function append(count: number): number {
@@ -216,7 +240,10 @@ test.serial(
               if (client.isAstray) continue;
               assert.ok(client.takeLargest() <= Math.max(PAGE + LARGEST_EVENT, batch), 'R5: a write is too large');
               const all = expected(client, position);
-              assert.equal(client.got, all.slice(0, client.got.length));
+              assert.equal(original(client.got), all.slice(0, client.got.length));
+              for (const [, secret = ''] of client.got.matchAll(/<(\d+) /g)) {
+                assert.ok(!client.redacted.has(BigInt(secret)), 'R8: what was redacted before it came');
+              }
               if (client.subscription?.parked) {
                 assert.ok(
                   client.got.length >= expected(client, log.head.position).length,
@@ -240,6 +267,7 @@ test.serial(
               // Any committed position: another relay may have handed it out before our tail has got there.
               const after = BigInt(Math.round(Number(position) * action.at));
               const client = createClient(action.interest, after, () => blocking && dice.next().value === 0);
+              client.redacted = new Set(redacted);
               clients.push(client);
               client.subscription = subscribe({
                 log,
@@ -251,7 +279,7 @@ test.serial(
                   assert.equal(reason === 'unknown', client.isAstray);
                   if (client.isAstray) return client.resetTo(log.head.position);
                   assert.equal(
-                    client.got,
+                    original(client.got),
                     expected(client, BigInt(lastEventId)),
                     'R4: the wrong id is named as the last',
                   );
@@ -275,13 +303,22 @@ test.serial(
               client?.subscription?.close();
               if (client) left.push({ client, had: client.got });
               client?.drain();
-            } else if (action.do === 'forget') {
-              log.forget(BigInt(Math.round(Number(position) * action.at)));
+            } else if (action.do === 'redact') {
+              // The tail asks between its reads, so the log is told of what it has, and of what it will have as it is now.
+              const positions = action.at.map((at) => BigInt(Math.round(Number(position) * at)));
+              const through = BigInt(Math.round(Number(position) * action.through));
+              for (const at of positions) {
+                table.redact(at);
+                redacted.add(at);
+              }
+              log.redact(positions, through);
             } else if (action.do === 'delete') {
               // What the tail has not read yet is nobody's to miss.
               table.delete(BigInt(Math.round(Number(log.head.position) * action.at)));
             } else if (action.do === 'restore') {
               for (const client of clients) client.isAstray = true;
+              for (const client of clients) client.redacted.clear();
+              redacted.clear();
               table.restore();
               position = BigInt(Math.round(Number(position) * action.at));
               log.restart({ position, id: String(position) }, 'unknown');
@@ -305,7 +342,7 @@ test.serial(
           }
           for (const client of clients) {
             assert.ok(!client.isAstray, 'R4: a client was never told that it is at another table');
-            assert.equal(client.got, expected(client, position));
+            assert.equal(original(client.got), expected(client, position));
           }
           assert.equal(budget.heldBytes, 0, 'what no client waits for is still counted');
           assert.ok(reported === 0 || failed > 0, 'an error out of nothing');
@@ -321,7 +358,7 @@ function setUp(windowBytes: number) {
   const table = createTable();
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
-  const history = createHistory(table.source, budget, { connections: 2, era: () => log.era });
+  const history = createHistory(table.source, budget, { connections: 2, log });
   const resets: string[] = [];
   return {
     table,
@@ -433,12 +470,12 @@ test.serial('the next page of a replay is read while a client that is fast takes
   t.is(budget.heldBytes, 0);
 });
 
-test.serial('what was read ahead is not sent once events behind the head have been changed', async (t) => {
+test.serial('R8: what was read ahead is not sent once events have been redacted', async (t) => {
   const { table, log, client } = await setUpAhead();
   table.reads.shift()?.answer();
   await turn();
   const had = client.got.length;
-  log.forget(log.head.position);
+  log.redact([]);
   client.drain();
   await turn();
   t.is(client.got.length, had);
@@ -447,6 +484,54 @@ test.serial('what was read ahead is not sent once events behind the head have be
   await turn();
   t.true(client.got.length > had);
 });
+
+test.serial(
+  'R8: who comes after a redaction does not share a read from before it, and later ones share theirs',
+  async (t) => {
+    const { table, log, history, commit, subscribe: open } = setUp(1);
+    log.append(commit(5));
+    // Every other read has what there was when it was asked.
+    open(0n, { names: ['b'] });
+    const early = open(0n);
+    await turn();
+    table.redact(2n);
+    log.redact([2n]);
+    const late = [open(0n), open(0n), open(1n)];
+    await turn();
+    t.is(history.stats.reads, 2, 'two connections');
+    for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+    t.is(early.got, '<1><2><3><4><5>');
+    t.deepEqual(
+      late.map(({ got }) => got),
+      ['<1>[2><3><4><5>', '<1>[2><3><4><5>', '[2><3><4><5>'],
+    );
+    t.is(history.stats.reads, 3);
+  },
+);
+
+test.serial(
+  'R8: who has passed a redacted event goes on in memory, and who has not reads it from the table',
+  async (t) => {
+    const { table, log, commit, subscribe: open } = setUp(100_000);
+    log.append([...commit(5), ...commit(3, 'b')]);
+    table.redact(3n);
+    log.redact([3n]);
+    for (const [after, names, got] of [
+      [3n, ['a'], '<4><5>'],
+      [0n, ['b'], '<6><7><8>'],
+      [2n, ['b'], '<6><7><8>'],
+    ] as const) {
+      t.is(open(after, { names: [...names] }).got, got);
+    }
+    const before = open(0n);
+    const all = open(0n, { names: ['*'] });
+    t.deepEqual([before.got, all.got], ['<1><2>', '<1><2>']);
+    await turn();
+    for (; table.reads.length > 0; await turn()) table.reads.shift()?.answer();
+    t.deepEqual([before.got, all.got], ['<1><2>[3><4><5>', '<1><2>[3><4><5><6><7><8>']);
+    t.true(before.subscription?.parked);
+  },
+);
 
 test.serial('R5: a client that stalls costs the page that it does not take, and not the next', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] });

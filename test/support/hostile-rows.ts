@@ -35,7 +35,7 @@ const breaks = (count: number) => `to_jsonb(repeat(E'\\n', ${count}))`;
 const letters = (count: number) => `jsonb_build_object('compressible', repeat('x', ${count}))`;
 
 /** Whether the table measures data as it goes out; while it does not, what bursts when it is read is not tried. */
-const MEASURES_AS_SENT = false as boolean;
+const MEASURES_AS_SENT = true as boolean;
 
 const KINDS: readonly Kind[] = [
   {

@@ -125,7 +125,8 @@ def _refuse_taken(schema_editor: BaseDatabaseSchemaEditor) -> None:
         cursor.execute("""
             SELECT relname, current_schema() FROM pg_class
             WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-                AND relname IN ('outbox', 'outbox_pending', 'outbox_floor', 'outbox_position_seq', 'outbox_id_seq')
+                AND relname IN ('outbox', 'outbox_pending', 'outbox_floor', 'outbox_redaction',
+                    'outbox_position_seq', 'outbox_id_seq')
             ORDER BY relname""")
         found = cursor.fetchall()
     if found:

@@ -319,11 +319,25 @@ END $$;
 CREATE TRIGGER outbox_refuse_change AFTER UPDATE OF id, channel, event, created_at ON outbox FOR EACH ROW
   EXECUTE FUNCTION outbox_refuse_change();
 
--- What relays must not go on serving from memory, and what resuming clients must be told is gone.
+-- What relays must not go on serving from memory, and what resuming clients must be told is gone. Both stand in tables, which relays
+-- ask; a notification says no more than that there is reason to, so one that is forged or lost does no harm. One text for all, since
+-- PostgreSQL sends each once for a transaction; none where the queue fills up, for the reason that outbox_place() gives.
+
+-- Which events have been redacted, and by which transaction last: who knows what it could see then finds what is new since.
+CREATE TABLE outbox_redaction (
+  position bigint PRIMARY KEY,
+  changed_by xid8 NOT NULL DEFAULT pg_current_xact_id()
+);
+CREATE INDEX outbox_redaction_changed_by ON outbox_redaction (changed_by);
+GRANT SELECT ON outbox_redaction TO PUBLIC;
+
+-- Not only where data differs: jsonb takes 1 and 1.0 for the same.
 CREATE FUNCTION outbox_redacted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  IF OLD.position IS NOT NULL AND OLD.data IS DISTINCT FROM NEW.data THEN
-    PERFORM pg_notify('outbox', 'forget:' || OLD.position);
+  IF OLD.position IS NOT NULL THEN
+    INSERT INTO here.outbox_redaction (position) VALUES (OLD.position)
+      ON CONFLICT (position) DO UPDATE SET changed_by = pg_current_xact_id();
+    PERFORM pg_notify('outbox', 'changed') WHERE pg_notification_queue_usage() < 0.5;
   END IF;
   RETURN NULL;
 END $$;
@@ -350,7 +364,8 @@ BEGIN
     FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
     PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
-    PERFORM pg_notify('outbox', 'forget:' || newest.position);
+    DELETE FROM here.outbox_redaction WHERE position <= newest.position;
+    PERFORM pg_notify('outbox', 'changed') WHERE pg_notification_queue_usage() < 0.5;
   END IF;
   RETURN NULL;
 END $$;
@@ -371,7 +386,8 @@ BEGIN
     FROM here.outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
     PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
-    PERFORM pg_notify('outbox', 'forget:' || newest.position);
+    DELETE FROM here.outbox_redaction WHERE position <= newest.position;
+    PERFORM pg_notify('outbox', 'changed') WHERE pg_notification_queue_usage() < 0.5;
   END IF;
   PERFORM set_config('outbox.last_id', last_value::text, true) FROM here.outbox_id_seq;
   RETURN NULL;
@@ -450,7 +466,7 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 
 -- Down Migration
 
-DROP TABLE outbox, outbox_pending, outbox_floor;
+DROP TABLE outbox, outbox_pending, outbox_floor, outbox_redaction;
 DROP SEQUENCE outbox_position_seq;
 DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_check(),
   outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_raise_floor(bigint, bigint, bigint),

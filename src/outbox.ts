@@ -10,6 +10,7 @@ import { LRUCache } from 'lru-cache';
 import { NO_EVENTS, type Batch } from './batch.js';
 import type { Interest } from './channels.js';
 import { abortable, type Tables } from './database.js';
+import { createEncodable } from './encodable.js';
 import type { Cursor, LogEvent } from './log.js';
 import {
   CREATED,
@@ -132,6 +133,7 @@ export function createOutbox(
   let expectsFew = true;
   const readTail = undeliverable.reader();
   const readHistory = undeliverable.reader();
+  const encodable = createEncodable(history);
 
   /** @param bytes of so many events; on the wire, or as the table counts them where that was more. */
   function learn(events: number, bytes: number): void {
@@ -272,7 +274,9 @@ export function createOutbox(
       return found.id === read.id && (createdAt === undefined || createdAt === found.created);
     },
 
-    async page(interest, after, head, bytes, signal) {
+    async page(wanted, after, head, bytes, signal) {
+      const interest = await encodable.within(wanted, signal);
+      if (interest === undefined) return { events: NO_EVENTS, position: head, floor: 0n };
       const limit = rowsFor(bytes, HISTORY_EVENTS);
       const keys = keysFor(interest, limit);
       const db = abortable(history, signal);

@@ -63,8 +63,8 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
     // kind gets between reading and setting either.
     await session.query(`SELECT pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0)`);
     const advances = [
-      await advance(session, 'outbox_id_seq', 'id', step),
-      await advance(session, 'outbox_position_seq', 'position', step),
+      await advance(session, 'outbox_id_seq', 'id', 'greatest(id, highest_id)', step),
+      await advance(session, 'outbox_position_seq', 'position', 'position', step),
     ];
     await session.query('COMMIT');
     return advances;
@@ -72,9 +72,15 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
 }
 
 /** Ids that publishers draw between reading and setting do no harm: they are fewer than a step, so it still goes forward. */
-async function advance(session: Session, sequence: string, column: string, step: bigint): Promise<Advance> {
+async function advance(
+  session: Session,
+  sequence: string,
+  column: string,
+  inFloor: string,
+  step: bigint,
+): Promise<Advance> {
   const { rows } = await session.query<{ from: string }>(
-    `SELECT greatest(last_value, (SELECT max(${column}) FROM here.outbox), (SELECT max(${column}) FROM here.outbox_floor)) AS from
+    `SELECT greatest(last_value, (SELECT max(${column}) FROM here.outbox), (SELECT max(${inFloor}) FROM here.outbox_floor)) AS from
      FROM here.${sequence}`,
   );
   const from = rows[0]?.from ?? '0';

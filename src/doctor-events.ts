@@ -60,7 +60,11 @@ export async function checkFloor(patient: Patient): Promise<Finding[]> {
         cure: {
           as: ownerOf(patient),
           sql: inHome(patient, [
+            'BEGIN',
+            'ALTER TABLE outbox_floor DISABLE TRIGGER outbox_keep_floor',
             'DELETE FROM outbox_floor WHERE ctid <> (SELECT ctid FROM outbox_floor ORDER BY position DESC LIMIT 1)',
+            'ALTER TABLE outbox_floor ENABLE TRIGGER outbox_keep_floor',
+            'COMMIT',
           ]),
         },
       },
@@ -71,15 +75,9 @@ export async function checkFloor(patient: Patient): Promise<Finding[]> {
       level: 'error',
       what: 'outbox_floor has lost its one row',
       why:
-        'relays deliver nothing. How far the log was pruned is not known any more, so the row has to say: up to the newest event. ' +
-        'Clients that missed something get a stream-reset',
-      cure: {
-        as: ownerOf(patient),
-        sql: inHome(patient, [
-          `INSERT INTO outbox_floor (id, position)
-SELECT id, position FROM outbox WHERE position IS NOT NULL UNION ALL SELECT 0, 0 ORDER BY position DESC LIMIT 1`,
-        ]),
-      },
+        'relays deliver nothing. How far the log was pruned is not known any more: "migrate" sets it below the newest events that ' +
+        'follow one another without a gap, and clients that may have missed something get a stream-reset',
+      cure: { as: ownerOf(patient), command: 'npx outbox-relay migrate' },
     },
   ];
 }
@@ -91,7 +89,7 @@ SELECT id, position FROM outbox WHERE position IS NOT NULL UNION ALL SELECT 0, 0
 export async function checkSequences(patient: Patient): Promise<Finding[]> {
   const rows = await patient.query<{ name: string; last: string; used: string }>(`
     SELECT 'outbox_id_seq' AS name, CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last,
-      greatest((SELECT max(id) FROM here.outbox), (SELECT max(id) FROM here.outbox_floor), 0) AS used FROM here.outbox_id_seq
+      greatest((SELECT max(id) FROM here.outbox), (SELECT max(greatest(id, highest_id)) FROM here.outbox_floor), 0) AS used FROM here.outbox_id_seq
     UNION ALL
     SELECT 'outbox_position_seq', CASE WHEN is_called THEN last_value ELSE last_value - 1 END,
       greatest((SELECT max(position) FROM here.outbox), (SELECT max(position) FROM here.outbox_floor), 0) FROM here.outbox_position_seq`);

@@ -15,6 +15,7 @@ export interface ExpectedTrigger {
 
 const UNPLACED = 'rows get no position when they commit, so they are never delivered';
 const UNGUARDED = 'what PostgreSQL should refuse goes through, and events may be moved, skipped or sent twice';
+const UNKEPT = 'nothing keeps outbox_floor from losing its row, or from being set back';
 const UNTOLD = 'clients are not told of events that are gone';
 
 export const TRIGGERS: readonly ExpectedTrigger[] = [
@@ -35,11 +36,10 @@ export const TRIGGERS: readonly ExpectedTrigger[] = [
     without: UNPLACED,
   },
   {
-    name: 'outbox_refuse_position',
+    name: 'outbox_check',
     table: 'outbox',
     definition:
-      'CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW WHEN (new."position" IS NOT NULL) ' +
-      'EXECUTE FUNCTION outbox_refuse_position()',
+      'CREATE TRIGGER outbox_check AFTER INSERT OR UPDATE OF data ON outbox FOR EACH ROW EXECUTE FUNCTION outbox_check()',
     without: UNGUARDED,
   },
   {
@@ -89,12 +89,30 @@ export const TRIGGERS: readonly ExpectedTrigger[] = [
       'FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_truncate()',
     without: 'TRUNCATE … RESTART IDENTITY gives ids out again, and old cursors name new events',
   },
+  {
+    name: 'outbox_keep_floor',
+    table: 'outbox_floor',
+    definition:
+      'CREATE TRIGGER outbox_keep_floor BEFORE INSERT OR DELETE OR TRUNCATE ON outbox_floor ' +
+      'FOR EACH STATEMENT EXECUTE FUNCTION outbox_keep_floor()',
+    without: UNKEPT,
+  },
+  {
+    name: 'outbox_keep_floor_rising',
+    table: 'outbox_floor',
+    definition:
+      'CREATE TRIGGER outbox_keep_floor_rising AFTER UPDATE ON outbox_floor ' +
+      'FOR EACH ROW EXECUTE FUNCTION outbox_keep_floor()',
+    without: UNKEPT,
+  },
 ];
 
 export interface ExpectedIndex {
   readonly name: string;
   /** As pg_get_indexdef() has it, without the schema. */
   readonly definition: string;
+  /** Of a key, which is no index alone: what is added to the table. */
+  readonly constraint?: string;
   readonly without: string;
 }
 
@@ -102,6 +120,7 @@ export const INDEXES: readonly ExpectedIndex[] = [
   {
     name: 'outbox_pkey',
     definition: 'CREATE UNIQUE INDEX outbox_pkey ON outbox USING btree (id)',
+    constraint: 'PRIMARY KEY (id)',
     without: 'placing a row at its commit, and finding a cursor, read the whole table; ids need not be unique',
   },
   {
@@ -123,8 +142,10 @@ export const INDEXES: readonly ExpectedIndex[] = [
   },
   {
     name: 'outbox_floor_has_one_row',
-    definition: 'CREATE UNIQUE INDEX outbox_floor_has_one_row ON outbox_floor USING btree ((true))',
-    without: 'a second row in outbox_floor would double what relays read',
+    definition: 'CREATE UNIQUE INDEX outbox_floor_has_one_row ON outbox_floor USING btree (singleton)',
+    constraint: 'PRIMARY KEY (singleton)',
+    without:
+      'a second row in outbox_floor would double what relays read, and a publication of all tables would have DELETE fail',
   },
 ];
 
@@ -142,7 +163,7 @@ export interface ExpectedFunction {
 const PINNED = 'search_path=pg_catalog, pg_temp';
 
 export const FUNCTIONS: readonly ExpectedFunction[] = [
-  // These two have every name qualified instead.
+  // These three have every name qualified instead.
   { name: 'outbox_reach_second_round', args: '', isDefiner: true, settings: [] },
   { name: 'outbox_place', args: '', isDefiner: true, settings: ['enable_seqscan=off'] },
   {
@@ -151,14 +172,40 @@ export const FUNCTIONS: readonly ExpectedFunction[] = [
     isDefiner: false,
     settings: [PINNED, 'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off'],
   },
-  { name: 'outbox_refuse_position', args: '', isDefiner: false, settings: [PINNED] },
+  { name: 'outbox_check', args: '', isDefiner: false, settings: [] },
   { name: 'outbox_refuse_move', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_refuse_change', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_redacted', args: '', isDefiner: true, settings: [PINNED] },
+  { name: 'outbox_raise_floor', args: 'bigint, bigint, bigint', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_deleted', args: '', isDefiner: true, settings: [PINNED] },
   { name: 'outbox_before_truncate', args: '', isDefiner: true, settings: [PINNED] },
   { name: 'outbox_after_truncate', args: '', isDefiner: true, settings: [PINNED] },
+  { name: 'outbox_keep_floor', args: '', isDefiner: false, settings: [PINNED] },
   { name: 'outbox_publish', args: 'text, jsonb, text', isDefiner: false, settings: [], isPublic: true },
+];
+
+export interface ExpectedColumn {
+  readonly table: string;
+  readonly name: string;
+  /** Type, collation where it matters, NOT NULL, default or identity: as the migrations write it. */
+  readonly definition: string;
+}
+
+/** What is in them may be read as it was written only where they are what the migrations made. */
+export const COLUMNS: readonly ExpectedColumn[] = [
+  { table: 'outbox', name: 'id', definition: 'bigint NOT NULL GENERATED ALWAYS AS IDENTITY' },
+  { table: 'outbox', name: 'channel', definition: 'text COLLATE "C" NOT NULL' },
+  { table: 'outbox', name: 'event', definition: `text COLLATE "C" NOT NULL DEFAULT 'message'::text` },
+  { table: 'outbox', name: 'data', definition: 'jsonb' },
+  { table: 'outbox', name: 'created_at', definition: 'timestamp with time zone NOT NULL DEFAULT now()' },
+  { table: 'outbox', name: 'position', definition: 'bigint' },
+  { table: 'outbox_pending', name: 'id', definition: 'bigint' },
+  { table: 'outbox_pending', name: 'tuple', definition: 'tid' },
+  { table: 'outbox_pending', name: 'listed', definition: 'text' },
+  { table: 'outbox_floor', name: 'id', definition: 'bigint NOT NULL' },
+  { table: 'outbox_floor', name: 'position', definition: 'bigint NOT NULL' },
+  { table: 'outbox_floor', name: 'highest_id', definition: 'bigint NOT NULL DEFAULT 0' },
+  { table: 'outbox_floor', name: 'singleton', definition: 'boolean NOT NULL DEFAULT true' },
 ];
 
 export const TABLES = ['outbox', 'outbox_pending', 'outbox_floor'] as const;

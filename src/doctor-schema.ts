@@ -2,7 +2,15 @@
  * Checks of what the migrations made: whether all of it is there, as it was made, and works.
  */
 import pg from 'pg';
-import { FUNCTIONS, functionSources, INDEXES, TABLES, TRIGGERS, type ExpectedTrigger } from './doctor-expected.js';
+import {
+  COLUMNS,
+  FUNCTIONS,
+  functionSources,
+  INDEXES,
+  TABLES,
+  TRIGGERS,
+  type ExpectedTrigger,
+} from './doctor-expected.js';
 import { ok, type Finding } from './doctor-finding.js';
 import { homeOf, inHome, ownerOf, type Patient } from './doctor-patient.js';
 
@@ -78,6 +86,7 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
     [FUNCTIONS.map(({ name }) => name)],
   );
   const findings: Finding[] = [];
+  const exposed: string[] = [];
   for (const { name, args, isDefiner, settings, isPublic } of FUNCTIONS) {
     const own = rows.find((row) => row.name === name && row.args === args);
     const source = sources.get(name);
@@ -87,7 +96,6 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
           ...(own.body !== source?.body ? ['its body was changed'] : []),
           ...(own.isDefiner !== isDefiner ? [`it is ${isDefiner ? 'not ' : ''}SECURITY DEFINER`] : []),
           ...([...own.settings].sort().join() !== [...settings].sort().join() ? ['its settings were changed'] : []),
-          ...(own.isPublic && !isPublic ? ['everybody may execute it'] : []),
         ]
       : ['it is missing'];
     if (troubles.length > 0) {
@@ -103,6 +111,7 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
         cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
       });
     }
+    if (own?.isPublic && !isPublic) exposed.push(signature);
     if (own && own.owner !== owner) {
       findings.push({
         level: 'error',
@@ -115,29 +124,48 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
       });
     }
   }
+  // What a restore without privileges leaves is one trouble, and events are not in danger by it.
+  if (exposed.length > 0) {
+    findings.push({
+      level: 'warning',
+      what: `everybody may execute ${exposed.length === 1 ? exposed[0] : `${exposed.length} functions of the outbox`}`,
+      why: 'a role that may make triggers could run them with the rights of the owner. A restore without privileges leaves it so',
+      cure: {
+        as: ownerOf(patient),
+        sql: inHome(
+          patient,
+          exposed.map((signature) => `REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`),
+        ),
+      },
+    });
+  }
   return findings.length > 0 ? findings : [ok(`all ${FUNCTIONS.length} are as the migrations made them`)];
 }
 
 export async function checkIndexes(patient: Patient): Promise<Finding[]> {
   const { quoted } = homeOf(patient);
-  const rows = await patient.query<{ name: string; isValid: boolean; definition: string }>(
-    `SELECT relname AS name, indisvalid AND indisready AS "isValid", pg_get_indexdef(indexrelid, 0, true) AS definition
+  const rows = await patient.query<{ name: string; isValid: boolean; definition: string; isPrimary: boolean }>(
+    `SELECT relname AS name, indisvalid AND indisready AS "isValid", pg_get_indexdef(indexrelid, 0, true) AS definition,
+       indisprimary AS "isPrimary"
      FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = ${HERE} AND relname = ANY ($1)`,
     [INDEXES.map(({ name }) => name)],
   );
   const findings: Finding[] = [];
-  for (const { name, definition, without } of INDEXES) {
+  for (const { name, definition, constraint, without } of INDEXES) {
     const own = rows.find((row) => row.name === name);
-    const isSame = own?.definition.replaceAll(`${quoted}.`, '') === definition;
+    const isSame =
+      own?.definition.replaceAll(`${quoted}.`, '') === definition && own.isPrimary === (constraint !== undefined);
     if (isSame && own.isValid) continue;
     const what =
       own === undefined ? 'is missing' : isSame ? 'is invalid, so it is not used' : 'is not as the migrations made it';
     const create =
-      name === 'outbox_pkey'
-        ? 'ALTER TABLE outbox ADD CONSTRAINT outbox_pkey PRIMARY KEY (id)'
-        : definition.replace('INDEX', 'INDEX CONCURRENTLY');
+      constraint === undefined
+        ? definition.replace('INDEX', 'INDEX CONCURRENTLY')
+        : `ALTER TABLE ${tableIn(definition)} ADD CONSTRAINT ${name} ${constraint}`;
     const drop =
-      name === 'outbox_pkey' ? `ALTER TABLE outbox DROP CONSTRAINT ${name}` : `DROP INDEX CONCURRENTLY ${name}`;
+      own?.isPrimary === true
+        ? `ALTER TABLE ${tableIn(definition)} DROP CONSTRAINT ${name}`
+        : `DROP INDEX CONCURRENTLY ${name}`;
     const sql = isSame ? [`REINDEX INDEX CONCURRENTLY ${name}`] : own === undefined ? [create] : [drop, create];
     findings.push({
       level: 'error',
@@ -148,6 +176,8 @@ export async function checkIndexes(patient: Patient): Promise<Finding[]> {
   }
   return findings.length > 0 ? findings : [ok(`all ${INDEXES.length} are there and valid`)];
 }
+
+const tableIn = (definition: string) => / ON (\w+) /.exec(definition)?.[1] ?? '';
 
 /** What else belongs to the outbox: whose it is, what may be seen of it, and how its sequences count. */
 export async function checkTables(patient: Patient): Promise<Finding[]> {
@@ -193,5 +223,51 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
       cure: { as: ownerOf(patient), sql: inHome(patient, [`ALTER SEQUENCE ${name} INCREMENT 1 NO CYCLE CACHE 1`]) },
     });
   }
-  return findings.length > 0 ? findings : [ok('their owner, row security and sequences are as they should be')];
+  findings.push(...(await checkColumns(patient)), ...(await checkReplicaIdentity(patient)));
+  return findings.length > 0
+    ? findings
+    : [ok('their owner, columns, row security and sequences are as they should be')];
+}
+
+async function checkColumns(patient: Patient): Promise<Finding[]> {
+  const rows = await patient.query<{ table: string; name: string; definition: string }>(
+    `SELECT relname AS "table", attname AS name, concat(format_type(atttypid, atttypmod),
+       CASE WHEN collname = 'C' THEN ' COLLATE "C"' END, CASE WHEN attnotnull THEN ' NOT NULL' END,
+       ' DEFAULT ' || pg_get_expr(adbin, adrelid),
+       CASE attidentity WHEN 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN 'd' THEN ' GENERATED BY DEFAULT AS IDENTITY' END) AS definition
+     FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+     WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND attnum > 0 AND NOT attisdropped`,
+    [TABLES],
+  );
+  return COLUMNS.flatMap(({ table, name, definition }): Finding[] => {
+    const own = rows.find((row) => row.table === table && row.name === name);
+    if (own?.definition === definition) return [];
+    return [
+      {
+        level: 'error',
+        what: `column ${table}.${name} is ${own === undefined ? 'missing' : own.definition}, not ${definition}`,
+        why: 'what relays read there is not what was published, or reading fails',
+        cure: {
+          advice: `as ${ownerOf(patient)}, make it ${definition} again: it is written in migrations/1_outbox.sql`,
+        },
+      },
+    ];
+  });
+}
+
+/** Where a publication has a table without one, PostgreSQL refuses each UPDATE and DELETE on it, those of our triggers too. */
+async function checkReplicaIdentity(patient: Patient): Promise<Finding[]> {
+  const rows = await patient.query<{ name: string }>(
+    `SELECT relname AS name FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND relpersistence = 'p'
+       AND relreplident IN ('n', 'i') AND NOT EXISTS
+         (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisreplident AND relreplident = 'i')`,
+    [[...TABLES, 'outbox_migrations']],
+  );
+  return rows.map(({ name }) => ({
+    level: 'error',
+    what: `${name} has no replica identity`,
+    why: 'as soon as a publication has the table, events can neither be placed nor deleted',
+    cure: { as: ownerOf(patient), sql: inHome(patient, [`ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`]) },
+  }));
 }

@@ -5,6 +5,7 @@ import pg from 'pg';
 import { AdvanceError } from './advance-ids.js';
 import { ConfigError, type Config } from './config.js';
 import { DatabaseUrlError, isCertificateError } from './database-url.js';
+import { MigrateError } from './migrate.js';
 import { RetentionError } from './prune.js';
 import { RolesError } from './roles.js';
 import { HomeError } from './session.js';
@@ -60,6 +61,7 @@ export function explain(error: unknown, variable = 'DATABASE_URL'): string {
     error instanceof RolesError ||
     error instanceof AdvanceError ||
     error instanceof HomeError ||
+    error instanceof MigrateError ||
     error instanceof RetentionError
   )
     return error.message;

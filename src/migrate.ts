@@ -20,6 +20,19 @@ const LOOK_TIMEOUT = 10;
 /** From `dist/src/` as from an installed package. */
 const DIRECTORY = fileURLToPath(new URL('../../migrations', import.meta.url));
 
+/** Why there can be no outbox here, with what to do in the message. Nothing has changed then. */
+export class MigrateError extends Error {
+  override readonly name = 'MigrateError';
+
+  constructor(
+    readonly code: 'name-taken',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
 export interface MigrationStatus {
   /** Names of migrations, oldest first. */
   readonly applied: string[];
@@ -49,6 +62,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
     const table = `${pg.escapeIdentifier(schema)}.${TABLE}`;
     // `down` on a database that has nothing must not leave a bookkeeping table behind.
     if (direction === 'down' && !(await hasBookkeeping(session))) return [];
+    if (direction === 'up' && !(await hasApplied(session, table))) await refuseTaken(client, schema);
     const run = await runner({
       // The transaction is ours.
       dbClient: {
@@ -68,10 +82,66 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
     });
     if (direction === 'down') await client.query(`DROP TABLE ${table}`);
     // A relay whose role has SELECT on outbox alone must be able to see whether the schema fits it.
-    else await client.query(`GRANT SELECT ON ${table} TO PUBLIC`);
+    else {
+      await client.query(`GRANT SELECT ON ${table} TO PUBLIC`);
+      await mendFloor(client, pg.escapeIdentifier(schema));
+    }
     await client.query('COMMIT');
     return run.map((migration) => migration.name);
   });
+}
+
+/** What relations the migrations make: one by such a name that is there before them is not ours. */
+const RELATIONS = ['outbox', 'outbox_pending', 'outbox_floor', 'outbox_position_seq', 'outbox_id_seq'];
+
+/** @throws MigrateError where a table, view or sequence of somebody else's has a name that we need */
+async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
+  const { rows } = await client.query<{ name: string; kind: string; columns: string | null }>(
+    `SELECT relname AS name, CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+       WHEN 'i' THEN 'index' WHEN 'c' THEN 'type' ELSE 'table' END AS kind,
+       (SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped) AS columns
+     FROM pg_class WHERE relnamespace = $1::regnamespace AND relname = ANY ($2) ORDER BY relname`,
+    [pg.escapeIdentifier(schema), RELATIONS],
+  );
+  if (rows.length === 0) return;
+  const isOurs = rows.length === RELATIONS.length;
+  const found = rows.map(({ name, kind, columns }) => `${kind} "${name}"${columns === null ? '' : ` (${columns})`}`);
+  throw new MigrateError(
+    'name-taken',
+    isOurs
+      ? `Schema "${schema}" has an outbox, but no account of its migrations. Nothing was changed. Run: npx outbox-relay doctor`
+      : `Schema "${schema}" already exists with what is not of this outbox: ${found.join(', ')}. Nothing was changed.\n` +
+          'Give the outbox a schema of its own: in psql, CREATE SCHEMA outbox_relay, and add to DATABASE_URL, here and for the relay, ' +
+          '?options=-c%20search_path%3Doutbox_relay\nPublishers then INSERT INTO outbox_relay.outbox. Or rename what is there.',
+  );
+}
+
+/**
+ * Puts back the one row of outbox_floor, where it is gone. How far the log was pruned is not known then, but what was deleted
+ * has left a gap in the positions: the newest events that follow one another without one, up to the sequence, are all there,
+ * and the floor is just below them. It gets an id that nobody was given, so that no cursor is taken for it.
+ */
+async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
+  const { rowCount } = await client.query(`SELECT FROM ${here}.outbox_floor`);
+  if (rowCount !== 0) return;
+  // No position is drawn meanwhile, and each that was drawn is committed or never will be.
+  await client.query(`LOCK TABLE ${here}.outbox IN EXCLUSIVE MODE`);
+  await client.query(
+    `WITH sequence AS (
+       SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM ${here}.outbox_position_seq
+     ), newest AS (
+       SELECT position + row_number() OVER (ORDER BY position DESC) AS run, position FROM ${here}.outbox WHERE position IS NOT NULL
+     ), floor AS (
+       SELECT coalesce((SELECT min(position) - 1 FROM newest WHERE run = sequence.last + 1),
+         greatest(sequence.last, (SELECT max(position) FROM newest))) AS position FROM sequence
+     )
+     INSERT INTO ${here}.outbox_floor (id, position, highest_id)
+     SELECT id, position, id FROM (
+       SELECT CASE position WHEN 0 THEN 0 ELSE nextval($1::regclass) END AS id, position FROM floor
+     ) mended WHERE NOT EXISTS (SELECT FROM ${here}.outbox_floor)`,
+    [`${here}.outbox_id_seq`],
+  );
 }
 
 /** @throws what PostgreSQL throws; or a timeout, as a relay that starts on a dead connection must not wait for ever. */
@@ -125,6 +195,10 @@ async function knownMigrations(): Promise<string[]> {
     .filter((file) => file.endsWith('.sql'))
     .map((file) => file.slice(0, -'.sql'.length))
     .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
+}
+
+async function hasApplied(session: Session, table: string): Promise<boolean> {
+  return (await hasBookkeeping(session)) && (await session.query(`SELECT FROM ${table}`)).rowCount !== 0;
 }
 
 async function hasBookkeeping(session: Session): Promise<boolean> {

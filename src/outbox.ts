@@ -224,13 +224,14 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       const asked = ids.filter(isId);
       const { rows } = await sql<{
         floorId: string;
+        highestId: string;
         floor: string;
         newest: string | null;
         standby: boolean;
         id: string | null;
         position: string;
       }>`
-        SELECT floor.id AS "floorId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
+        SELECT floor.id AS "floorId", floor.highest_id AS "highestId", floor.position AS floor, (SELECT max(id) FROM here.outbox) AS newest,
                pg_is_in_recovery() AS standby, outbox.id, outbox.position
         FROM here.outbox_floor floor
         LEFT JOIN here.outbox ON outbox.id = ANY (${asked}::bigint[]) AND outbox.position IS NOT NULL`.execute(
@@ -240,7 +241,8 @@ export function createOutbox(tail: Kysely<Tables>, history: Kysely<Tables>): Sou
       refuseStandby(first);
       if (first === undefined) return ids.map(() => 'unknown');
       const floor = BigInt(first.floor);
-      const newest = max(BigInt(first.floorId), BigInt(first.newest ?? 0));
+      // Of rows that were deleted the highest id may have had a lower position than that of the floor.
+      const newest = max(max(BigInt(first.floorId), BigInt(first.highestId)), BigInt(first.newest ?? 0));
       const found = new Map(rows.map(({ id, position }) => [id, position]));
       return ids.map((id) => {
         if (!isId(id)) return 'unknown';

@@ -5,8 +5,9 @@
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { migrate, migrationStatus } from '../src/migrate.js';
-import { createDatabase, type TestDatabase } from './support/database.js';
+import { migrate, MigrateError, migrationStatus } from '../src/migrate.js';
+import { prune } from '../src/prune.js';
+import { createDatabase, useDatabase, type TestDatabase } from './support/database.js';
 import { MIGRATIONS } from './support/migrations.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
@@ -154,11 +155,157 @@ for (const server of SERVERS) {
     const db = await emptyDatabase(t);
     await db.query(`CREATE TABLE outbox (theirs text); INSERT INTO outbox VALUES ('precious')`);
     const before = await catalog(db);
-    await t.throwsAsync(migrate(db.url, 'up'), { message: /"outbox" already exists/ });
+    await t.throwsAsync(migrate(db.url, 'up'), {
+      instanceOf: MigrateError,
+      message:
+        /already exists .*table "outbox" \(theirs\)\. Nothing was changed\.\n.*CREATE SCHEMA outbox_relay.*search_path/,
+    });
     t.deepEqual(await catalog(db), before);
     t.deepEqual((await migrationStatus(db.url)).applied, []);
     await migrate(db.url, 'down');
     t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
+
+    // What the message advises.
+    await db.query('CREATE SCHEMA outbox_relay');
+    const url = `${db.url}?options=-c%20search_path%3Doutbox_relay`;
+    t.deepEqual(await migrate(url, 'up'), MIGRATIONS);
+    const relay = await startTestRelay(t, url);
+    const stream = await openStream(t, `${relay.url}/events/a`);
+    await db.query(`INSERT INTO outbox_relay.outbox (channel, data) VALUES ('a', '"ours"')`);
+    t.is((await stream.untilEvents(1))[0]?.data, 'ours');
+    t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
+  });
+
+  test(`whatever of ours is there under the same name, up says what, and changes nothing (${server})`, async (t) => {
+    for (const [sql, message] of [
+      ['CREATE VIEW outbox AS SELECT 1 AS one', /view "outbox" \(one\)/],
+      ['CREATE TABLE outbox_floor (theirs text)', /table "outbox_floor" \(theirs\)/],
+      ['CREATE SEQUENCE outbox_id_seq', /sequence "outbox_id_seq"/],
+    ] as const) {
+      const db = await emptyDatabase(t);
+      await db.query(sql);
+      const before = await catalog(db);
+      await t.throwsAsync(migrate(db.url, 'up'), { instanceOf: MigrateError, message });
+      t.deepEqual(await catalog(db), before);
+    }
+    const db = await createDatabase(t, { server });
+    await db.query('DROP TABLE outbox_migrations');
+    await t.throwsAsync(migrate(db.url, 'up'), { message: /no account of its migrations.*doctor/ });
+  });
+
+  test(`B1: outbox_floor keeps its one row, and up puts it back where it is gone, so that no cursor is honoured falsely (${server})`, async (t) => {
+    const db = await createDatabase(t, { server });
+    await publish(db, 'one', 'two', 'three', 'four', 'five');
+    await db.query('DELETE FROM outbox WHERE id = 2');
+    const kept = await floor(db);
+    for (const sql of [
+      'TRUNCATE outbox_floor',
+      'DELETE FROM outbox_floor',
+      'INSERT INTO outbox_floor (id, position) VALUES (9, 9)',
+      'UPDATE outbox_floor SET position = 1',
+      'UPDATE outbox_floor SET id = 1',
+      'UPDATE outbox_floor SET highest_id = 0',
+    ]) {
+      const error = await db.query(sql).then(
+        () => undefined,
+        (reason: unknown) => reason as pg.DatabaseError,
+      );
+      t.regex(error?.message ?? 'it was accepted', /outbox_floor keeps exactly one row/, sql);
+      t.truthy(error?.hint);
+    }
+    t.deepEqual(await floor(db), kept);
+
+    const lose = () =>
+      db.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM outbox_floor; COMMIT`);
+    await lose();
+    await migrate(db.url, 'up');
+    // 3, 4 and 5 follow one another: nothing is missing after 3, and an unknown much before it.
+    t.deepEqual(await floor(db), [{ id: '6', position: '2' }]);
+    await publish(db, 'six');
+    const relay = await startTestRelay(t, db.url);
+    const reasonAt = async (cursor: string) => {
+      const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': cursor });
+      const frame = await stream.until(
+        ({ event, data }) => event === 'stream-reset' || (event !== 'stream-open' && data !== undefined),
+      );
+      stream.close();
+      return frame.event === 'stream-reset' ? (JSON.parse(frame.data ?? '') as { reason: string }).reason : frame.data;
+    };
+    t.is(await reasonAt('1'), 'expired');
+    t.is(await reasonAt('2'), 'expired');
+    t.is(await reasonAt('3'), 'four');
+    t.is(await reasonAt('5'), 'six');
+    await relay.stop();
+
+    // Newest events that are gone: whoever stands before them must not be told that nothing followed.
+    await db.query(`DELETE FROM outbox WHERE data = '"six"'`);
+    await lose();
+    await migrate(db.url, 'up');
+    t.deepEqual(await floor(db), [{ id: '8', position: '6' }]);
+    await migrate(db.url, 'up');
+    t.deepEqual(await floor(db), [{ id: '8', position: '6' }], 'a floor that is there is left as it is');
+
+    const empty = await createDatabase(t, { server });
+    await empty.query(`BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE outbox_floor; COMMIT`);
+    await migrate(empty.url, 'up');
+    t.deepEqual(await floor(empty), [{ id: '0', position: '0' }]);
+  });
+
+  test(`where a publication has all tables, publishing, redacting and deleting work (${server})`, async (t) => {
+    const db = await createDatabase(t, { server });
+    await db.query('CREATE PUBLICATION everything FOR ALL TABLES');
+    await publish(db, 'one', 'two', 'three');
+    await db.query(`UPDATE outbox SET data = '0' WHERE id = 3`);
+    await db.query('DELETE FROM outbox WHERE id = 1');
+    t.deepEqual(await floor(db), [{ id: '1', position: '1' }]);
+    await prune({ url: db.url, keepSeconds: 0 });
+    t.deepEqual(await floor(db), [{ id: '3', position: '3' }]);
+    await publish(db, 'four');
+    await db.query('TRUNCATE outbox');
+    t.deepEqual(await floor(db), [{ id: '4', position: '4' }]);
+  });
+
+  test(`in a database of another encoding all of it is made, and what can't be told in UTF-8 is refused (${server})`, async (t) => {
+    const home = await emptyDatabase(t);
+    for (const encoding of ['LATIN1', 'LATIN9', 'SQL_ASCII']) {
+      const name = `${home.name}_${encoding.toLowerCase()}`;
+      await home.query(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`);
+      const db = useDatabase(home.url.replace(home.name, name));
+      t.teardown(async () => {
+        await db.pool.end();
+        await home.query(`DROP DATABASE ${name} WITH (FORCE)`);
+      });
+      t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
+      await db.query(byChannel, ['\u00e9']);
+      await t.throwsAsync(db.query(byChannel, ['a\u0085']), { message: /outbox_channel_no_control_characters/ });
+      if (encoding === 'SQL_ASCII') {
+        await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(E'\\xe9'::text))`), {
+          message: /outbox_data_can_be_told_in_utf8/,
+        });
+      }
+      t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
+    }
+  });
+
+  test(`R4: a cursor that was handed out is expired once it is pruned, in whatever order ids were placed (${server})`, async (t) => {
+    const db = await createDatabase(t, { server });
+    await db.withClient(async (late) => {
+      await late.query('BEGIN');
+      await late.query(`INSERT INTO outbox (channel) VALUES ('a')`);
+      await publish(db, 'second id, first place');
+      await late.query('COMMIT');
+    });
+    t.deepEqual((await db.query('SELECT id FROM outbox ORDER BY position')).rows, [{ id: '2' }, { id: '1' }]);
+    for (const remove of ['DELETE FROM outbox', 'TRUNCATE outbox']) {
+      await db.query(remove);
+      const relay = await startTestRelay(t, db.url);
+      const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
+      const reset = await stream.until(({ event }) => event === 'stream-reset');
+      t.deepEqual(JSON.parse(reset.data ?? ''), { reason: 'expired', lastEventId: '2' }, remove);
+      const never = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '900' });
+      t.regex((await never.until(({ event }) => event === 'stream-reset')).data ?? '', /unknown/);
+      await relay.stop();
+    }
   });
 
   test(`where a table of the application refers to outbox, down fails and changes nothing (${server})`, async (t) => {
@@ -218,14 +365,47 @@ const REFUSALS: readonly Refusal[] = [
     values: [event],
     names: /outbox_event_prefix_stream_is_reserved/,
   })),
+  ...['error', 'open'].map((event): Refusal => ({
+    what: `the event name ${event}, which EventSource has for itself`,
+    sql: byEvent,
+    values: [event],
+    names: /is "(error|open)".*outbox_event_error_and_open_are_reserved/,
+  })),
+  ...(
+    [
+      ['numbers of many digits, in as few bytes as need it', `('[' || repeat('1e131071,', 128) || '0]')::jsonb`],
+      ['numbers of many digits after the point', `('[' || repeat('1e-16383,', 1100) || '0]')::jsonb`],
+      ['numbers that Django publishes', `('[' || repeat('1e308,', 60000) || '0]')::jsonb`],
+      ['more text than PostgreSQL makes', `('[' || repeat(repeat('1e131071,', 99) || '0,', 90) || '0]')::jsonb`],
+      ['escapes', `jsonb_build_array(repeat(E'\\x01', 3 * 1024 * 1024))`],
+      ['line feeds', `to_jsonb(repeat(E'\\n', 16 * 1024 * 1024 - 64))`],
+      ['carriage returns', `to_jsonb(repeat(E'\\r', 2396746))`],
+      ['line breaks of two characters', `to_jsonb(repeat(E'\\r\\n', 2097153))`],
+      ['text beyond ASCII', `to_jsonb(repeat('\u00e9', 8 * 1024 * 1024 + 1))`],
+    ] as const
+  ).flatMap(([what, data]): Refusal[] => {
+    const names = /outbox\.data would be .*16777216 are allowed \(outbox_data_at_most_16_mib\)/;
+    return [
+      { what, sql: `INSERT INTO outbox (channel, data) VALUES ('a', ${data})`, names },
+      // Making the largest takes a second and more.
+      ...(what.startsWith('more')
+        ? []
+        : [{ what: `a redaction to ${what}`, sql: `UPDATE outbox SET data = ${data}`, names }]),
+    ];
+  }),
+  {
+    what: 'an event name by COPY',
+    sql: `COPY outbox (channel, event) FROM PROGRAM 'echo a,error' (FORMAT csv)`,
+    names: /outbox_event_error_and_open_are_reserved/,
+  },
   {
     what: 'data above 16 MiB',
-    sql: `INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(repeat('x', 16 * 1024 * 1024)))`,
+    sql: `INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(repeat('x', 16 * 1024 * 1024 + 1)))`,
     names: /outbox_data_at_most_16_mib/,
   },
   {
     what: 'a redaction above 16 MiB',
-    sql: `UPDATE outbox SET data = to_jsonb(repeat('x', 16 * 1024 * 1024))`,
+    sql: `UPDATE outbox SET data = to_jsonb(repeat('x', 16 * 1024 * 1024 + 1))`,
     names: /outbox_data_at_most_16_mib/,
   },
   { what: 'a position', sql: `INSERT INTO outbox (channel, position) VALUES ('a', 7)`, names: position },
@@ -256,6 +436,9 @@ for (const server of SERVERS) {
         );
         await client.query('ROLLBACK');
         t.regex(error?.message ?? 'it was accepted', names, what);
+        // As table checks do, which drivers tell applications by.
+        const [, rule] = /\((outbox_\w+)\)$/.exec(error?.message ?? '') ?? [];
+        if (rule !== undefined) t.deepEqual([error?.code, error?.constraint, error?.table], ['23514', rule, 'outbox']);
         if (names === position || names === onlyData) t.truthy(error?.hint, `${what}: the message says what to do`);
       }
     });
@@ -322,10 +505,24 @@ for (const server of SERVERS) {
     await db.query(byChannel, ['é'.repeat(255)]);
     await db.query(byChannel, ['user:42 / ünïcödé, with spaces']);
     await db.query(byEvent, ['é'.repeat(255)]);
-    await db.query(byEvent, ['streaming']);
-    await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(repeat('x', 16 * 1024 * 1024 - 100)))`);
+    for (const event of ['streaming', 'errors', 'opened', 'Error', 'message']) await db.query(byEvent, [event]);
+    for (const data of [
+      `to_jsonb(repeat('x', 16 * 1024 * 1024))`,
+      `to_jsonb(repeat(E'\\n', 2396745))`,
+      `to_jsonb(repeat(E'\\r\\n', 2097152))`,
+      `('[' || repeat('1e131071,', 90) || '0]')::jsonb`,
+      `('[' || repeat('1e131071,', 127) || '0]')::jsonb #- '{0}'`,
+    ]) {
+      await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', ${data})`);
+    }
     await db.query(`INSERT INTO outbox (channel) VALUES ('a')`);
-    t.is((await db.query('SELECT FROM outbox WHERE position IS NOT NULL')).rowCount, 6);
+    t.is((await db.query('SELECT FROM outbox WHERE position IS NOT NULL')).rowCount, 14);
+
+    // Types that drivers know: an array of names is an array to them.
+    const { rows } = await db.query<{ names: string[] }>(
+      'SELECT array_agg(event ORDER BY id) AS names FROM outbox LIMIT 1',
+    );
+    t.true(Array.isArray(rows[0]?.names));
   });
 
   test(`data that was redacted is not served again, from memory neither (${server})`, async (t) => {

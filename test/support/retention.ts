@@ -37,7 +37,7 @@ export const ALL_EVENTS = `(
 export async function prepareRetention(database: Queries): Promise<void> {
   await database.query(`
     CREATE TABLE kept_aside (deleted_at timestamptz, id bigint, position bigint, channel text, by text);
-    CREATE FUNCTION keep_aside() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION keep_aside() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
       INSERT INTO kept_aside SELECT statement_timestamp(), id, position, channel, data->>'by' FROM deleted;
       SET LOCAL synchronous_commit = on;

@@ -49,6 +49,10 @@ def check_event(event: str) -> None:
             f"event {event!r}: names that start with 'stream-' are the relay's own "
             "(outbox_event_prefix_stream_is_reserved)"
         )
+    if event in ("error", "open"):
+        raise ValueError(
+            f"event {event!r}: browsers' EventSource has that name for itself (outbox_event_error_and_open_are_reserved)"
+        )
 
 
 def check_data(data: Any) -> None:

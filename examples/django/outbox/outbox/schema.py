@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
-from django.db.utils import NotSupportedError
 
 FOLDER = Path(__file__).parent / "sql"
 # outbox-relay's own: neither runs while the other does.
@@ -49,6 +49,10 @@ def applied(connection: BaseDatabaseWrapper) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
+class OutboxNameTaken(Exception):
+    """There can be no outbox in this schema. The message says why, and what to do."""
+
+
 class RunOutboxSQL(Operation):
     """Applies one of outbox-relay's migrations, unless the database has it; unapplies it, if it has."""
 
@@ -67,14 +71,18 @@ class RunOutboxSQL(Operation):
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
-        _require_postgresql(schema_editor)
+        if not _belongs(app_label, schema_editor):
+            return
         up, _ = self._parts()
         if schema_editor.collect_sql:
             schema_editor.execute(up, params=None)
             return
         _lock(schema_editor)
-        if self.name in applied(schema_editor.connection):
+        there = applied(schema_editor.connection)
+        if self.name in there:
             return
+        if not there:
+            _refuse_taken(schema_editor)
         schema_editor.execute(_CREATE, params=None)
         schema_editor.execute(up, params=None)
         schema_editor.execute(_RECORD, params=[self.name])
@@ -82,7 +90,8 @@ class RunOutboxSQL(Operation):
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
-        _require_postgresql(schema_editor)
+        if not _belongs(app_label, schema_editor):
+            return
         _, down = self._parts()
         if schema_editor.collect_sql:
             schema_editor.execute(down, params=None)
@@ -110,8 +119,29 @@ def _lock(schema_editor: BaseDatabaseSchemaEditor) -> None:
     schema_editor.execute("SELECT pg_advisory_xact_lock(%s)", params=[_LOCK])
 
 
-def _require_postgresql(schema_editor: BaseDatabaseSchemaEditor) -> None:
-    if schema_editor.connection.vendor != "postgresql":
-        raise NotSupportedError(
-            "The outbox lives in PostgreSQL. Keep it out of other databases by a router's allow_migrate."
+def _refuse_taken(schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Raises OutboxNameTaken, with what to do, where another table already has a name that the outbox needs."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("""
+            SELECT relname, current_schema() FROM pg_class
+            WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+                AND relname IN ('outbox', 'outbox_pending', 'outbox_floor', 'outbox_position_seq', 'outbox_id_seq')
+            ORDER BY relname""")
+        found = cursor.fetchall()
+    if found:
+        names = ", ".join(f'"{schema}"."{name}"' for name, schema in found)
+        raise OutboxNameTaken(
+            f"The database already has {names}, which the outbox's migrations did not make. Nothing was changed. If it is of "
+            "another app, rename it (ALTER TABLE, and db_table of its model), and migrate again. If it is an outbox whose "
+            "account outbox_migrations was lost, run `npx outbox-relay doctor`."
         )
+
+
+def _belongs(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> bool:
+    """Whether the outbox is to be in this database: where the routers let it, and PostgreSQL only.
+
+    Elsewhere nothing is done, so that `migrate` and the tests of a project with several databases go on; the check
+    outbox.E001 tells where the database that events go to is another.
+    """
+    connection = schema_editor.connection
+    return connection.vendor == "postgresql" and router.allow_migrate(connection.alias, app_label, model_name="event")

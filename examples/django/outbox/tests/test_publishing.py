@@ -144,6 +144,8 @@ class DataTest(TestCase):
             ("a", "e" * 256, "outbox_event_length_1_to_255"),
             ("a", "x\r", "outbox_event_no_control_characters"),
             ("a", "stream-reset", "outbox_event_prefix_stream_is_reserved"),
+            ("a", "error", "outbox_event_error_and_open_are_reserved"),
+            ("a", "open", "outbox_event_error_and_open_are_reserved"),
         ]:
             with self.subTest(channel=channel, event=event):
                 with self.assertRaisesMessage(ValueError, rule):

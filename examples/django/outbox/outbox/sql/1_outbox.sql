@@ -7,27 +7,12 @@
 -- triggers below and by nothing else, so that a reader who stands at position N has seen everything up to N.
 -- No committed row is ever visible without its position.
 
--- The rules are domains and not table checks for speed: PostgreSQL reads a table's checks from their stored form in every
--- statement, in the placing UPDATE too, under the lock; a domain's are prepared once per session and only looked at when a
--- value comes in. A publisher sees a constraint's name in the error and little else, so each name says the rule.
-CREATE DOMAIN outbox_channel AS text COLLATE "C"
-  CONSTRAINT outbox_channel_length_1_to_255 CHECK (char_length(VALUE) BETWEEN 1 AND 255)
-  CONSTRAINT outbox_channel_no_control_characters CHECK (VALUE !~ '[\x01-\x1f\x7f-\x9f]')
-  -- '*' is how a subscription names all channels with a prefix.
-  CONSTRAINT outbox_channel_no_asterisk CHECK (strpos(VALUE, '*') = 0);
-CREATE DOMAIN outbox_event AS text COLLATE "C"
-  CONSTRAINT outbox_event_length_1_to_255 CHECK (char_length(VALUE) BETWEEN 1 AND 255)
-  CONSTRAINT outbox_event_no_control_characters CHECK (VALUE !~ '[\x01-\x1f\x7f-\x9f]')
-  -- stream-open, stream-reset, stream-error: the relay's own voice.
-  CONSTRAINT outbox_event_prefix_stream_is_reserved CHECK (VALUE NOT LIKE 'stream-%');
-CREATE DOMAIN outbox_data AS jsonb
-  CONSTRAINT outbox_data_at_most_16_mib CHECK (pg_catalog.pg_column_size(VALUE OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16 * 1024 * 1024);
-
 CREATE TABLE outbox (
   id bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME outbox_id_seq) PRIMARY KEY,
-  channel outbox_channel NOT NULL,
-  event outbox_event NOT NULL DEFAULT 'message',
-  data outbox_data,
+  -- outbox_check() has the rules of what may be in these three.
+  channel text COLLATE "C" NOT NULL,
+  event text COLLATE "C" NOT NULL DEFAULT 'message',
+  data jsonb,
   created_at timestamptz NOT NULL DEFAULT now(),
   position bigint
 );
@@ -44,12 +29,14 @@ CREATE INDEX outbox_created_at ON outbox (created_at, position) WHERE position I
 CREATE SEQUENCE outbox_position_seq AS bigint CACHE 1;
 
 -- How far the log was pruned: id and position of the highest-placed row that was ever deleted. A cursor below it has lost
--- events. Exactly one row.
+-- events. highest_id is the highest id of them all, which may stand lower: up to there an id that is gone was once handed out.
+-- Exactly one row, by a key on a column: where a publication has all tables, one without a key refuses UPDATE and DELETE.
 CREATE TABLE outbox_floor (
   id bigint NOT NULL,
-  position bigint NOT NULL
+  position bigint NOT NULL,
+  highest_id bigint NOT NULL DEFAULT 0,
+  singleton boolean NOT NULL DEFAULT true CONSTRAINT outbox_floor_has_one_row PRIMARY KEY CHECK (singleton)
 );
-CREATE UNIQUE INDEX outbox_floor_has_one_row ON outbox_floor ((true));
 INSERT INTO outbox_floor (id, position) VALUES (0, 0);
 GRANT SELECT ON outbox_floor TO PUBLIC;
 
@@ -74,7 +61,7 @@ CREATE UNLOGGED TABLE outbox_pending (
   -- One row of the transaction: its id and where it is.
   id bigint,
   tuple tid,
-  -- Or several, as `id tuple;id tuple;…`. All three NULL: whatever is listed by the second round.
+  -- Or several, as `id tuple;id tuple;...`. All three NULL: whatever is listed by the second round.
   listed text
 );
 
@@ -85,8 +72,8 @@ CREATE UNLOGGED TABLE outbox_pending (
 --   outbox.listed    of the transaction's rows
 --   unset, ''        none has come yet
 --   -                the first has, and none is listed
---   +…               these are, and a row of NULLs in outbox_pending will see to them
---   *…               these are, after others that are in outbox_pending by now
+--   +...             these are, and a row of NULLs in outbox_pending will see to them
+--   *...             these are, after others that are in outbox_pending by now
 --
 -- A list grows until copying it with each row costs more than placing fewer at a time would.
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -175,16 +162,134 @@ CREATE CONSTRAINT TRIGGER outbox_2_place AFTER INSERT ON outbox_pending
 -- What is refused, and what relays are told. AFTER triggers: BEFORE triggers would lock each row once more and keep COPY from
 -- inserting in batches. PostgreSQL copies a table's triggers in every INSERT and UPDATE, and parses anew the WHEN of those that
 -- it looks at: what a publication passes by has therefore no WHEN, and the rest a short one.
-CREATE FUNCTION outbox_refuse_position() RETURNS trigger LANGUAGE plpgsql AS $$
+--
+-- outbox_check() has the rules for what is published. They are neither table checks nor domains: PostgreSQL reads a table's
+-- checks from their stored form in every statement, in the placing UPDATE too, and an array of a domain is mere text to
+-- drivers. It runs for every row, so what is ordinary passes one condition, and all names are qualified, as in placing.
+--
+-- Data is measured as it is sent: a JSON string's text, each of its lines after "data: ", and anything else as JSON. What is
+-- stored, uncompressed, in at most 1,500 bytes needs no measuring: what grows most is a number, which takes 14 bytes or more
+-- and has at most 131,072 digits before its point and 16,383 after it, so all of it has less than 16 MiB.
+CREATE FUNCTION outbox_check() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
-    MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
-    HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+  IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8'
+    AND (NEW.position IS NULL OR TG_OP OPERATOR(pg_catalog.=) 'UPDATE')
+    AND NEW.channel OPERATOR(pg_catalog.<>) ''
+    AND pg_catalog.char_length(NEW.channel) OPERATOR(pg_catalog.<=) 255
+    AND NEW.channel OPERATOR(pg_catalog.!~) '[\x01-\x1f\x7f-\x9f*]'
+    AND (NEW.event OPERATOR(pg_catalog.=) 'message'
+      OR (NEW.event OPERATOR(pg_catalog.<>) ''
+        AND pg_catalog.char_length(NEW.event) OPERATOR(pg_catalog.<=) 255
+        AND NEW.event OPERATOR(pg_catalog.!~) '[\x01-\x1f\x7f-\x9f]'
+        AND NEW.event OPERATOR(pg_catalog.!~) '^stream-'
+        AND NEW.event OPERATOR(pg_catalog.<>) 'error'
+        AND NEW.event OPERATOR(pg_catalog.<>) 'open'))
+    AND (NEW.data IS NULL
+      OR (pg_catalog.pg_column_size(NEW.data) OPERATOR(pg_catalog.<=) 1500
+        AND pg_catalog.pg_column_compression(NEW.data) IS NULL))
+  THEN
+    RETURN NULL;
+  END IF;
+
+  DECLARE
+    is_utf8 CONSTANT pg_catalog.bool := pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8';
+    most_bytes CONSTANT pg_catalog.int8 := 16 OPERATOR(pg_catalog.*) 1024 OPERATOR(pg_catalog.*) 1024;
+    -- A line break costs "data: " of the line that it begins.
+    line_bytes CONSTANT pg_catalog.int8 := 6;
+    field pg_catalog.text;
+    sent pg_catalog.text;
+    bytes pg_catalog.int8;
+    breaks pg_catalog.int8;
+    pairs pg_catalog.int8;
+    rule pg_catalog.text;
+    broken pg_catalog.text;
+    advice pg_catalog.text;
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND NEW.position IS NOT NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+        MESSAGE = 'outbox.position is assigned at commit and cannot be inserted',
+        HINT = 'Leave position out of the INSERT.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
+
+    FOREACH field IN ARRAY ARRAY['channel', 'event', 'data'] LOOP
+      CONTINUE WHEN field OPERATOR(pg_catalog.=) 'data' AND NEW.data IS NULL;
+      bytes := NULL;
+      BEGIN
+        sent := CASE WHEN field OPERATOR(pg_catalog.=) 'channel' THEN NEW.channel
+          WHEN field OPERATOR(pg_catalog.=) 'event' THEN NEW.event
+          ELSE NEW.data OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[] END;
+        bytes := CASE WHEN is_utf8 THEN pg_catalog.octet_length(sent)
+          ELSE pg_catalog.octet_length(pg_catalog.convert_to(sent, 'UTF8')) END;
+      EXCEPTION
+        -- Relays read in UTF-8: a row that can't be told in it would fail each of their reads.
+        WHEN untranslatable_character OR character_not_in_repertoire THEN
+          rule := pg_catalog.concat('outbox_', field, '_can_be_told_in_utf8');
+          broken := pg_catalog.concat('has a character that can''t be told in UTF-8: ', SQLERRM);
+          advice := 'Publish text whose characters Unicode has.';
+        -- PostgreSQL makes no text above a gigabyte.
+        WHEN program_limit_exceeded OR out_of_memory OR internal_error THEN
+          broken := pg_catalog.concat('would be more than can be made as text (', SQLERRM, ')');
+      END;
+
+      IF rule IS NOT NULL THEN
+        NULL;
+      ELSIF field OPERATOR(pg_catalog.=) 'data' THEN
+        -- Of CR and LF each is a break, but both together are one.
+        IF pg_catalog.jsonb_typeof(NEW.data) OPERATOR(pg_catalog.=) 'string'
+          AND (bytes OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.+) line_bytes)) OPERATOR(pg_catalog.>) most_bytes
+        THEN
+          breaks := pg_catalog.octet_length(sent) OPERATOR(pg_catalog.-)
+            pg_catalog.octet_length(pg_catalog.translate(sent, E'\r\n', ''));
+          pairs := (pg_catalog.octet_length(sent) OPERATOR(pg_catalog.-)
+            pg_catalog.octet_length(pg_catalog.replace(sent, E'\r\n', ''))) OPERATOR(pg_catalog./) 2;
+          bytes := bytes OPERATOR(pg_catalog.+) (line_bytes OPERATOR(pg_catalog.*) (breaks OPERATOR(pg_catalog.-) pairs));
+        END IF;
+        IF bytes IS NULL OR bytes OPERATOR(pg_catalog.>) most_bytes THEN
+          rule := 'outbox_data_at_most_16_mib';
+          broken := pg_catalog.concat(
+            coalesce(broken, pg_catalog.concat('would be ', bytes, ' bytes as it is sent')), '; ', most_bytes, ' are allowed');
+          advice := 'Publish where the data is, and not the data. All digits of a number count, '
+            'and each line break of a string counts as 7 bytes.';
+        END IF;
+      ELSIF sent OPERATOR(pg_catalog.=) '' OR pg_catalog.char_length(sent) OPERATOR(pg_catalog.>) 255 THEN
+        rule := pg_catalog.concat('outbox_', field, '_length_1_to_255');
+        broken := pg_catalog.concat('has ', pg_catalog.char_length(sent), ' characters; 1 to 255 are allowed');
+      ELSIF (CASE WHEN is_utf8 THEN sent OPERATOR(pg_catalog.~) '[\x01-\x1f\x7f-\x9f]'
+        ELSE pg_catalog.encode(pg_catalog.convert_to(sent, 'UTF8'), 'hex')
+          OPERATOR(pg_catalog.~) '^(..)*(0.|1.|7f|c2[89].)' END)
+      THEN
+        rule := pg_catalog.concat('outbox_', field, '_no_control_characters');
+        broken := pg_catalog.concat('has a control character', CASE WHEN is_utf8 THEN pg_catalog.concat(', U+',
+          pg_catalog.lpad(pg_catalog.upper(pg_catalog.to_hex(
+            pg_catalog.ascii(pg_catalog."substring"(sent, '[\x01-\x1f\x7f-\x9f]')))), 4, '0')) END);
+      ELSIF field OPERATOR(pg_catalog.=) 'channel' THEN
+        -- '*' is how a subscription names all channels with a prefix.
+        IF pg_catalog.strpos(sent, '*') OPERATOR(pg_catalog.>) 0 THEN
+          rule := 'outbox_channel_no_asterisk';
+          broken := 'has a "*", by which subscribers name all channels with a prefix';
+        END IF;
+      -- stream-open, stream-reset, stream-error: the relay's own voice.
+      ELSIF pg_catalog.starts_with(sent, 'stream-') THEN
+        rule := 'outbox_event_prefix_stream_is_reserved';
+        broken := 'starts with "stream-", and such names are the relay''s own';
+      -- An EventSource has them for its connection: who listens for its errors would be called with an event.
+      ELSIF sent OPERATOR(pg_catalog.=) 'error' OR sent OPERATOR(pg_catalog.=) 'open' THEN
+        rule := 'outbox_event_error_and_open_are_reserved';
+        broken := pg_catalog.concat('is "', sent, '", which browsers'' EventSource has for itself');
+      END IF;
+
+      IF rule IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation',
+          MESSAGE = pg_catalog.concat('outbox.', field, ' ', broken, ' (', rule, ')'),
+          HINT = coalesce(advice, 'Choose another name.'),
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = field, CONSTRAINT = rule;
+      END IF;
+    END LOOP;
+  END;
+  RETURN NULL;
 END $$;
 
-CREATE TRIGGER outbox_refuse_position AFTER INSERT ON outbox FOR EACH ROW
-  WHEN (NEW.position IS NOT NULL)
-  EXECUTE FUNCTION outbox_refuse_position();
+CREATE TRIGGER outbox_check AFTER INSERT OR UPDATE OF data ON outbox FOR EACH ROW EXECUTE FUNCTION outbox_check();
 
 CREATE FUNCTION outbox_refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -226,13 +331,25 @@ END $$;
 CREATE TRIGGER outbox_redacted AFTER UPDATE OF data ON outbox FOR EACH ROW
   EXECUTE FUNCTION outbox_redacted();
 
+-- Under the rights of the triggers that call it.
+CREATE FUNCTION outbox_raise_floor(deleted_id bigint, deleted_position bigint, deleted_highest_id bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE here.outbox_floor SET
+    id = CASE WHEN position < deleted_position THEN deleted_id ELSE id END,
+    position = greatest(position, deleted_position),
+    highest_id = greatest(highest_id, deleted_highest_id)
+  WHERE position < deleted_position OR highest_id < deleted_highest_id;
+END $$;
+
 CREATE FUNCTION outbox_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   newest record;
 BEGIN
-  SELECT id, position INTO newest FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
+  SELECT id, position, (SELECT max(id) FROM deleted WHERE position IS NOT NULL) AS highest_id INTO newest
+    FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
-    UPDATE here.outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
+    PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
     PERFORM pg_notify('outbox', 'forget:' || newest.position);
   END IF;
   RETURN NULL;
@@ -250,9 +367,10 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation', MESSAGE = 'TRUNCATE outbox needs isolation level READ COMMITTED',
       HINT = 'Run it in a transaction of its own, or DELETE the rows.';
   END IF;
-  SELECT id, position INTO newest FROM here.outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
+  SELECT id, position, (SELECT max(id) FROM here.outbox) AS highest_id INTO newest
+    FROM here.outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
-    UPDATE here.outbox_floor SET id = newest.id, position = newest.position WHERE position < newest.position;
+    PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
     PERFORM pg_notify('outbox', 'forget:' || newest.position);
   END IF;
   PERFORM set_config('outbox.last_id', last_value::text, true) FROM here.outbox_id_seq;
@@ -272,11 +390,36 @@ CREATE TRIGGER outbox_before_truncate BEFORE TRUNCATE ON outbox
 CREATE TRIGGER outbox_after_truncate AFTER TRUNCATE ON outbox
   FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_truncate();
 
+-- Without its row relays can't tell what was deleted, and a lower one would have them honour cursors that have lost events.
+-- Mending, which only ever inserts where no row is, passes.
+CREATE FUNCTION outbox_keep_floor() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'INSERT' AND NOT EXISTS (SELECT FROM here.outbox_floor) THEN
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' THEN
+    IF NEW.position > OLD.position OR (NEW.position = OLD.position AND NEW.id = OLD.id) THEN
+      IF NEW.highest_id >= OLD.highest_id THEN
+        RETURN NULL;
+      END IF;
+    END IF;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+    MESSAGE = 'outbox_floor keeps exactly one row, which only rises: it says how far the log was pruned',
+    HINT = 'Leave it to the triggers of outbox: DELETE from outbox or TRUNCATE outbox raises it.',
+    SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+END $$;
+
+CREATE TRIGGER outbox_keep_floor BEFORE INSERT OR DELETE OR TRUNCATE ON outbox_floor
+  FOR EACH STATEMENT EXECUTE FUNCTION outbox_keep_floor();
+CREATE TRIGGER outbox_keep_floor_rising AFTER UPDATE ON outbox_floor
+  FOR EACH ROW EXECUTE FUNCTION outbox_keep_floor();
+
 -- The functions run as their owner, whatever the publisher's rights, so no name in them may resolve to what a publisher
 -- made. Their search_path is pinned to pg_catalog, with pg_temp last, or a temporary table would come first; and not to
 -- this schema, in which a publisher may be allowed to CREATE: an overload there with the exact argument types would be
 -- preferred to the one of pg_catalog. Our own names are qualified: `here.` stands for the schema of the migration.
--- The two that run in every publication have all names qualified instead, operators too: a pinned search_path would cost
+-- The three that run in every publication have all names qualified instead, operators too: a pinned search_path would cost
 -- them a quarter of what a publication costs.
 -- Plans are cached for a session: one made while a table is nearly empty would be a sequential scan, and stay one while
 -- the table grows. Joins, too, are to find some rows and not to read all of outbox.
@@ -288,11 +431,12 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_refuse_position()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()', 'outbox_deleted()',
-    'outbox_before_truncate()', 'outbox_after_truncate()']
+    'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
+    'outbox_raise_floor(bigint, bigint, bigint)', 'outbox_deleted()', 'outbox_before_truncate()', 'outbox_after_truncate()',
+    'outbox_keep_floor()']
   LOOP
     EXECUTE replace(pg_get_functiondef((here || name)::regprocedure), 'here.', here);
-    IF name NOT IN ('outbox_reach_second_round()', 'outbox_place()') THEN
+    IF name NOT IN ('outbox_reach_second_round()', 'outbox_place()', 'outbox_check()') THEN
       EXECUTE format('ALTER FUNCTION %s%s SET search_path = pg_catalog, pg_temp', here, name);
     END IF;
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %s%s FROM PUBLIC', here, name);
@@ -308,7 +452,6 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 
 DROP TABLE outbox, outbox_pending, outbox_floor;
 DROP SEQUENCE outbox_position_seq;
-DROP DOMAIN outbox_channel, outbox_event, outbox_data;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_refuse_position(),
-  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_deleted(), outbox_before_truncate(),
-  outbox_after_truncate();
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_check(),
+  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_raise_floor(bigint, bigint, bigint),
+  outbox_deleted(), outbox_before_truncate(), outbox_after_truncate(), outbox_keep_floor();

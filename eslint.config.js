@@ -8,6 +8,7 @@ export default tseslint.config(
       'node_modules/',
       'examples/',
       'test/clients/node/',
+      'test/clients/.venv/',
       'src/browser/',
       'src/page/',
       'eslint.config.js',

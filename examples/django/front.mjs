@@ -24,9 +24,10 @@ export async function startFront({ app, relay, port = 0, host = '127.0.0.1' }) {
         response.writeHead(answer.statusCode ?? 502, answer.headers);
         response.flushHeaders();
         answer.pipe(response);
-        answer.on('error', () => response.destroy());
-        // Cut short: what is missing must not look like an end.
-        answer.on('aborted', () => response.destroy());
+        // Cut short: what has come still goes out, and what is missing must not look like an end.
+        const breakOff = () => response.socket?.destroySoon();
+        answer.on('error', breakOff);
+        answer.on('aborted', breakOff);
       },
     );
     upstream.on('error', () => {

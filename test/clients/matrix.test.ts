@@ -166,12 +166,13 @@ async function publish(database: TestDatabase, channel: string, data: unknown): 
 
 function keepPublishing(database: TestDatabase): { stop(): Promise<void> } {
   let isOn = true;
-  const running = (async () => {
+  async function run(): Promise<void> {
     for (let n = 0; isOn; n++) {
       await publish(database, 'orders', { n });
       await delay(20);
     }
-  })();
+  }
+  const running = run();
   return {
     stop: () => {
       isOn = false;

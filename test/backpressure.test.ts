@@ -135,8 +135,7 @@ for (const server of ['newest', 'oldest'] as const) {
     t.is(page.events.length, 100);
     t.is(page.position, head.position);
 
-    const [query] = queries;
-    const nodes = (await Promise.all(queries.map(explain))).flat();
+    const nodes = (await Promise.all([...queries].map((query) => explain(query)))).flat();
     t.deepEqual(
       nodes.filter((node) => node['Index Name']?.startsWith('outbox_')).map((node) => node['Index Name']),
       ['outbox_channel_position'],

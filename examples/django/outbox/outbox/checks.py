@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from outbox.conf import setting
-from outbox.schema import applied, shipped
+from outbox.schema import RELATIONS, applied, shipped
 
 MIDDLEWARE = "outbox.middleware.TokenMiddleware"
 # As the relay has it: fewer are refused, and a hash's worth is advised.
@@ -26,6 +26,7 @@ LEAST_BYTES, GOOD_BYTES = 16, 32
 def register_all() -> None:
     """Adds the checks to Django's; called once, when the app is ready."""
     checks.register(check_engine, checks.Tags.models)
+    checks.register(check_tables, checks.Tags.models)
     checks.register(check_secret, checks.Tags.security)
     checks.register(check_middleware)
     checks.register(check_channels_for)
@@ -43,6 +44,25 @@ def check_engine(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[chec
             hint="Use django.db.backends.postgresql, or a router that keeps the app outbox in a PostgreSQL database.",
             id="outbox.E001",
         )
+    ]
+
+
+def check_tables(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """No other model has a table of the outbox's. Django's own models.E028 passes by models that it does not manage."""
+    alias = _alias()
+    return [
+        checks.Error(
+            f"{model._meta.label} has the table {model._meta.db_table!r}, which the outbox needs for itself.",
+            hint="Give it another db_table, run `manage.py makemigrations`, and migrate its app before outbox; or have a "
+            "router keep it in another database.",
+            obj=model,
+            id="outbox.E006",
+        )
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.db_table in (*RELATIONS, "outbox_migrations")
+        and model._meta.app_label != "outbox"
+        and not model._meta.proxy
+        and router.allow_migrate_model(alias, model)
     ]
 
 

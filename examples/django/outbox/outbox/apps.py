@@ -1,4 +1,4 @@
-"""The app: its name, and the checks that it adds to `manage.py check`."""
+"""The app: its name, the checks that it adds to `manage.py check`, and what it tells `dumpdata`."""
 
 from django.apps import AppConfig
 
@@ -9,6 +9,7 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from outbox import checks
+        from outbox import checks, routers
 
         checks.register_all()
+        routers.install()

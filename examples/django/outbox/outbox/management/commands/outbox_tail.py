@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import OperationalError, connections, router
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
 
@@ -39,10 +39,10 @@ class Command(BaseCommand):
         start.add_argument("--since", help="what was created since: ISO 8601, or a span as in 90s, 15m, 2h, 7d")
         parser.add_argument("--no-follow", action="store_true", help="end when all that is there is printed")
         parser.add_argument("--json", action="store_true", help="a JSON object per line")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="default: %(default)s")
+        parser.add_argument("--database", help="default: the one that routers name for events")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.database = options["database"]
+        self.database = options["database"] or router.db_for_write(Event)
         self.wanted = _filter(options["channel"])
         position = self._start(options["start"], options["since"])
         show = _as_json if options["json"] else _as_line

@@ -184,6 +184,16 @@ class NameTakenTest(ProjectTestCase):
             "class Elsewhere:\n    def allow_migrate(self, db, app_label, **hints):\n"
             '        return db == "old" if app_label == "legacy" else None\n',
         )
+        self.module(
+            "view/models.py",
+            "from django.db import models\nclass Box(models.Model):\n    class Meta:\n"
+            '        db_table = "outbox"\n        managed = False\n',
+        )
+        self.module(
+            "unmanaged_settings.py",
+            "from project_settings import *\n"
+            'INSTALLED_APPS = [name for name in INSTALLED_APPS if name != "legacy"] + ["view"]\n',
+        )
         self.query("CREATE TABLE outbox (id bigint)", database=self.name)
         self.project(apps=["legacy"], default=f'postgres("{self.name}")')
         code, output = self.manage("migrate")
@@ -191,6 +201,7 @@ class NameTakenTest(ProjectTestCase):
         self.assertIn("legacy.Box: (outbox.E006) legacy.Box has the table 'outbox', which the outbox needs", output)
         self.assertEqual(self.query("SELECT FROM pg_tables WHERE tablename LIKE 'django%'", database=self.name), [])
         self.assertEqual(self.outbox_in(self.name), ["outbox"])
+        self.assertIn("no issues", self.succeed("check", "--tag", "models", "--settings", "unmanaged_settings"))
         other = self.postgres()
         self.project(
             apps=["legacy"],

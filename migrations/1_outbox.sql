@@ -364,7 +364,9 @@ BEGIN
     FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
     PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
-    DELETE FROM here.outbox_redaction WHERE position <= newest.position;
+    -- Without waiting for who redacts, and may be about to delete: what stays is below the floor, and harmless.
+    DELETE FROM here.outbox_redaction WHERE position IN
+      (SELECT position FROM here.outbox_redaction WHERE position <= newest.position FOR UPDATE SKIP LOCKED);
     PERFORM pg_notify('outbox', 'changed') WHERE pg_notification_queue_usage() < 0.5;
   END IF;
   RETURN NULL;
@@ -386,7 +388,9 @@ BEGIN
     FROM here.outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
     PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
-    DELETE FROM here.outbox_redaction WHERE position <= newest.position;
+    -- Without waiting for who redacts, and may be about to delete: what stays is below the floor, and harmless.
+    DELETE FROM here.outbox_redaction WHERE position IN
+      (SELECT position FROM here.outbox_redaction WHERE position <= newest.position FOR UPDATE SKIP LOCKED);
     PERFORM pg_notify('outbox', 'changed') WHERE pg_notification_queue_usage() < 0.5;
   END IF;
   PERFORM set_config('outbox.last_id', last_value::text, true) FROM here.outbox_id_seq;

@@ -176,10 +176,12 @@ export function createBudget(limitBytes: number, { patienceMs = PATIENCE_MS } = 
         pages.set(page, (entry = { holders: new Set(), room: undefined }));
         held += page.length;
       }
-      if (options.room && entry.room !== options.room) {
-        // It has none yet: an event that is held already needs no room.
+      if (options.room && entry.room === undefined) {
         entry.room = options.room;
         options.room.handOver();
+      } else if (options.room && entry.room !== options.room) {
+        // Another reader was let in with the same event meanwhile: it is held once.
+        options.room.release();
       }
       const { holders } = entry;
       const holder = { ...options };

@@ -53,6 +53,8 @@ export function createFairQueue(places: number, now: () => number = () => perfor
   const waiting = createHeap<Waiting>((a, b) => a.begins < b.begins || (a.begins === b.begins && a.ticket < b.ticket));
   let running = 0;
   let tickets = 0;
+  /** What began last was ahead of its turn. */
+  let wasFirst = false;
   /** Where the flow stands that began last. */
   let clock = 0;
 
@@ -79,6 +81,7 @@ export function createFairQueue(places: number, now: () => number = () => perfor
       const begins = Math.max(flow.spent ?? clock, clock - MOST_CREDIT_MS);
       flow.spent = begins;
       await turn(begins);
+      wasFirst = false;
       clock = Math.max(clock, begins);
       const began = now();
       try {
@@ -89,7 +92,9 @@ export function createFairQueue(places: number, now: () => number = () => perfor
       }
     },
     async runFirst(work) {
-      await turn(-Infinity);
+      // Ahead of all others once, and after those whose turn it is where it was ahead just now.
+      await turn(wasFirst ? clock : -Infinity);
+      wasFirst = true;
       try {
         return await work();
       } finally {

@@ -63,14 +63,14 @@ const MAX_CACHED_BYTES = 32 * 1024 * 1024;
 const MAX_BODY_BYTES = 256 * 1024;
 /**
  * Most questions that are under way at a time. One address has half of them at most, and more wait their turn. Each costs about a
- * millisecond of the event loop: four times as many, answered in half a second, left next to nothing of it for delivery.
+ * millisecond of the event loop, and those that were put together are answered together: hundreds would hold up delivery.
  */
-const MAX_QUESTIONS = 128;
+const MAX_QUESTIONS = 64;
 /**
  * How long a question waits its turn, in milliseconds, before its client is told to come later. Where the application takes a
- * tenth of a second, 1,280 questions from one address have theirs within this time.
+ * tenth of a second, 1,600 questions from one address have theirs within this time.
  */
-const PATIENCE = 2000;
+const PATIENCE = 5000;
 /** The application is asked anew after so long where it does not say how long its answer holds. */
 const DEFAULT_EXPIRES_IN = 600;
 /** A hundred years, in seconds: more is a slip, such as milliseconds, or what JSON has as 1e400. */

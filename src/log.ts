@@ -190,7 +190,8 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       let size = 0;
       let last: Cursor | undefined;
       let event = selection.next();
-      for (; event?.frame && (last === undefined || size + event.frame.length <= bytes); event = selection.next()) {
+      const fits = (frame: Buffer) => frame.length === 0 || last === undefined || size + frame.length <= bytes;
+      for (; event?.frame && fits(event.frame); event = selection.next()) {
         if (event.frame.length === 0) continue;
         frames.push(event.frame);
         size += event.frame.length;

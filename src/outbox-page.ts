@@ -288,13 +288,13 @@ function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder
  * do not cover each other only the last up to a channel can start it, so a hundred cost hardly more than one.
  */
 function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
-  // Column and patterns compare by code point (collation "C"), as their bytes in UTF-8 do, and not as strings do here.
-  const prefixes = [...interest.prefixes].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  // In the order of the server's bytes (collation "C"), which is neither that of strings here nor that of UTF-8.
+  const prefixes = sql`(SELECT array_agg(prefix ORDER BY prefix COLLATE "C") FROM unnest(${interest.prefixes}::text[]) AS prefix)`;
   return sql`
     SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox
     WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
       AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
-        (${prefixes}::text[])[width_bucket(channel::text COLLATE "C", ${prefixes}::text[] COLLATE "C")]))
+        (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")]))
     ORDER BY position LIMIT ${limit}`;
 }
 

@@ -24,7 +24,11 @@ export interface Search {
   readonly steps: number;
 }
 
-export function searchSince(time: Date): Search {
+/** PostgreSQL has no year 0, and nothing was published in it. */
+const FIRST_TIME = Date.parse('0001-01-01T00:00:00Z');
+
+export function searchSince(asked: Date): Search {
+  const time = new Date(Math.max(asked.getTime(), FIRST_TIME));
   return { time, created: time.toISOString(), createdPosition: '0', first: undefined, passed: '0', steps: 0 };
 }
 

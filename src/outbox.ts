@@ -32,7 +32,7 @@ import { stepSince, type Search } from './outbox-since.js';
 import { changesSince, type Changes } from './redaction.js';
 import { encodeEvent } from './sse.js';
 import { refuseStandby } from './standby.js';
-import { createUndeliverable, MAX_EVENT_BYTES, type Undeliverable } from './undeliverable.js';
+import { createUndeliverable, MAX_EVENT_BYTES, type ReadAround, type Undeliverable } from './undeliverable.js';
 
 /**
  * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
@@ -109,6 +109,8 @@ const HISTORY_EVENTS = 2000;
 const LEAST_KEYS = 4;
 /** Of how many interests it is kept how much there is on each of their channels. */
 const COUNTS_KEPT = 200;
+/** Of how many interests it is kept how many rows they can read at a time. */
+const READERS_KEPT = 1000;
 
 /** Least rows that are candidates for a page. */
 const LEAST_ROWS = 16;
@@ -132,7 +134,8 @@ export function createOutbox(
   /** The last read of the tail found few rows. */
   let expectsFew = true;
   const readTail = undeliverable.reader();
-  const readHistory = undeliverable.reader();
+  /** By interest: who meets a row that can't be read has small pages, and nobody else. */
+  const readersOfHistory = new LRUCache<string, ReadAround>({ max: READERS_KEPT });
   const encodable = createEncodable(history);
 
   /** @param bytes of so many events; on the wire, or as the table counts them where that was more. */
@@ -192,7 +195,10 @@ export function createOutbox(
   }
 
   function framesAround(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
-    return readHistory(
+    const { key } = asked.interest;
+    const read = readersOfHistory.get(key) ?? undeliverable.reader();
+    readersOfHistory.set(key, read);
+    return read(
       asked.limit,
       (limit) => framesAfter(db, { ...asked, limit }),
       () => firstMatchAfter(db, asked),

@@ -11,6 +11,11 @@ export const LOOKS_PER_TURN = 4000;
 export const LOOKS_PER_SLICE = 1000;
 /** Copying so many bytes into a page takes as long as a look. */
 const BYTES_PER_LOOK = 2048;
+/**
+ * Rounds of the event loop between two turns, where readers wait. In each round one new connection is accepted, whatever its
+ * length: without them a crowd that walks the window would have all others wait to be heard.
+ */
+const ROUNDS_BETWEEN = 16;
 /** What a read costs whatever it finds. */
 const LOOKS_PER_READ = 10;
 
@@ -30,10 +35,15 @@ export function createTurns({ perTurn = LOOKS_PER_TURN, perSlice = LOOKS_PER_SLI
   let granted = 0;
   let isScheduled = false;
 
-  function schedule(): void {
+  function schedule(rounds = 0): void {
     if (isScheduled) return;
     isScheduled = true;
-    setImmediate(turn);
+    setImmediate(pass, rounds);
+  }
+
+  function pass(rounds: number): void {
+    if (rounds === 0) turn();
+    else setImmediate(pass, rounds - 1);
   }
 
   function turn(): void {
@@ -46,7 +56,7 @@ export function createTurns({ perTurn = LOOKS_PER_TURN, perSlice = LOOKS_PER_SLI
       next();
       granted = 0;
     }
-    if (queue.size > 0) schedule();
+    if (queue.size > 0) schedule(ROUNDS_BETWEEN);
   }
 
   return {

@@ -158,9 +158,9 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
       // Of what there has ever been part may be new.
       if (changes.hasRedacted || seen === undefined) log.redact(changes.redacted, changes.redactedThrough);
       seen = now;
-      // Above the head it is for the next read to find out.
+      log.forget(changes.floor.position);
+      // What was deleted above the head is for the next read to find out.
       if (changes.floor.position > log.head.position) rung = true;
-      else log.forget(changes.floor.position);
       floorIsMissing(changes.isFloorMissing);
       for (const { resolve } of waiters) resolve();
     } catch (error) {

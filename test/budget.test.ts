@@ -24,6 +24,25 @@ test('R5: events that are larger than their page come in as there is room for th
   t.is(rooms.length, 3);
 });
 
+test('R5: readers that were let in with one event hold it once, and leave room for all when they have left', (t) => {
+  const budget = createBudget(100);
+  const event = Buffer.alloc(40);
+  const letGo: (() => void)[] = [];
+  for (let reader = 0; reader < 3; reader += 1) {
+    budget.whenRoom(event.length, (room) => letGo.push(budget.hold(event, { room })));
+  }
+  t.is(letGo.length, 3);
+  t.is(budget.heldBytes, event.length);
+  for (const leave of letGo) leave();
+  t.is(budget.heldBytes, 0);
+  let isIn = false;
+  budget.whenRoom(150, (room) => {
+    isIn = true;
+    room.release();
+  });
+  t.true(isIn, 'nothing is left of their rooms');
+});
+
 test('R5: an event that is larger than the limit comes in alone, once small pages have left it room', (t) => {
   const budget = createBudget(1000);
   const small = [budget.hold(Buffer.alloc(200)), budget.hold(Buffer.alloc(200))];

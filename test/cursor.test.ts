@@ -249,6 +249,9 @@ const SINCE: readonly [what: string, query: string, expected: readonly string[]]
   ['the future', '2999-01-01T00:00:00Z', []],
   ['before everything', '1970-01-01T00:00:00Z', ['12', '13', '14']],
   ['epoch 0', '0', ['12', '13', '14']],
+  ['the year 0', '0000-01-01', ['12', '13', '14']],
+  ['before the year 1 by its offset', '0001-01-01T00:00%2B14:00', ['12', '13', '14']],
+  ['the last time that there is', '8640000000000000', []],
 ];
 
 test('since replays what was created at a time or later, however the time is written', async (t) => {

@@ -43,5 +43,12 @@ for (const encoding of ['LATIN1', 'LATIN9', 'SQL_ASCII']) {
       );
     }
     t.is(none.events.length, 0);
+
+    // In the bytes of LATIN9 the euro sign comes before letters with accents, in Unicode after them.
+    const ordered = ['été:', ...(encoding === 'LATIN1' ? ['ÿ:'] : ['€:']), 'a:'].map(
+      (prefix) => `channel=${encodeURIComponent(`${prefix}*`)}`,
+    );
+    const replayed = await openStream(t, `${relay.url}/events?${ordered.join('&')}&last_event_id=earliest`);
+    t.is((await replayed.untilEvents(2)).length, 2);
   });
 }

@@ -30,7 +30,7 @@ for (const kind of PORT_KINDS) {
       const figures = await fuzzPort(t, { kind, seed, requests: ATTACKS });
       t.log(describePort(figures));
       t.deepEqual(figures.violations, [], `FUZZ_SEED=${seed} repeats the choices of this run`);
-      t.true(figures.requests === ATTACKS && figures.events > 5 && figures.probes > 5, describePort(figures));
+      t.true(figures.requests >= ATTACKS && figures.events > 5 && figures.probes > 5, describePort(figures));
     },
   );
 }

@@ -54,6 +54,9 @@ interface Attack {
   readonly statuses: Hostile['statuses'] | undefined;
 }
 
+/** So many events and probes of those who behave have to come through beside the attacks: a run without would prove little. */
+const LEAST = 6;
+
 export async function fuzzPort(
   t: Pick<ExecutionContext, 'teardown'>,
   { kind, seed, requests }: { readonly kind: PortKind; readonly seed: number; readonly requests: number },
@@ -72,7 +75,7 @@ export async function fuzzPort(
 
   let next = 0;
   async function attack(): Promise<void> {
-    while (next < requests && port.isAlive()) {
+    while ((next < requests || well.events < LEAST || well.probes < LEAST) && port.isAlive()) {
       const n = next;
       next += 1;
       const random = randomOf(seed, `${kind} ${n}`);

@@ -74,7 +74,7 @@ for (const direct of [true, false]) {
     const newcomer = await scene.join(['a', 'b:*'], cursor);
     await scene.writers.more(50);
     if (direct) t.is((await scene.ready()).status, 200, 'who is live needs no pooler');
-    else await scene.untilReason(/not listening since/);
+    else await scene.untilReason(/not_listening since/);
     t.false(newcomer.frames.some(({ event }) => event === 'stream-open'));
 
     await pooler.start();
@@ -94,7 +94,7 @@ for (const direct of [true, false]) {
     const newcomer = await scene.join(['a', 'b:*'], cursor);
     await scene.writers.more(50);
     if (direct) for (const stream of scene.streams.slice(0, 1)) await stream.untilEvents(50);
-    else await scene.untilReason(/not listening since/);
+    else await scene.untilReason(/not_listening since/);
     t.false(newcomer.frames.some(({ event }) => event === 'stream-open'));
 
     await pooler.resume();

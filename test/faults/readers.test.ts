@@ -101,7 +101,7 @@ test.serial('R5, R6: clients that come and go while the database is away leave n
   await comeAndGo(t, scene, 20, 5);
   await untilNothingIsLeft(scene, Infinity);
   proxy.refuse();
-  await scene.untilReason(/cannot read the outbox/);
+  await scene.untilReason(/cannot_read since/);
   await comeAndGo(t, scene, 20, 50);
   while (scene.relay.streams !== scene.streams.length) await delay(POLL_MS);
   proxy.heal();

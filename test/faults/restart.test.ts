@@ -60,7 +60,7 @@ test.serial(
     await scene.logged('cannot read the outbox');
     const { status, reasons } = await scene.ready();
     t.is(status, 503);
-    t.regex(reasons.join('; '), /not listening since .*; cannot read the outbox since /);
+    t.regex(reasons.join('; '), /not_listening since .*; cannot_read since /);
     t.is(await probe('/healthz'), 200);
 
     const newcomers = [await scene.join(['b:*'], before[0]?.lastEventId ?? ''), await scene.join(['a'], 'earliest')];

@@ -80,7 +80,9 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
   } else if (!DOCUMENTED.has(status)) {
     violations.push(`the status ${status} is none that is documented`);
   } else if (request.expected && how.isWhole && !request.expected.includes(status)) {
-    const isHeadSentAway = request.isHead && isEventStream && mayBeTrouble;
+    // Who left with the head alone can't know whether it was sent away.
+    const hasHeadAlone = request.isHead || (body === '' && how.endedBy === 'client');
+    const isHeadSentAway = hasHeadAlone && isEventStream && mayBeTrouble;
     if (!isHeadSentAway) violations.push(`the status is ${status}, and should be ${request.expected.join(' or ')}`);
   }
   if (status >= 400 && !request.isHead && how.isWhole && how.hasWaited) {

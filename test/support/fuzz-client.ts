@@ -133,7 +133,8 @@ export function exchange(url: string, request: FuzzRequest, random: Random): Pro
         hasWaited: hasWaited || endedBy === 'relay',
         endedBy,
         isComplete: isComplete && !failed && endedBy === 'relay',
-        endedAt: Date.now(),
+        // The system's clock may be set back meanwhile, and the relay have gone by what it said before.
+        endedAt: Math.max(Date.now(), Math.floor(performance.timeOrigin + performance.now())),
       });
     });
   });

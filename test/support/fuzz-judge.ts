@@ -128,7 +128,8 @@ function judgeStream(
     if (OPEN_BEFORE_RESET.test(frame) && index === frames.length - 1 && !how.isComplete) continue;
     if (EXPIRED.test(frame)) {
       hasExpired = true;
-      if (how.endedAt < request.expiresAt) violations.push('its right ended too early');
+      if (how.endedAt < request.expiresAt)
+        violations.push(`its right ended ${request.expiresAt - how.endedAt} ms too early`);
       continue;
     }
     const data = EVENT.exec(frame)?.[2];

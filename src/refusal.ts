@@ -5,7 +5,7 @@
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type { Logger } from 'pino';
-import { setEndless } from './chunk.js';
+import { BREAK_OFF_MS, setEndless } from './chunk.js';
 import { Denied } from './forward-auth.js';
 import { RequestError } from './request-error.js';
 import { pauseText, STREAM_HEADERS } from './sse.js';
@@ -70,7 +70,8 @@ function sendAway(context: Koa.Context, { code, message }: RequestError, pause: 
   }
   setEndless(request, response);
   response.write(pauseText('busy', pause, { error: code, message }));
-  response.socket?.destroySoon();
+  const { socket } = response;
+  setTimeout(() => socket?.destroySoon(), BREAK_OFF_MS).unref();
 }
 
 /** @throws what is not the client's business. */

@@ -7,7 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Interest } from './channels.js';
-import { CHUNK_END, chunkStart, payloadsOf } from './chunk.js';
+import { BREAK_OFF_MS, CHUNK_END, chunkStart, payloadsOf } from './chunk.js';
 import type { CursorRequest } from './cursor.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
 import type { RestartReason } from './log.js';
@@ -190,7 +190,7 @@ export class Stream implements Beating {
   #finish(frame: Buffer): void {
     if (!this.socket.writable) return;
     this.#putAll(this.#isChunked ? [frame] : payloadsOf(frame));
-    this.socket.end();
+    setTimeout(() => this.socket.end(), BREAK_OFF_MS);
   }
 
   beat(): void {

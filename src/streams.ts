@@ -3,7 +3,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Budget } from './budget.js';
-import { chunkOf } from './chunk.js';
+import { BREAK_OFF_MS, chunkOf } from './chunk.js';
 import { resolve } from './cursor.js';
 import { startExpiry } from './expiry.js';
 import { createFlow, type Flow } from './fair-queue.js';
@@ -198,7 +198,7 @@ export function createStreams(options: StreamsOptions): Streams {
         request.onGone();
         socket.on('error', ignore);
         stream.shutDown();
-        socket.destroySoon();
+        setTimeout(() => socket.destroySoon(), BREAK_OFF_MS).unref();
         return;
       }
       streams.set(socket, stream);

@@ -8,6 +8,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --omit=optional --workspaces=false
 COPY tsconfig.json ./
 COPY src ./src
+COPY packages ./packages
 RUN npm run build
 
 FROM node:24-slim AS dependencies
@@ -21,6 +22,7 @@ WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist/src ./dist/src
+COPY --from=build /app/dist/packages ./dist/packages
 COPY migrations ./migrations
 # Nothing in /app belongs to this user: the relay writes no files.
 USER node

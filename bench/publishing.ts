@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { migrate } from '../src/migrate.js';
+import { migrate } from '../src/postgres/migrate.js';
 import type { Result } from './result.js';
 import { median } from './usage.js';
 

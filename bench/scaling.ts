@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import pg from 'pg';
-import { migrate } from '../src/migrate.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { startObservedRelay } from '../test/support/observed-relay.js';
 import { startGenerator } from './load/child.js';
 import { publish } from './load/publish.js';

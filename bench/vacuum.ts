@@ -15,12 +15,12 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { pino } from 'pino';
-import { interestIn } from '../src/channels.js';
-import { openDatabase } from '../src/database.js';
-import { startEmbedded } from '../src/embedded.js';
-import { migrate } from '../src/migrate.js';
-import { createOutbox } from '../src/outbox.js';
-import { prune } from '../src/prune.js';
+import { interestIn } from '../src/event/channel-filter.js';
+import { openDatabase } from '../src/postgres/pool.js';
+import { startEmbedded } from '../packages/embedded-postgres/embedded.js';
+import { migrate } from '../src/postgres/migrate.js';
+import { createOutbox } from '../src/outbox/postgres-source.js';
+import { prune } from '../src/admin/prune.js';
 
 export interface VacuumOptions {
   /** How many rows the table keeps. */

@@ -3,12 +3,12 @@
  * The command: `outbox-relay` runs the relay, and its sub-commands prepare a database for it and make tokens. Finds what is
  * asked for, prints why it failed, and sets the exit code; everything else is in the parts.
  */
-import { runAdvanceIds, runDoctor, runMigrate, runPrune, runRoles, runToken } from './commands.js';
-import { explain, UserError } from './failure.js';
-import { run } from './run.js';
-import { USAGE } from './usage.js';
-import { version } from './version.js';
-import { hangUp } from './workers.js';
+import { runAdvanceIds, runDoctor, runMigrate, runPrune, runRoles, runToken } from './cli/commands.js';
+import { explain, UserError } from './cli/errors.js';
+import { run } from './cli/run.js';
+import { USAGE } from './cli/usage.js';
+import { version } from './cli/version.js';
+import { hangUp } from './cli/workers.js';
 
 async function main(args: readonly string[]): Promise<void> {
   const [command, ...rest] = args;

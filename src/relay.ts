@@ -6,23 +6,23 @@
  * Solid arrows carry events, dashed ones only say "look".
  */
 import type { Logger } from 'pino';
-import { createAccess } from './access.js';
-import { createBudget } from './budget.js';
-import type { Config } from './config.js';
-import { openDatabase } from './database.js';
-import { startHeartbeat } from './heartbeat.js';
-import { createHistory } from './history.js';
-import { startHttp, type Extension, type Trouble } from './http.js';
-import { createLimits } from './limits.js';
-import { startListener } from './listener.js';
-import { createLog, type Log } from './log.js';
-import { METRICS_PATH, serveMetrics } from './metrics-server.js';
-import { createMetrics } from './metrics.js';
-import { createOutbox, databaseFigures, notify } from './outbox.js';
-import { warnOfExcessRights } from './roles.js';
-import { createStreams, type StreamStates } from './streams.js';
-import { startTail } from './tail.js';
-import { createUndeliverable } from './undeliverable.js';
+import { createAccess } from './access/access.js';
+import { createBudget } from './stream/page-budget.js';
+import type { Config } from './config/config.js';
+import { openDatabase } from './postgres/pool.js';
+import { startHeartbeat } from './stream/heartbeat.js';
+import { createHistory } from './stream/history.js';
+import { startHttp, type Extension, type Trouble } from './http/http.js';
+import { createLimits } from './access/connection-limits.js';
+import { startListener } from './feed/listener.js';
+import { createLog, type Log } from './feed/log.js';
+import { METRICS_PATH, serveMetrics } from './http/metrics-route.js';
+import { createMetrics } from './metrics/metrics.js';
+import { createOutbox, databaseFigures, notify } from './outbox/postgres-source.js';
+import { warnOfExcessRights } from './admin/roles.js';
+import { createStreams, type StreamStates } from './stream/streams.js';
+import { startTail } from './feed/tail.js';
+import { createUndeliverable } from './outbox/undeliverable.js';
 
 export interface Relay {
   /** Where it is served, without a path. */

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import type { OutgoingHttpHeaders } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { contains, interestIn, matches } from '../src/channels.js';
+import { contains, interestIn, matches } from '../src/event/channel-filter.js';
 import { createDatabase } from './support/database.js';
 import { holds } from './support/property.js';
 import { startTestRelay, type Environment } from './support/relay.js';

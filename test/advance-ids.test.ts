@@ -5,8 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { advanceIds, DEFAULT_STEP } from '../src/advance-ids.js';
-import { examine } from '../src/doctor.js';
+import { advanceIds, DEFAULT_STEP } from '../src/admin/advance-ids.js';
+import { examine } from '../src/admin/doctor/doctor.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, servers, type ServerName, type TestDatabase } from './support/database.js';
 import { createPatient, paste, troubles } from './support/patient.js';

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { interestIn } from '../src/channels.js';
-import { createOutbox } from '../src/outbox.js';
+import { interestIn } from '../src/event/channel-filter.js';
+import { createOutbox } from '../src/outbox/postgres-source.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { observe } from './support/plan.js';
 import { startTestRelay, type Environment } from './support/relay.js';

@@ -60,6 +60,6 @@ test('the module is small, needs no other, and exports the same as the one that 
     t.deepEqual(Object.keys(exported), ['connect', 'reloadOnce']);
     t.is(typeof exported['connect'], 'function');
   }
-  const types = readFileSync(new URL('../../src/browser/outbox-relay.d.ts', import.meta.url), 'utf8');
+  const types = readFileSync(new URL('../../packages/client/outbox-relay.d.ts', import.meta.url), 'utf8');
   t.regex(types, /export function connect\(/);
 });

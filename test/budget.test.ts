@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { createBudget, type Room } from '../src/budget.js';
+import { createBudget, type Room } from '../src/stream/page-budget.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay } from './support/relay.js';
 

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { ChannelError, contains, interestIn, MAX_CHANNEL_LENGTH, matches, prefixesOf } from '../src/channels.js';
+import {
+  ChannelError,
+  contains,
+  interestIn,
+  MAX_CHANNEL_LENGTH,
+  matches,
+  prefixesOf,
+} from '../src/event/channel-filter.js';
 import { holds } from './support/property.js';
 
 /** Few letters, so that names meet and prefixes nest. */

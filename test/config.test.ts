@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import { interestIn } from '../src/channels.js';
-import { ConfigError, readConfig, VARIABLES } from '../src/config.js';
+import { interestIn } from '../src/event/channel-filter.js';
+import { ConfigError, readConfig, VARIABLES } from '../src/config/config.js';
 
 const MEBIBYTE = 1024 * 1024;
 const DATABASE_URL = 'postgres://relay:s3cret@db.example:5432/app';

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { Connection, layer } from '../src/connection.js';
+import { Connection, layer } from '../src/http/detachable-connection.js';
 
 /** A server whose connections have the layer, and a client that has sent `request` and keeps its own side open. */
 async function setUp(t: ExecutionContext, request: string, answer: http.RequestListener) {

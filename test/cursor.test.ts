@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
-import { requestedCursor } from '../src/cursor.js';
+import { requestedCursor } from '../src/stream/resume-point.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw } from './support/request.js';

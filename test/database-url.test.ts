@@ -2,8 +2,8 @@
  * Addresses of databases: what is read as psql reads it, and what is refused, with what to do and without a secret.
  */
 import test from 'ava';
-import { ConfigError, readConfig } from '../src/config.js';
-import { readDatabaseUrl } from '../src/database-url.js';
+import { ConfigError, readConfig } from '../src/config/config.js';
+import { readDatabaseUrl } from '../src/postgres/database-url.js';
 
 for (const [text, expected] of [
   ['postgres://u:p@h:6543/db', { user: 'u', password: 'p', host: 'h', port: 6543, database: 'db' }],

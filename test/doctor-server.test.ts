@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import type { Cure } from '../src/doctor-finding.js';
-import type { Patient } from '../src/doctor-patient.js';
-import { checkServer } from '../src/doctor-server.js';
-import { examine } from '../src/doctor.js';
-import { startEmbedded, type EmbeddedPostgres } from '../src/embedded.js';
-import { migrate } from '../src/migrate.js';
+import type { Cure } from '../src/admin/doctor/finding.js';
+import type { Patient } from '../src/admin/doctor/target.js';
+import { checkServer } from '../src/admin/doctor/server.js';
+import { examine } from '../src/admin/doctor/doctor.js';
+import { startEmbedded, type EmbeddedPostgres } from '../packages/embedded-postgres/embedded.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { createDatabase } from './support/database.js';
 import { paste, troubles } from './support/patient.js';
 

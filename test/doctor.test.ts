@@ -5,9 +5,9 @@
 import net, { type AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { FUNCTIONS, INDEXES, TABLES, TRIGGERS } from '../src/doctor-expected.js';
-import type { Level, Result } from '../src/doctor-finding.js';
-import { examine } from '../src/doctor.js';
+import { FUNCTIONS, INDEXES, TABLES, TRIGGERS } from '../src/admin/doctor/expected.js';
+import type { Level, Result } from '../src/admin/doctor/finding.js';
+import { examine } from '../src/admin/doctor/doctor.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { createPatient, paste, SCHEMA, troubles } from './support/patient.js';

@@ -2,7 +2,7 @@
  * Databases that are not in UTF-8: clients may ask for names that these can't hold.
  */
 import test from 'ava';
-import { migrate } from '../src/migrate.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { createDatabase, useDatabase } from './support/database.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';

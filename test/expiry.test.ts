@@ -3,7 +3,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { startExpiry } from '../src/expiry.js';
+import { startExpiry } from '../src/stream/deadlines.js';
 import { createDatabase } from './support/database.js';
 import { json, startServer } from './support/http-server.js';
 import { startTestRelay, type Environment } from './support/relay.js';

@@ -1,7 +1,7 @@
 import { mock } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { startHeartbeat, type Beating } from '../src/heartbeat.js';
+import { startHeartbeat, type Beating } from '../src/stream/heartbeat.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { isHeartbeat, openStream, type TestStream } from './support/stream.js';

@@ -3,11 +3,11 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
-import { createBudget } from '../src/budget.js';
-import { interestIn, type Interest } from '../src/channels.js';
-import { createFairQueue, createFlow } from '../src/fair-queue.js';
-import { createHistory } from '../src/history.js';
-import { createOutbox, type Place, type Source } from '../src/outbox.js';
+import { createBudget } from '../src/stream/page-budget.js';
+import { interestIn, type Interest } from '../src/event/channel-filter.js';
+import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
+import { createHistory } from '../src/stream/history.js';
+import { createOutbox, type Place, type Source } from '../src/outbox/postgres-source.js';
 import { createDatabase } from './support/database.js';
 import { observe, rowsLookedAt } from './support/plan.js';
 

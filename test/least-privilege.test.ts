@@ -7,11 +7,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
 import { pino } from 'pino';
-import { readConfig } from '../src/config.js';
-import { openDatabase } from '../src/database.js';
-import { migrate } from '../src/migrate.js';
+import { readConfig } from '../src/config/config.js';
+import { openDatabase } from '../src/postgres/pool.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { startRelay } from '../src/relay.js';
-import { prune } from '../src/prune.js';
+import { prune } from '../src/admin/prune.js';
 import {
   excessRights,
   makeRoles,
@@ -20,7 +20,7 @@ import {
   type ExcessRights,
   type Purpose,
   type RoleNames,
-} from '../src/roles.js';
+} from '../src/admin/roles.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, servers, type ServerName, type TestDatabase } from './support/database.js';
 import { startRelayProcess } from './support/relay-process.js';

@@ -3,8 +3,8 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
-import { readConfig } from '../src/config.js';
-import { createDemo } from '../src/demo.js';
+import { readConfig } from '../src/config/config.js';
+import { createDemo } from '../packages/demo/demo.js';
 import { startRelay } from '../src/relay.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';

@@ -4,9 +4,9 @@
 import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { counted } from '../src/client-address.js';
-import { createLimits, type LimitsOptions } from '../src/limits.js';
-import { RequestError } from '../src/request-error.js';
+import { counted } from '../src/access/client-address.js';
+import { createLimits, type LimitsOptions } from '../src/access/connection-limits.js';
+import { RequestError } from '../src/access/request-error.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { interestIn, matches, type Interest } from '../src/channels.js';
-import { createLog, type Cursor, type Log, type LogEvent, type Reader, type RestartReason } from '../src/log.js';
+import { interestIn, matches, type Interest } from '../src/event/channel-filter.js';
+import { createLog, type Cursor, type Log, type LogEvent, type Reader, type RestartReason } from '../src/feed/log.js';
 import { holds } from './support/property.js';
 
 const START = { id: '5', position: 10n };

@@ -5,8 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { migrate, MigrateError, migrationStatus } from '../src/migrate.js';
-import { prune } from '../src/prune.js';
+import { migrate, MigrateError, migrationStatus } from '../src/postgres/migrate.js';
+import { prune } from '../src/admin/prune.js';
 import { createDatabase, useDatabase, type TestDatabase } from './support/database.js';
 import { MIGRATIONS } from './support/migrations.js';
 import { startTestRelay } from './support/relay.js';

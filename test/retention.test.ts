@@ -6,8 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
-import { prune, RetentionError, type Outcome } from '../src/prune.js';
-import { startRetention } from '../src/retention.js';
+import { prune, RetentionError, type Outcome } from '../src/admin/prune.js';
+import { startRetention } from '../src/admin/retention.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { startObservedRelay } from './support/observed-relay.js';
 import { startRelayProcess } from './support/relay-process.js';
@@ -16,7 +16,7 @@ import { openStream, type TestStream } from './support/stream.js';
 
 const SERVERS = ['newest', 'oldest'] as const;
 const HOUR = 3600;
-/** Of a batch, in src/retention.ts. */
+/** Of a batch, in src/admin/retention.ts. */
 const BATCH = 2000;
 const POLL_MS = 20;
 /** What does not happen has had this long to happen. */

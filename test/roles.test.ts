@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { migrationStatus } from '../src/migrate.js';
+import { migrationStatus } from '../src/postgres/migrate.js';
 import { createDatabase, servers, type ServerName, type TestDatabase } from './support/database.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';

@@ -19,8 +19,13 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { EmbeddedPostgresError, findBinaries, startEmbedded, type EmbeddedPostgres } from '../src/embedded.js';
-import { migrate } from '../src/migrate.js';
+import {
+  EmbeddedPostgresError,
+  findBinaries,
+  startEmbedded,
+  type EmbeddedPostgres,
+} from '../packages/embedded-postgres/embedded.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { relayBackends, type ServerName } from './support/database.js';
 import { SERVER_SETTINGS } from './support/server-settings.js';
 

@@ -3,8 +3,8 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import type { CompiledQuery } from 'kysely';
-import type { Cursor } from '../src/log.js';
-import { searchSince, stepSince, type Search } from '../src/outbox-since.js';
+import type { Cursor } from '../src/feed/log.js';
+import { searchSince, stepSince, type Search } from '../src/outbox/since.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { observe, rowsLookedAt } from './support/plan.js';
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'ava';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
-import { payloadsOf } from '../src/chunk.js';
-import { controlText, encodeControl, encodeEvent, pauseText } from '../src/sse.js';
+import { payloadsOf } from '../src/event/chunk.js';
+import { controlText, encodeControl, encodeEvent, pauseText } from '../src/event/sse.js';
 import { createUnchunker, unchunked } from './support/chunks.js';
 import { holds } from './support/property.js';
 

@@ -3,15 +3,15 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { mock } from 'node:test';
 import test from 'ava';
 import fc from 'fast-check';
-import { batchOf, type Batch } from '../src/batch.js';
-import { createBudget } from '../src/budget.js';
-import { interestIn, matches, type Interest } from '../src/channels.js';
-import { createFlow } from '../src/fair-queue.js';
-import { createHistory } from '../src/history.js';
-import { createLog, type LogEvent } from '../src/log.js';
-import type { Source, TablePage } from '../src/outbox.js';
-import { subscribe, type Subscription } from '../src/subscription.js';
-import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/slices.js';
+import { batchOf, type Batch } from '../src/outbox/frame-batch.js';
+import { createBudget } from '../src/stream/page-budget.js';
+import { interestIn, matches, type Interest } from '../src/event/channel-filter.js';
+import { createFlow } from '../src/stream/fair-queue.js';
+import { createHistory } from '../src/stream/history.js';
+import { createLog, type LogEvent } from '../src/feed/log.js';
+import type { Source, TablePage } from '../src/outbox/postgres-source.js';
+import { subscribe, type Subscription } from '../src/stream/subscription.js';
+import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/stream/slices.js';
 import { holdsAsync } from './support/property.js';
 
 /** So small that the budget hands out nothing but its smallest page. */

@@ -5,10 +5,10 @@ import { createHmac, createSecretKey, generateKeyPairSync, type KeyObject } from
 import test from 'ava';
 import { exportJWK, type JWK } from 'jose';
 import { pino } from 'pino';
-import { interestIn } from '../src/channels.js';
-import { readConfig } from '../src/config.js';
-import { RequestError } from '../src/request-error.js';
-import { createTokens, mintToken, type Tokens } from '../src/token.js';
+import { interestIn } from '../src/event/channel-filter.js';
+import { readConfig } from '../src/config/config.js';
+import { RequestError } from '../src/access/request-error.js';
+import { createTokens, mintToken, type Tokens } from '../src/access/jwt.js';
 import { json, startServer } from './support/http-server.js';
 import { inSeconds, SECRET, sign, tokenFor } from './support/token.js';
 

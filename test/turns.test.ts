@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { createTurns } from '../src/turns.js';
+import { createTurns } from '../src/access/fair-turns.js';
 import { holds } from './support/property.js';
 
 /** Lets these wait, in this order; tells who has begun, and ends what is under way. */

@@ -5,8 +5,8 @@
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { withClient } from '../src/database.js';
-import { migrate } from '../src/migrate.js';
+import { withClient } from '../src/postgres/pool.js';
+import { migrate } from '../src/postgres/migrate.js';
 import { createDatabase, servers, useDatabase, type ServerName, type TestDatabase } from './support/database.js';
 import { startRelayProcess, type RelayProcess } from './support/relay-process.js';
 import { openStream } from './support/stream.js';

@@ -3,7 +3,7 @@
  * that may connect and nothing else.
  */
 import pg from 'pg';
-import { migrate } from '../../src/migrate.js';
+import { migrate } from '../../src/postgres/migrate.js';
 import { LARGE_ROW_BYTES, MIDDLE_ROW_BYTES } from '../../test/support/attacks/by-resume.js';
 
 export interface Seeded {

@@ -7,7 +7,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { chunkOf } from '../../src/chunk.js';
+import { chunkOf } from '../../src/event/chunk.js';
 import { markedText } from './marker.js';
 import { paced } from './publish.js';
 

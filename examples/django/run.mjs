@@ -8,8 +8,8 @@ import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { startEmbedded } from '../../dist/src/embedded.js';
-import { migrate } from '../../dist/src/migrate.js';
+import { startEmbedded } from '../../dist/packages/embedded-postgres/embedded.js';
+import { migrate } from '../../dist/src/postgres/migrate.js';
 import { startFront } from './front.mjs';
 import { ensureVenv, PythonError } from './venv.mjs';
 

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { sql } from 'kysely';
 import { pino } from 'pino';
-import { abortable, openDatabase } from '../../src/database.js';
+import { abortable, openDatabase } from '../../src/postgres/pool.js';
 import type { TestDatabase } from './database.js';
 import { startTestRelay } from './relay.js';
 import { openStream } from './stream.js';

@@ -4,7 +4,7 @@
  * be what the tables say it was owed.
  */
 import type { ExecutionContext } from 'ava';
-import type { EmbeddedPostgres } from '../../src/embedded.js';
+import type { EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
 import { startCrowd, type CrowdProgress } from './crowd.js';
 import { useDatabase, type TestDatabase } from './database.js';
 import type { Habits } from './dropping-client.js';

@@ -5,8 +5,8 @@ import { chmod, chown, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { chooseAccount } from '../../src/embedded-cluster.js';
-import type { Account } from '../../src/embedded-binaries.js';
+import { chooseAccount } from '../../packages/embedded-postgres/cluster.js';
+import type { Account } from '../../packages/embedded-postgres/binaries.js';
 
 /** Deleted with the test. */
 export async function makeFolder(t: Pick<ExecutionContext, 'teardown'>, name: string): Promise<string> {

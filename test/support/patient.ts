@@ -5,11 +5,11 @@
 import { randomBytes } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
 import pg from 'pg';
-import type { Cure, Finding, Result } from '../../src/doctor-finding.js';
-import type { Examination } from '../../src/doctor-patient.js';
-import { examine } from '../../src/doctor.js';
-import { migrate } from '../../src/migrate.js';
-import { makeRoles } from '../../src/roles.js';
+import type { Cure, Finding, Result } from '../../src/admin/doctor/finding.js';
+import type { Examination } from '../../src/admin/doctor/target.js';
+import { examine } from '../../src/admin/doctor/doctor.js';
+import { migrate } from '../../src/postgres/migrate.js';
+import { makeRoles } from '../../src/admin/roles.js';
 import { runCommand } from './command.js';
 import { createDatabase, servers, type ServerName, type TestDatabase } from './database.js';
 

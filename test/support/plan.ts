@@ -4,7 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { Kysely, PostgresDialect, type CompiledQuery, type PostgresPoolClient } from 'kysely';
 import pg from 'pg';
-import type { Tables } from '../../src/database.js';
+import type { Tables } from '../../src/postgres/pool.js';
 import type { TestDatabase } from './database.js';
 
 export interface Plan {

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { withClient } from '../../src/database.js';
-import { unlessCode } from '../../src/embedded-binaries.js';
-import { startEmbedded, type EmbeddedPostgres } from '../../src/embedded.js';
-import { migrate } from '../../src/migrate.js';
+import { withClient } from '../../src/postgres/pool.js';
+import { unlessCode } from '../../packages/embedded-postgres/binaries.js';
+import { startEmbedded, type EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
+import { migrate } from '../../src/postgres/migrate.js';
 import { makeFolder } from './folder.js';
 import { freePort } from './port.js';
 

@@ -3,7 +3,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
-import { readConfig } from '../../src/config.js';
+import { readConfig } from '../../src/config/config.js';
 import { startRelay, type Relay } from '../../src/relay.js';
 
 export type Environment = Readonly<Record<string, string>>;

@@ -2,7 +2,7 @@
  * Retention at its harshest: what is a few seconds old is deleted all the time. What is deleted is kept aside in the same
  * transaction, whoever deletes it, so that the truth is still known when the run ends.
  */
-import { prune, RetentionError } from '../../src/prune.js';
+import { prune, RetentionError } from '../../src/admin/prune.js';
 import type { TestDatabase } from './database.js';
 import { isLoss } from './lasting-session.js';
 import type { Random } from './random.js';

@@ -3,7 +3,7 @@
  * all others, its sessions are ended, and the table is locked. And since when it was away, as that excuses a transaction
  * that is cut off.
  */
-import type { EmbeddedPostgres } from '../../src/embedded.js';
+import type { EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
 import type { TestDatabase } from './database.js';
 import type { Fault } from './fate.js';
 import type { Random } from './random.js';

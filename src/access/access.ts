@@ -1,0 +1,151 @@
+/**
+ * Access: who may read what, and until when. Decided once for each connection, before its stream opens.
+ *
+ * A client brings a token (in `Authorization: Bearer`, else in the cookie, else in the query where that is allowed), or is
+ * vouched for by the application (forward authentication), or is anonymous. Everybody may read the public channels. A token
+ * that is there counts: where it is not good the answer is 401, never what an anonymous client would get.
+ */
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Logger } from 'pino';
+import { withoutBlanks } from './blanks.js';
+import { contains, type Interest } from '../event/channel-filter.js';
+import type { Counted } from './client-address.js';
+import { createForwardAuth, type ForwardAuthOptions } from './forward-auth.js';
+import { RequestError } from './request-error.js';
+import { createTokens, type TokenOptions } from './jwt.js';
+
+export interface AccessOptions {
+  /** What anybody may read. */
+  readonly publicChannels: Interest;
+  readonly tokens: TokenOptions | undefined;
+  readonly forwardAuth: ForwardAuthOptions | undefined;
+  /** Name of the cookie that carries a token. */
+  readonly authCookie: string;
+  /** Whether `?token=` counts. Addresses end up in logs and histories, so it is off by default. */
+  readonly allowQueryToken: boolean;
+  /** Origins of other sites whose pages may act with the user's cookies; `*` does not stand for any of them. */
+  readonly allowedOrigins: readonly string[];
+}
+
+export interface AccessRequest {
+  readonly wanted: Interest;
+  /** The same as the client wrote them. */
+  readonly names: readonly string[];
+  readonly headers: IncomingHttpHeaders;
+  /** The host that the client believes it speaks to, port included. */
+  readonly host: string;
+  readonly queryToken: string | null;
+  /** Where it comes from. */
+  readonly address: Counted;
+  /** Aborted when its client is gone. */
+  readonly left: AbortSignal;
+}
+
+/** The right to read what was asked for. */
+export interface Permission {
+  readonly subject: string | undefined;
+  /** When it ends, in milliseconds since 1970; `Infinity` where it does not. */
+  readonly expiresAt: number;
+}
+
+export interface Access {
+  /**
+   * @throws RequestError 401, 403, or 503 when it can't be told.
+   * @throws Denied with the application's own refusal, or the reason of the request's `left`.
+   */
+  permit(request: AccessRequest): Promise<Permission>;
+}
+
+const ANONYMOUS: Permission = { subject: undefined, expiresAt: Infinity };
+
+export function createAccess(options: AccessOptions, logger: Logger): Access {
+  const { publicChannels, authCookie } = options;
+  const tokens = options.tokens && createTokens(options.tokens, logger);
+  const forwardAuth = options.forwardAuth && createForwardAuth(options.forwardAuth, logger);
+
+  function tokenIn({ headers, queryToken, host }: AccessRequest): string | undefined {
+    const bearer = /^Bearer(?: +(.*))?$/i.exec(headers.authorization ?? '');
+    if (bearer) return bearer[1] ?? '';
+    const cookie = cookieNamed(authCookie, headers.cookie ?? '');
+    if (cookie !== undefined) {
+      requireOwnOrigin(headers.origin, host);
+      return cookie;
+    }
+    if (queryToken === null) return undefined;
+    if (options.allowQueryToken) return queryToken;
+    throw unauthorized(
+      'A token in the address is not taken here: send it in "Authorization: Bearer" or in a cookie, or set ALLOW_QUERY_TOKEN=true.',
+    );
+  }
+
+  /** Cookies come along whoever's page makes the request, so that page's origin has to be one that we trust. */
+  function requireOwnOrigin(origin: string | undefined, host: string): void {
+    if (origin === undefined || options.allowedOrigins.includes(origin) || isOwnOrigin(origin, host)) return;
+    throw new RequestError(
+      403,
+      'foreign_origin',
+      'Pages of that origin may not use the cookies here. Name it in ALLOWED_ORIGINS if they shall; "*" does not name it.',
+    );
+  }
+
+  return {
+    async permit(request) {
+      const { names, headers, wanted } = request;
+      const notPublic = names.filter((name) => !contains(publicChannels, name));
+
+      const token = tokens && tokenIn(request);
+      if (tokens && token !== undefined) {
+        const grant = await tokens.verify(token);
+        requireAll(notPublic, grant.channels);
+        return grant;
+      }
+      if (notPublic.length === 0) return ANONYMOUS;
+      if (forwardAuth) {
+        const { authorization = '', cookie = '' } = headers;
+        if (cookie) requireOwnOrigin(headers.origin, request.host);
+        const grant = await forwardAuth.ask({ authorization, cookie }, wanted, request.address, request.left);
+        requireAll(notPublic, grant.channels);
+        return grant;
+      }
+      if (!tokens) throw forbidden(notPublic);
+      throw unauthorized(
+        `Not public: ${notPublic.join(', ')}. Send a token in "Authorization: Bearer" or in the cookie "${authCookie}".`,
+        notPublic,
+      );
+    },
+  };
+}
+
+function requireAll(names: readonly string[], allowed: Interest): void {
+  const refused = names.filter((name) => !contains(allowed, name));
+  if (refused.length > 0) throw forbidden(refused);
+}
+
+function forbidden(channels: readonly string[]): RequestError {
+  return new RequestError(403, 'forbidden', `Not open to you: ${channels.join(', ')}.`, { channels });
+}
+
+function unauthorized(message: string, channels?: readonly string[]): RequestError {
+  return new RequestError(401, 'unauthorized', message, {
+    headers: { 'WWW-Authenticate': 'Bearer' },
+    ...(channels ? { channels } : {}),
+  });
+}
+
+/** Whether a page of that origin was loaded from `host`; a proxy in front may have had it over TLS. */
+export function isOwnOrigin(origin: string, host: string): boolean {
+  const scheme = /^https?:\/\//.exec(origin)?.[0];
+  if (scheme === undefined || !URL.canParse(origin) || !URL.canParse(scheme + host)) return false;
+  return new URL(origin).origin === origin && new URL(scheme + host).host === new URL(origin).host;
+}
+
+/** The first cookie of that name, which is the one with the most specific path (RFC 6265, section 5.4). */
+function cookieNamed(name: string, header: string): string | undefined {
+  for (const pair of header.split(';')) {
+    const equals = pair.indexOf('=');
+    if (equals !== -1 && withoutBlanks(pair.slice(0, equals)) === name) {
+      return withoutBlanks(pair.slice(equals + 1)).replace(/^"(.*)"$/, '$1');
+    }
+  }
+  return undefined;
+}

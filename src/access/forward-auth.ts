@@ -1,0 +1,245 @@
+/**
+ * Forward authentication: asks the application who may read what, with the client's own cookies and `Authorization`.
+ *
+ * It is asked once for the same credentials and channels, however many clients ask at a time, and its answers are kept for a
+ * few seconds, so that a crowd that reconnects does not become a crowd at its door. Nothing but an answer in the agreed
+ * form allows anything. However many questions come from one address, those from others are put at once.
+ */
+import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import type { Counted } from './client-address.js';
+import { ChannelError, interestIn, type Interest } from '../event/channel-filter.js';
+import { createQuestion, QueueTooLong, type Question } from './shared-question.js';
+import { RequestError } from './request-error.js';
+import type { Grant } from './jwt.js';
+import { createTurns } from './fair-turns.js';
+
+export interface ForwardAuthOptions {
+  /** Asked with GET and `?channel=` for each channel that the client wants. */
+  readonly url: string;
+  readonly timeoutSeconds: number;
+  /** How long an answer is kept; 0: not at all. */
+  readonly cacheSeconds: number;
+}
+
+/** What the client sent that the application may know it by. */
+export interface ForwardedCredentials {
+  readonly authorization: string;
+  readonly cookie: string;
+}
+
+export interface ForwardAuth {
+  /**
+   * @throws Denied with the application's own answer, when that was 401 or 403.
+   * @throws RequestError 503 when there was no answer, or none that can be understood, or too many questions came before.
+   *
+   * @param asker from where it is asked
+   * @param left aborted when the client is gone: then it rejects with the signal's reason
+   */
+  ask(credentials: ForwardedCredentials, wanted: Interest, asker: Counted, left: AbortSignal): Promise<Grant>;
+}
+
+/** The application's refusal, to be passed on as it is. */
+export class Denied extends Error {
+  override readonly name = 'Denied';
+  readonly status: 401 | 403;
+  readonly contentType: string;
+  readonly body: Buffer;
+
+  constructor(status: 401 | 403, contentType: string, body: Buffer) {
+    super('the application refused');
+    this.status = status;
+    this.contentType = contentType;
+    this.body = body;
+  }
+}
+
+type Answer = Grant | Denied;
+
+const MAX_CACHED_ANSWERS = 10_000;
+const MAX_CACHED_BYTES = 32 * 1024 * 1024;
+const MAX_BODY_BYTES = 256 * 1024;
+/**
+ * Most questions that are under way at a time. One address has half of them at most, and more wait their turn. Each costs about a
+ * millisecond of the event loop, and those that were put together are answered together: hundreds would hold up delivery.
+ */
+const MAX_QUESTIONS = 64;
+/**
+ * How long a question waits its turn, in milliseconds, before its client is told to come later. Where the application takes a
+ * tenth of a second, 1,600 questions from one address have theirs within this time.
+ */
+const PATIENCE = 5000;
+/** The application is asked anew after so long where it does not say how long its answer holds. */
+const DEFAULT_EXPIRES_IN = 600;
+/** A hundred years, in seconds: more is a slip, such as milliseconds, or what JSON has as 1e400. */
+const LONGEST_EXPIRES_IN = 36_500 * 86_400;
+/** At most so often is trouble logged, in milliseconds. */
+const LOG_PAUSE = 10_000;
+/** A kept-alive connection that the application closed just now: the question never reached it. */
+const CLOSED_CONNECTION = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+
+const allowed = z.object({
+  channels: z.array(z.string()),
+  expires_in: z.number().positive().max(LONGEST_EXPIRES_IN).default(DEFAULT_EXPIRES_IN),
+  sub: z.union([z.string(), z.number().transform(String)]).optional(),
+});
+
+export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): ForwardAuth {
+  const answers = new LRUCache<string, Answer>({
+    max: MAX_CACHED_ANSWERS,
+    maxSize: MAX_CACHED_BYTES,
+    sizeCalculation: sizeOf,
+  });
+  const underWay = new Map<string, Question<Answer>>();
+  const turns = createTurns(MAX_QUESTIONS);
+  const tellFailures = seldom((reason, failures) => {
+    logger.warn({ reason, failures }, 'FORWARD_AUTH_URL gives no answer that allows or refuses');
+  });
+  const tellBusy = seldom((address, sentAway) => {
+    logger.warn({ address, sentAway }, 'more is asked than FORWARD_AUTH_URL answers; clients are told to come later');
+  });
+
+  async function question(key: string, credentials: ForwardedCredentials, wanted: Interest): Promise<Answer> {
+    try {
+      const signal = AbortSignal.timeout(options.timeoutSeconds * 1000);
+      const answer = await askApplication(options.url, credentials, wanted, signal);
+      const holds = answer instanceof Denied ? Infinity : answer.expiresAt - Date.now();
+      const ttl = Math.floor(Math.min(options.cacheSeconds * 1000, holds));
+      // The cache takes a ttl of 0 for "for ever".
+      if (ttl > 0) answers.set(key, answer, { ttl });
+      return answer;
+    } catch (error) {
+      tellFailures(reasonOf(error));
+      throw new RequestError(503, 'auth_unavailable', 'Who may read what cannot be told at the moment. Try again.', {
+        temporary: true,
+        cause: error,
+      });
+    }
+  }
+
+  function questionOf(key: string, credentials: ForwardedCredentials, wanted: Interest): Question<Answer> {
+    const known = underWay.get(key);
+    if (known) return known;
+    const asked = createQuestion({
+      turns,
+      patienceMs: PATIENCE,
+      put: () => question(key, credentials, wanted),
+      onOver: () => underWay.delete(key),
+    });
+    underWay.set(key, asked);
+    return asked;
+  }
+
+  return {
+    async ask(credentials, wanted, asker, left) {
+      const key = keyOf(credentials, wanted);
+      const answer =
+        answers.get(key) ??
+        (await questionOf(key, credentials, wanted)
+          .ask(asker.key, left)
+          .catch((error: unknown) => {
+            if (!(error instanceof QueueTooLong)) throw error;
+            tellBusy(asker.key);
+            throw new RequestError(503, 'auth_busy', 'Too many ask at the moment who may read what. Come back later.', {
+              temporary: true,
+              cause: error,
+            });
+          }));
+      if (answer instanceof Denied) throw answer;
+      return answer;
+    },
+  };
+}
+
+/** Tells, at most once in `LOG_PAUSE`, and of how many it was since. */
+function seldom(tell: (what: string, count: number) => void): (what: string) => void {
+  let count = 0;
+  let toldAt = -Infinity;
+  return (what) => {
+    count += 1;
+    if (Date.now() - toldAt <= LOG_PAUSE) return;
+    tell(what, count);
+    toldAt = Date.now();
+    count = 0;
+  };
+}
+
+/** @throws Error, in words for the operator, for anything but the agreed forms. */
+async function askApplication(
+  url: string,
+  { authorization, cookie }: ForwardedCredentials,
+  wanted: Interest,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const address = new URL(url);
+  for (const name of wanted.channels) address.searchParams.append('channel', name);
+  for (const prefix of wanted.prefixes) address.searchParams.append('channel', `${prefix}*`);
+  const headers: Record<string, string> = { Accept: 'application/json' };
+  if (authorization) headers['Authorization'] = authorization;
+  if (cookie) headers['Cookie'] = cookie;
+
+  const askedAt = Date.now();
+  // A redirect leads to a log-in page at best: following it would take that page's 200 for an answer.
+  const ask = () => fetch(address, { headers, signal, redirect: 'manual' });
+  const response = await ask().catch((error: unknown) => {
+    if (!CLOSED_CONNECTION.has(causeCodeOf(error))) throw error;
+    return ask();
+  });
+  const body = await readBody(response);
+  if (response.status === 401 || response.status === 403) {
+    return new Denied(response.status, response.headers.get('Content-Type') ?? 'text/plain; charset=utf-8', body);
+  }
+  if (!response.ok) throw new Error(`the answer has status ${response.status}`);
+
+  let grant: z.infer<typeof allowed>;
+  try {
+    grant = allowed.parse(JSON.parse(body.toString('utf8')));
+  } catch (error) {
+    throw new Error('the answer is not {"channels": [...], "expires_in": seconds} in JSON', { cause: error });
+  }
+  try {
+    return {
+      channels: interestIn(grant.channels),
+      subject: grant.sub,
+      expiresAt: askedAt + grant.expires_in * 1000,
+    };
+  } catch (error) {
+    if (!(error instanceof ChannelError)) throw error;
+    throw new Error(`the answer names no channel: ${error.message}`, { cause: error });
+  }
+}
+
+async function readBody(response: Response): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    size += chunk.length;
+    if (size > MAX_BODY_BYTES) throw new Error(`the answer has more than ${MAX_BODY_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** A digest, so that the cache holds nobody's credentials. */
+function keyOf({ authorization, cookie }: ForwardedCredentials, wanted: Interest): string {
+  return createHash('sha256')
+    .update(JSON.stringify([authorization, cookie, wanted.key]))
+    .digest('base64');
+}
+
+function sizeOf(answer: Answer): number {
+  const size = answer instanceof Denied ? answer.body.length : answer.channels.key.length;
+  return size + 200;
+}
+
+function causeCodeOf(error: unknown): string {
+  const cause = error instanceof Error ? (error.cause as { code?: unknown } | undefined) : undefined;
+  return typeof cause?.code === 'string' ? cause.code : '';
+}
+
+function reasonOf(error: unknown): string {
+  const { message, cause } = error instanceof Error ? error : new Error(String(error));
+  return cause instanceof Error && causeCodeOf(error) ? `${message}: ${cause.message || causeCodeOf(error)}` : message;
+}

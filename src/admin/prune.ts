@@ -1,0 +1,277 @@
+/**
+ * Pruning: one run that deletes what is older than it is to be kept, in the order of `position`, while publishers and relays
+ * go on.
+ *
+ * Three rules make the boundary exact. A batch is a prefix of the positions that are left, and ends before the first row
+ * that is younger: nothing is taken out of the middle, where a client before it would not be told. The migrations' trigger
+ * raises the floor in the same transaction. And only positions up to a head that was noted before may go: a row that a
+ * long transaction commits late has an old created_at and yet is new.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { readDatabaseUrl } from '../postgres/database-url.js';
+import { socketOf } from '../postgres/deadline.js';
+import { openSession, type Session } from '../postgres/session.js';
+
+/** Most rows of a batch: some 20 ms. A row costs the same in larger ones, which hold their locks for longer. */
+const BATCH_ROWS = 2000;
+/** And about the most bytes of data: a large value is thousands of rows in its TOAST table, which have to go too. */
+const BATCH_BYTES = 16 * 1024 * 1024;
+
+/** After a batch comes a pause as long as the batch took, and no shorter than this, in milliseconds. */
+const PAUSE = 50;
+
+/** A peer that has vanished is noticed after so many milliseconds; a statement that takes longer is given up before. */
+const CONNECT_TIMEOUT = 10_000;
+const QUERY_TIMEOUT = 40_000;
+
+/** Why there is nothing to prune, or no way to. The message says what to do. */
+export class RetentionError extends Error {
+  override readonly name = 'RetentionError';
+
+  constructor(
+    readonly code: 'may-not-delete' | 'locked',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+export interface PruneOptions {
+  readonly url: string;
+  readonly keepSeconds: number;
+  /** Ends the run after the batch that is under way. */
+  readonly signal?: AbortSignal;
+  /** Called with what each batch has deleted, once it is committed, and how long that took. */
+  readonly onBatch?: (rows: number, milliseconds: number) => void;
+}
+
+/** Whether all that was due is gone, or somebody else is at it, or the signal came first. */
+export type Outcome = 'done' | 'another prunes' | 'stopped';
+
+/**
+ * Deletes once what is due. A row that was committed just before may be deleted too, if its transaction had been open for
+ * longer than rows are kept: no earlier head is known here.
+ *
+ * @throws RetentionError; else what the connection throws
+ */
+export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions): Promise<Outcome> {
+  const connection = openConnection(url);
+  try {
+    const session = await connection.connect();
+    await requireRights(session);
+    const { head, cutoff } = await look(session, keepSeconds);
+    return await pruneBatches(session, { cutoff, head, ground: { clear: 0n }, signal, onBatch });
+  } finally {
+    connection.close();
+  }
+}
+
+export interface Connection {
+  /** @throws the connection's error, `close` before it is up included */
+  connect(): Promise<Session>;
+  /** At once, whatever is under way. */
+  close(): void;
+}
+
+/** A connection for one run: none is kept idle meanwhile. @throws DatabaseUrlError */
+export function openConnection(url: string): Connection {
+  const address = readDatabaseUrl(url);
+  let client: pg.Client | undefined;
+  let isConnecting = false;
+  let isClosed = false;
+  async function connect(): Promise<Session> {
+    const { ssl } = address;
+    client = new pg.Client({
+      application_name: 'outbox-relay retention',
+      connectionTimeoutMillis: CONNECT_TIMEOUT,
+      query_timeout: QUERY_TIMEOUT,
+      keepAlive: true,
+      ...address.config,
+      ssl,
+    });
+    // One that breaks between two queries is noticed by the next; unheard, the event would end the process.
+    client.on('error', () => undefined);
+    isConnecting = true;
+    try {
+      await client.connect();
+    } catch (error) {
+      if (isClosed || !address.fallsBack(error, ssl)) throw error;
+      return await connect();
+    } finally {
+      isConnecting = false;
+    }
+    return openSession(client, { isReadOnly: false, statementTimeoutMs: QUERY_TIMEOUT });
+  }
+  return {
+    connect,
+    close() {
+      isClosed = true;
+      if (client === undefined) return;
+      const socket = socketOf(client);
+      // `end` would leave whoever waits for the connection waiting for ever.
+      if (isConnecting) {
+        socket.destroy(new Error('given up'));
+        return;
+      }
+      // It waits for a peer that may never answer; the socket need not.
+      void client.end().catch(() => undefined);
+      setTimeout(() => socket.destroy(), 1000).unref();
+    },
+  };
+}
+
+export async function requireRights(session: Session): Promise<void> {
+  const { rows } = await session.query<{ role: string; may: boolean }>(
+    `SELECT current_user AS role, has_table_privilege('here.outbox', 'SELECT') AND has_table_privilege('here.outbox', 'DELETE')
+       AND has_table_privilege('here.outbox_floor', 'SELECT') AS may`,
+  );
+  const [found] = rows;
+  if (!found?.may) {
+    throw new RetentionError(
+      'may-not-delete',
+      `Pruning needs the right to delete events, which the role ${JSON.stringify(found?.role)} does not have. Make one for it, ` +
+        'as the owner of the outbox: npx outbox-relay roles --retention outbox_retention\n' +
+        'and name it in RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database',
+    );
+  }
+}
+
+/** The newest position there is, and the time, by the database's clock, before which rows are old: seconds since 1970. */
+export async function look(session: Session, keepSeconds: number): Promise<{ head: bigint; cutoff: number }> {
+  // Above the floor only: below it an index may be full of what was deleted.
+  const { rows } = await session.query<{ head: string; cutoff: number }>(
+    `SELECT extract(epoch FROM now() - make_interval(secs => $1))::double precision AS cutoff,
+       coalesce((SELECT position FROM here.outbox WHERE position > floor.position ORDER BY position DESC LIMIT 1),
+         floor.position) AS head
+     FROM here.outbox_floor AS floor`,
+    [keepSeconds],
+  );
+  return { head: BigInt(rows[0]?.head ?? 0), cutoff: rows[0]?.cutoff ?? 0 };
+}
+
+/** What one pruner knows of the table. */
+export interface Ground {
+  /** Up to this position no row is left. */
+  clear: bigint;
+}
+
+export interface Run {
+  readonly cutoff: number;
+  readonly head: bigint;
+  readonly ground: Ground;
+  readonly signal: AbortSignal | undefined;
+  readonly onBatch: PruneOptions['onBatch'];
+}
+
+/**
+ * Batch after batch, until nothing more is due: first from the floor on, then what stands below it. No row stands there
+ * unless somebody else has deleted from the middle; no client can reach it.
+ *
+ * A batch starts where the last one ended, and never at the table's beginning: while any old transaction is open, the index
+ * keeps its entries of all rows that were deleted since, and each batch would walk those of all batches before.
+ */
+export async function pruneBatches(session: Session, { cutoff, head, ground, signal, onBatch }: Run): Promise<Outcome> {
+  let below = false;
+  for (;;) {
+    if (signal?.aborted) return 'stopped';
+    const started = performance.now();
+    const floor = await begin(session);
+    if (floor === undefined) return 'another prunes';
+    // The database is another than it was, as after restoring a backup.
+    if (ground.clear > floor) ground.clear = 0n;
+    const [after, upTo] = below ? [ground.clear, floor] : [floor, head];
+    const { rows, last, left } = await deleteBatch(session, after, upTo, cutoff);
+    if (after === ground.clear) ground.clear = last ?? (below ? (left === undefined ? floor : left - 1n) : after);
+    if (rows > 0) {
+      const took = performance.now() - started;
+      onBatch?.(rows, took);
+      await pause(Math.max(PAUSE, took), signal);
+    } else if (!below && ground.clear < floor) {
+      below = true;
+    } else {
+      return 'done';
+    }
+  }
+}
+
+/**
+ * Begins a batch's transaction. Resolves with the floor; undefined, and ends the transaction, while another prunes.
+ *
+ * The lock is the transaction's and not the session's, so it passes a pooler in transaction mode; its key is that of placing,
+ * but for the second number. It yields within half a second to whoever holds rows that are due, and before PostgreSQL
+ * looks for a deadlock and may fail the other one. The commit does not wait for the disk, as it holds the lock that all
+ * commits which notify queue for: what a crash brings back is deleted again. The plan is pinned, since statistics say
+ * little about a table's end that moves on all the time.
+ */
+async function begin(session: Session): Promise<bigint | undefined> {
+  const results = await session.begin(
+    'READ WRITE',
+    `SELECT pg_try_advisory_xact_lock('here.outbox'::regclass::oid::integer, 1) AS mine, position FROM here.outbox_floor;
+     SET LOCAL lock_timeout = '500ms';
+     SET LOCAL statement_timeout = '30s';
+     SET LOCAL idle_in_transaction_session_timeout = '10s';
+     SET LOCAL synchronous_commit = off;
+     SET LOCAL enable_seqscan = off;
+     SET LOCAL enable_bitmapscan = off;
+     SET LOCAL enable_sort = off;
+     SET LOCAL jit = off`,
+  );
+  const found = results.flatMap(({ rows }) => rows as { mine: boolean; position: string }[])[0];
+  if (found?.mine) return BigInt(found.position);
+  await session.query('ROLLBACK');
+  return undefined;
+}
+
+interface Batch {
+  readonly rows: number;
+  /** Of the last row that was deleted. */
+  readonly last: bigint | undefined;
+  /** Of the first row that is too young, if the batch came so far. */
+  readonly left: bigint | undefined;
+}
+
+/** Deletes what is due of the rows that follow `after`, and commits. On an error the connection is to be closed. */
+async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff: number): Promise<Batch> {
+  try {
+    const { rows } = await session.query<{ rows: number; last: string | null; left: string | null }>(
+      `WITH page AS MATERIALIZED (
+         SELECT position, bool_and(created_at < to_timestamp($3)) OVER (ORDER BY position) AS due,
+           sum(pg_column_size(data)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+         FROM (SELECT position, created_at, data FROM here.outbox
+               WHERE position > $1 AND position <= $2 ORDER BY position LIMIT ${BATCH_ROWS}) AS first
+       ), deleted AS (
+         DELETE FROM here.outbox WHERE position > $1 AND position <=
+           (SELECT max(position) FROM page WHERE due AND coalesce(before, 0) < ${BATCH_BYTES})
+         RETURNING position
+       )
+       SELECT count(*)::integer AS rows, max(position) AS last, (SELECT min(position) FROM page WHERE NOT due) AS left
+       FROM deleted`,
+      [String(after), String(upTo), cutoff],
+    );
+    await session.query('COMMIT');
+    const [found] = rows;
+    return { rows: found?.rows ?? 0, last: toBigInt(found?.last), left: toBigInt(found?.left) };
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError && error.code === '55P03')) throw error; // lock_not_available
+    throw new RetentionError(
+      'locked',
+      'Somebody holds a lock on events that are due, as a redaction does until it is committed. Pruning goes on once it is.',
+      { cause: error },
+    );
+  }
+}
+
+/** Ends early when the signal comes. */
+export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  await delay(milliseconds, undefined, signal ? { signal } : {}).catch(() => undefined);
+}
+
+function toBigInt(text: string | null | undefined): bigint | undefined {
+  return text === null || text === undefined ? undefined : BigInt(text);
+}
+
+export function secondsSince(milliseconds: number): number {
+  return Math.round((Date.now() - milliseconds) / 100) / 10;
+}

@@ -1,0 +1,255 @@
+/**
+ * Configuration: what the environment may say, checked as a whole before anything starts.
+ *
+ * Every variable is described here once. What is wrong is reported at once, each with the variable, its value and what is
+ * expected; a value that may hold a password is never shown.
+ */
+import { z } from 'zod';
+import type { Interest } from '../event/channel-filter.js';
+import {
+  boolean,
+  channels,
+  cookieName,
+  databaseUrl,
+  httpUrl,
+  integer,
+  integerOrNone,
+  key,
+  list,
+  number,
+  oneOf,
+  origins,
+  spanOrNone,
+} from './values.js';
+import type { ForwardAuthOptions } from '../access/forward-auth.js';
+import { readPublicKey } from '../access/public-key.js';
+import { readSecret, SECRET_BYTES, type TokenOptions } from '../access/jwt.js';
+
+export interface Config {
+  /** Undefined: the demo, on an embedded PostgreSQL. */
+  readonly databaseUrl: string | undefined;
+  /** A direct connection for LISTEN and for the live path; by default `databaseUrl`. */
+  readonly listenDatabaseUrl: string | undefined;
+  /** For pruning, by a role that may delete; by default `listenDatabaseUrl`. */
+  readonly retentionDatabaseUrl: string | undefined;
+  /** How long events are kept. Undefined: this relay deletes none. */
+  readonly retentionSeconds: number | undefined;
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  /** Origins whose pages may read streams; `*` alone stands for all, without credentials. */
+  readonly allowedOrigins: readonly string[];
+  /** What anybody may subscribe to. */
+  readonly publicChannels: Interest;
+  /** Undefined: no key is configured, so no token is looked at. */
+  readonly tokens: TokenOptions | undefined;
+  /** Undefined: the application is not asked. */
+  readonly forwardAuth: ForwardAuthOptions | undefined;
+  readonly authCookie: string;
+  readonly allowQueryToken: boolean;
+  readonly logLevel: string;
+  readonly heartbeatSeconds: number;
+  /** What clients are told to wait before they reconnect. */
+  readonly retrySeconds: number;
+  readonly sweepSeconds: number;
+  /** The same while no notification arrives. */
+  readonly pollSeconds: number;
+  readonly listenTimeoutSeconds: number;
+  readonly queryTimeoutSeconds: number;
+  readonly requestTimeoutSeconds: number;
+  readonly shutdownSeconds: number;
+  readonly windowBytes: number;
+  readonly replayBytes: number;
+  readonly historyConnections: number;
+  /** A client that takes nothing for so long is dropped. */
+  readonly stallSeconds: number;
+  /** The longest that a stream stays before its client is sent to connect anew; 0: for ever. */
+  readonly maxConnectionSeconds: number;
+  /** Where metrics are served alone. */
+  readonly metricsPort: number | undefined;
+  /** Whether they are served with everything else, to all who reach it. */
+  readonly publicMetrics: boolean;
+  /** Processes that share the port. */
+  readonly workers: number;
+  /** Whether streams are at /{channel} too. */
+  readonly legacyPaths: boolean;
+  readonly maxChannels: number;
+  readonly maxConnections: number;
+  /** Undefined: a default that spares private addresses. */
+  readonly maxConnectionsPerAddress: number | undefined;
+  readonly maxConnectionsPerSubject: number;
+  /** How many proxies in front of the relay are believed about the address of the client. */
+  readonly trustProxy: number;
+  /** Largest request line and headers together. */
+  readonly maxHeaderBytes: number;
+}
+
+/** All that is wrong with the environment; the message has a line for each variable. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+const MEBIBYTE = 1024 * 1024;
+
+const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+const variables = z.object({
+  DATABASE_URL: databaseUrl,
+  LISTEN_DATABASE_URL: databaseUrl,
+  RETENTION: spanOrNone,
+  RETENTION_DATABASE_URL: databaseUrl,
+  HOST: z.string().default('127.0.0.1'),
+  PORT: integer(8001, 0, 65535),
+  ALLOWED_ORIGINS: origins,
+  PUBLIC_CHANNELS: channels,
+  JWT_SECRET: key(
+    readSecret,
+    `a secret of at least ${SECRET_BYTES.least} bytes, and better ${SECRET_BYTES.recommended}`,
+  ),
+  JWT_PUBLIC_KEY: key(
+    readPublicKey,
+    'a public key in PEM, or the path of a file with one: RSA of 2048 bits or more, EC on P-256, P-384 or P-521, or Ed25519',
+  ),
+  JWKS_URL: httpUrl,
+  JWT_REQUIRE_EXP: boolean(true),
+  JWT_ISSUER: z.string().optional(),
+  JWT_AUDIENCE: list,
+  JWT_CLOCK_TOLERANCE_SECONDS: number(0, 0, 600),
+  JWT_CHANNELS_CLAIM: z.string().default('channels'),
+  AUTH_COOKIE: cookieName.default('outbox_token'),
+  ALLOW_QUERY_TOKEN: boolean(false),
+  FORWARD_AUTH_URL: httpUrl,
+  FORWARD_AUTH_TIMEOUT_SECONDS: number(5, 0.1, 60),
+  FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
+  TRUST_PROXY: integer(0, 0, 10),
+  LEGACY_PATHS: boolean(false),
+  LOG_LEVEL: oneOf(LEVELS).optional(),
+  HEARTBEAT_SECONDS: number(15, 0.1, 3600),
+  RETRY_SECONDS: number(2, 0, 3600),
+  SWEEP_SECONDS: number(5, 0.05, 3600),
+  POLL_SECONDS: number(0.5, 0.05, 3600),
+  LISTEN_TIMEOUT_SECONDS: number(10, 0.2, 3600),
+  QUERY_TIMEOUT_SECONDS: number(30, 0.2, 3600),
+  REQUEST_TIMEOUT_SECONDS: number(15, 0.1, 3600),
+  SHUTDOWN_SECONDS: number(10, 0, 3600),
+  STALL_SECONDS: number(60, 0.1, 86_400),
+  MAX_CONNECTION_SECONDS: number(0, 0, 604_800),
+  METRICS_PORT: integerOrNone(0, 65535),
+  PUBLIC_METRICS: boolean(false),
+  WORKERS: integer(1, 1, 256),
+  WINDOW_MEGABYTES: number(64, 0, 65536),
+  REPLAY_MEGABYTES: number(16, 1, 65536),
+  HISTORY_CONNECTIONS: integer(4, 1, 1000),
+  MAX_CHANNELS: integer(100, 1, 100000),
+  MAX_CONNECTIONS: integer(50_000, 1, 1_000_000),
+  MAX_CONNECTIONS_PER_ADDRESS: integerOrNone(1, 1_000_000),
+  MAX_CONNECTIONS_PER_SUBJECT: integer(100, 1, 1_000_000),
+  MAX_HEADER_KILOBYTES: integer(64, 2, 1024),
+});
+
+const KEYS = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const;
+
+const environment = variables.superRefine((values, context) => {
+  const set = KEYS.filter((name) => values[name] !== undefined);
+  for (const name of set.slice(1)) {
+    context.addIssue({
+      code: 'custom',
+      path: [name],
+      message: `only one of ${KEYS.join(', ')}: ${set[0] ?? ''} is set too`,
+    });
+  }
+  // Each worker would answer for itself alone.
+  if (values.PUBLIC_METRICS && values.WORKERS > 1) {
+    context.addIssue({
+      code: 'custom',
+      path: ['PUBLIC_METRICS'],
+      message: 'false with WORKERS: the metrics of all of them are on METRICS_PORT',
+    });
+  }
+});
+
+/** The names of all variables; `.env.example` and README are held against it by a test. */
+export const VARIABLES = Object.keys(variables.shape);
+
+/** Their values are never shown. */
+const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL', 'RETENTION_DATABASE_URL', ...KEYS, 'FORWARD_AUTH_URL']);
+
+/**
+ * Reads the configuration. A variable that is set but empty counts as not set, as compose files leave them.
+ *
+ * @throws ConfigError
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const given: Record<string, string> = {};
+  for (const name of VARIABLES) if (env[name]) given[name] = env[name];
+  const result = environment.safeParse(given);
+  if (!result.success) {
+    const lines = result.error.issues.map((issue) => {
+      const name = String(issue.path[0]);
+      const value = SECRET.has(name) ? '(not shown)' : JSON.stringify(given[name]);
+      return `  ${name}=${value}: expected ${issue.message}`;
+    });
+    throw new ConfigError(`The configuration is not valid:\n${lines.join('\n')}`);
+  }
+  const values = result.data;
+  return {
+    databaseUrl: values.DATABASE_URL,
+    listenDatabaseUrl: values.LISTEN_DATABASE_URL ?? values.DATABASE_URL,
+    retentionDatabaseUrl: values.RETENTION_DATABASE_URL ?? values.LISTEN_DATABASE_URL ?? values.DATABASE_URL,
+    retentionSeconds: values.RETENTION,
+    host: values.HOST,
+    port: values.PORT,
+    allowedOrigins: values.ALLOWED_ORIGINS,
+    publicChannels: values.PUBLIC_CHANNELS,
+    tokens: tokenOptions(values),
+    forwardAuth:
+      values.FORWARD_AUTH_URL === undefined
+        ? undefined
+        : {
+            url: values.FORWARD_AUTH_URL,
+            timeoutSeconds: values.FORWARD_AUTH_TIMEOUT_SECONDS,
+            cacheSeconds: values.FORWARD_AUTH_CACHE_SECONDS,
+          },
+    authCookie: values.AUTH_COOKIE,
+    allowQueryToken: values.ALLOW_QUERY_TOKEN,
+    logLevel: values.LOG_LEVEL ?? (values.DATABASE_URL ? 'info' : 'warn'),
+    heartbeatSeconds: values.HEARTBEAT_SECONDS,
+    retrySeconds: values.RETRY_SECONDS,
+    sweepSeconds: values.SWEEP_SECONDS,
+    pollSeconds: values.POLL_SECONDS,
+    listenTimeoutSeconds: values.LISTEN_TIMEOUT_SECONDS,
+    queryTimeoutSeconds: values.QUERY_TIMEOUT_SECONDS,
+    requestTimeoutSeconds: values.REQUEST_TIMEOUT_SECONDS,
+    shutdownSeconds: values.SHUTDOWN_SECONDS,
+    windowBytes: Math.round(values.WINDOW_MEGABYTES * MEBIBYTE),
+    replayBytes: Math.round(values.REPLAY_MEGABYTES * MEBIBYTE),
+    historyConnections: values.HISTORY_CONNECTIONS,
+    stallSeconds: values.STALL_SECONDS,
+    maxConnectionSeconds: values.MAX_CONNECTION_SECONDS,
+    metricsPort: values.METRICS_PORT,
+    publicMetrics: values.PUBLIC_METRICS,
+    workers: values.WORKERS,
+    legacyPaths: values.LEGACY_PATHS,
+    maxChannels: values.MAX_CHANNELS,
+    maxConnections: values.MAX_CONNECTIONS,
+    maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,
+    maxConnectionsPerSubject: values.MAX_CONNECTIONS_PER_SUBJECT,
+    trustProxy: values.TRUST_PROXY,
+    maxHeaderBytes: values.MAX_HEADER_KILOBYTES * 1024,
+  };
+}
+
+function tokenOptions(values: z.infer<typeof variables>): TokenOptions | undefined {
+  const { JWT_SECRET: secret, JWT_PUBLIC_KEY: publicKey, JWKS_URL: keySetUrl } = values;
+  if (secret === undefined && publicKey === undefined && keySetUrl === undefined) return undefined;
+  return {
+    ...(secret ? { secret } : {}),
+    ...(publicKey ? { publicKey } : {}),
+    ...(keySetUrl === undefined ? {} : { keySetUrl }),
+    requireExpiry: values.JWT_REQUIRE_EXP,
+    issuer: values.JWT_ISSUER,
+    audience: values.JWT_AUDIENCE,
+    clockToleranceSeconds: values.JWT_CLOCK_TOLERANCE_SECONDS,
+    channelsClaim: values.JWT_CHANNELS_CLAIM,
+  };
+}

@@ -1,0 +1,28 @@
+/**
+ * The modules for pages, as they are served: those in packages/client/, made small by the build.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Middleware } from 'koa';
+
+export const SCRIPTS = ['outbox-relay.js', 'outbox-relay-htmx.js'] as const;
+
+/** Pages hold on to it for so long, and then ask whether it is another, in seconds. */
+const MAX_AGE = 3600;
+
+/** Serves one. Module scripts are fetched with CORS, which is its caller's affair. */
+export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
+  const body = readFileSync(new URL(`../../packages/client/${name}`, import.meta.url));
+  const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  return (context) => {
+    context.set({
+      'Content-Type': 'text/javascript; charset=utf-8',
+      'Cache-Control': `public, max-age=${MAX_AGE}`,
+      ETag: etag,
+      'X-Content-Type-Options': 'nosniff',
+    });
+    context.status = 200;
+    if (context.fresh) context.status = 304;
+    else context.body = body;
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * Refusals: how a client is told that it gets no stream, before the headers are out: a status with a JSON body,
+ * `{"error": code, "message": what to do}`.
+ */
+import type { Duplex } from 'node:stream';
+import type Koa from 'koa';
+import type { Logger } from 'pino';
+import { BREAK_OFF_MS, setEndless } from '../event/chunk.js';
+import { Denied } from '../access/forward-auth.js';
+import { RequestError } from '../access/request-error.js';
+import { pauseText, STREAM_HEADERS } from '../event/sse.js';
+
+export interface RefusalOptions {
+  /** What clients are told to wait before they reconnect. */
+  readonly retrySeconds: number;
+  readonly logger: Logger;
+  /** Told of each refusal, by the code that the client gets. */
+  readonly onRefused: (code: string) => void;
+}
+
+/** How long a client that sent too much may take to read our answer before the connection is cut. */
+const REFUSED_LINGER_MS = 1000;
+/** Clients that were sent away come back after a pause of once to so many times `BUSY_RETRIES` usual ones. */
+const BUSY_SPREAD = 2;
+const BUSY_RETRIES = 3;
+
+/** Answers what the next throws. */
+export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions): Koa.Middleware {
+  return async (context, next) => {
+    try {
+      await next();
+    } catch (error) {
+      const refused = refusalOf(error);
+      const reason = refused instanceof Denied ? 'denied' : refused.code;
+      logger.debug({ status: refused.status, code: reason }, 'refused');
+      onRefused(reason);
+      context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
+      if (refused instanceof Denied) {
+        context.status = refused.status;
+        context.body = refused.body;
+        context.set('Content-Type', refused.contentType);
+        return;
+      }
+      const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
+      if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
+        sendAway(context, refused, pause * 1000);
+        return;
+      }
+      context.status = refused.status;
+      context.set(refused.headers);
+      if (refused.temporary) context.set('Retry-After', String(Math.max(1, Math.ceil(pause))));
+      const { code, message, channels } = refused;
+      context.body = { error: code, message, ...(channels ? { channels } : {}) };
+    }
+  };
+}
+
+/**
+ * To an EventSource any other status than 200 would be the end. To other clients it would be the end of a complete answer: so this
+ * one breaks off, as a stream does.
+ */
+function sendAway(context: Koa.Context, { code, message }: RequestError, pause: number): void {
+  const { req: request, res: response } = context;
+  context.status = 200;
+  context.set(STREAM_HEADERS);
+  context.respond = false;
+  if (context.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  setEndless(request, response);
+  response.write(pauseText('busy', pause, { error: code, message }));
+  const { socket } = response;
+  setTimeout(() => socket?.destroySoon(), BREAK_OFF_MS).unref();
+}
+
+/** @throws what is not the client's business. */
+function refusalOf(error: unknown): RequestError | Denied {
+  if (error instanceof RequestError || error instanceof Denied) return error;
+  if (isBadRequest(error)) {
+    return new RequestError(400, 'bad_request', 'The address is not valid: check its percent-encoding.');
+  }
+  throw error;
+}
+
+export function notFound(path: string): RequestError {
+  return new RequestError(
+    404,
+    'not_found',
+    `Nothing is at ${path.slice(0, 100)}. Streams are at /events?channel=NAME.`,
+  );
+}
+
+export function methodNotAllowed(allow: string): RequestError {
+  return new RequestError(
+    405,
+    'method_not_allowed',
+    `Only ${allow} work here. Publishing is an INSERT into the outbox table.`,
+    { headers: { Allow: allow } },
+  );
+}
+
+/** Answers what the parser could not take. */
+export function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBytes: number): void {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  if (error.code === 'HPE_HEADER_OVERFLOW') {
+    const message = `Address and headers together have at most ${maxHeaderBytes} bytes.`;
+    hangUpWith(socket, '431 Request Header Fields Too Large', 'headers_too_large', message);
+  } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    hangUpWith(socket, '408 Request Timeout', 'request_timeout', 'The request was not complete in time.');
+  } else {
+    hangUpWith(socket, '400 Bad Request', 'bad_request', 'This is not a valid HTTP request.');
+  }
+}
+
+/** The last that is said on a connection. The client may still be sending: the rest is read and dropped, for a moment. */
+export function hangUpWith(socket: Duplex, status: string, code: string, message: string): void {
+  const body = JSON.stringify({ error: code, message });
+  socket.removeAllListeners('data');
+  socket.on('error', () => undefined);
+  socket.resume();
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+  setTimeout(() => socket.destroy(), REFUSED_LINGER_MS).unref();
+}
+
+function isBadRequest(error: unknown): boolean {
+  return error instanceof URIError || (error instanceof Error && (error as { status?: unknown }).status === 400);
+}

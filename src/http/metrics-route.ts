@@ -1,0 +1,55 @@
+/**
+ * Where metrics are served: on a port of their own, or, where that is asked for, beside the streams.
+ */
+import type Koa from 'koa';
+import type { Logger } from 'pino';
+import type { Metrics } from '../metrics/metrics.js';
+import { RequestError } from '../access/request-error.js';
+import { methodNotAllowed } from './errors.js';
+import { createApp, startServer, type HttpServer } from './server.js';
+
+export const METRICS_PATH = '/metrics';
+
+/** Scrapers are few, and ask for little. */
+const MAX_CONNECTIONS = 100;
+const MAX_HEADER_BYTES = 16 * 1024;
+const REQUEST_TIMEOUT_SECONDS = 15;
+
+export interface MetricsServerOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly shutdownSeconds: number;
+  readonly logger: Logger;
+}
+
+/** Serves metrics, and nothing else, on a port of their own. @throws the server's error, such as EADDRINUSE. */
+export async function serveMetrics(
+  metrics: Pick<Metrics, 'text' | 'contentType'>,
+  options: MetricsServerOptions,
+): Promise<HttpServer> {
+  const app = createApp({ logger: options.logger, retrySeconds: 1, onRefused: () => undefined });
+  const answer = answerMetrics(metrics);
+  app.use(async (context) => {
+    if (context.path !== METRICS_PATH) throw new RequestError(404, 'not_found', 'Metrics are at /metrics.');
+    if (context.method !== 'GET' && context.method !== 'HEAD') throw methodNotAllowed('GET, HEAD');
+    await answer(context);
+  });
+  return startServer(app, {
+    ...options,
+    maxConnections: MAX_CONNECTIONS,
+    maxHeaderBytes: MAX_HEADER_BYTES,
+    requestTimeoutSeconds: REQUEST_TIMEOUT_SECONDS,
+  });
+}
+
+/** Answers a request for metrics. */
+export function answerMetrics(
+  metrics: Pick<Metrics, 'text' | 'contentType'>,
+): (context: Koa.ParameterizedContext) => Promise<void> {
+  return async (context) => {
+    context.body = await metrics.text();
+    context.set('Content-Type', metrics.contentType);
+    context.set('Cache-Control', 'no-store');
+  };
+}

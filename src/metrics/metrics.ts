@@ -1,0 +1,217 @@
+/**
+ * Metrics, in the form that Prometheus scrapes.
+ *
+ * The parts count for themselves in plain numbers, which costs them next to nothing; they are read here, at a scrape. The
+ * one thing that is measured as it happens is how long events were on their way. However often they are scraped, they are put
+ * together, and the database is asked, once in `KEPT_MS` at most.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { History } from '../stream/history.js';
+import { kept } from './kept.js';
+import type { Listener } from '../feed/listener.js';
+import type { Log } from '../feed/log.js';
+import type { Streams } from '../stream/streams.js';
+import type { Tail } from '../feed/tail.js';
+import type { Undeliverable } from '../outbox/undeliverable.js';
+import { answerGathering } from './worker-metrics.js';
+
+export interface Metrics {
+  /** @param createdAt when the event's row was inserted, in milliseconds since 1970, by the database's clock. */
+  delivered(createdAt: number): void;
+  /** A request was refused. @param code as the client was told, such as `forbidden`. */
+  refused(code: string): void;
+  /** What is scraped. */
+  text(): Promise<string>;
+  readonly contentType: string;
+  readonly registry: Registry;
+}
+
+/** What is measured. */
+export interface Measured {
+  readonly streams: Streams;
+  readonly log: Log;
+  readonly history: History;
+  readonly tail: Tail;
+  readonly listener: Listener;
+  readonly undeliverable: Pick<Undeliverable, 'count'>;
+  readonly waitingBytes: () => number;
+  readonly limits: { readonly windowBytes: number; readonly replayBytes: number };
+  /**
+   * What only the database knows, asked on no connection that delivers. @throws when the database does not answer.
+   */
+  readonly database: () => Promise<DatabaseFigures>;
+}
+
+export interface DatabaseFigures {
+  /** Position of the newest committed event. */
+  readonly head: bigint;
+  /** How full PostgreSQL's notification queue is, from 0 to 1. */
+  readonly queueUsage: number;
+}
+
+/** From a millisecond to a minute: what is slower has been waiting for something that was away. */
+const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+/** How long the database may take to answer before its figures are left out. */
+const DATABASE_TIMEOUT_MS = 1000;
+
+/** How old what is scraped may be. A scraper comes every few seconds; whoever comes more often gets the same again. */
+const KEPT_MS = 1000;
+
+export function createMetrics(measured: Measured): Metrics {
+  const registry = new Registry();
+  answerGathering(registry);
+  collectDefaultMetrics({ register: registry });
+  const registers = [registry];
+
+  /** @param aggregator how the values of several workers make one. */
+  function gauge(name: string, help: string, value: () => number, aggregator: 'sum' | 'min' | 'max' = 'sum'): void {
+    new Gauge({
+      name: `outbox_relay_${name}`,
+      help,
+      registers,
+      aggregator,
+      collect() {
+        this.set(value());
+      },
+    });
+  }
+
+  /** Sums that a part keeps: taken over as they are. */
+  function counter(name: string, help: string, value: () => number): void {
+    counters(name, help, undefined, () => ({ '': value() }));
+  }
+
+  function counters(
+    name: string,
+    help: string,
+    label: string | undefined,
+    values: () => Readonly<Record<string, number>>,
+  ): void {
+    new Counter({
+      name: `outbox_relay_${name}_total`,
+      help,
+      registers,
+      labelNames: label === undefined ? [] : [label],
+      collect() {
+        this.reset();
+        for (const [key, value] of Object.entries(values())) {
+          if (label === undefined) this.inc(value);
+          else this.inc({ [label]: key }, value);
+        }
+      },
+    });
+  }
+
+  const { streams, log, history, tail, listener } = measured;
+  const { totals } = streams;
+
+  new Gauge({
+    name: 'outbox_relay_connections',
+    help: 'Open streams: live at the head, catching_up with it, or stalled by a client that takes nothing more.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const { live, catchingUp, stalled } = streams.byState();
+      this.set({ state: 'live' }, live);
+      this.set({ state: 'catching_up' }, catchingUp);
+      this.set({ state: 'stalled' }, stalled);
+    },
+  });
+  counter('connections_opened', 'Streams opened.', () => totals.opened);
+  counters('connections_ended', 'Streams that the relay ended, by reason.', 'reason', () => ({ ...totals.ended }));
+  counter('events_sent', 'Events written, once for each stream.', () => totals.events);
+  counter('bytes_sent', 'Bytes written to streams, with the chunks around their frames.', () => totals.bytes);
+  counter(
+    'undeliverable_events',
+    'Events that can not be delivered and were passed by; the log names each.',
+    () => measured.undeliverable.count,
+  );
+  counter('replays', 'Streams that began behind the head.', () => totals.replays);
+  counter(
+    'repeated_resumes',
+    'Streams that a client began at a cursor at which it had begun another before, behind the head: it may be unable to take what follows.',
+    () => streams.repeatedResumes,
+  );
+  counters('resets', 'Cursors that could not be honoured, by reason.', 'reason', () => ({ ...totals.resets }));
+  counter('history_reads', 'Pages read from the table for replays.', () => history.stats.reads);
+  counter('history_reads_shared', 'Pages that a replay got from the read of another.', () => history.stats.shared);
+  counter('cursor_lookups', 'Reads of the table for cursors that were not in memory.', () => history.stats.lookups);
+  counter('history_events', 'Events read from the table for replays.', () => history.stats.events);
+  counters('window_reads', 'Reads by cursor: hit in memory, or miss, which goes to the table.', 'result', () => {
+    const { reads, shared } = history.stats;
+    return { hit: log.reads, miss: reads + shared };
+  });
+  gauge('window_events', 'Events in memory.', () => log.size.events);
+  gauge('window_bytes', 'Memory that they take.', () => log.size.bytes);
+  gauge('window_limit_bytes', 'WINDOW_MEGABYTES.', () => measured.limits.windowBytes);
+  gauge('waiting_bytes', 'Pages that wait on slow clients.', measured.waitingBytes);
+  gauge('waiting_limit_bytes', 'REPLAY_MEGABYTES.', () => measured.limits.replayBytes);
+  gauge('listening', '1 while the listening session is up.', () => (listener.trouble ? 0 : 1), 'min');
+  gauge(
+    'notifications_arrive',
+    '1 while notifications are known to arrive; 0: polling.',
+    () => (listener.hears ? 1 : 0),
+    'min',
+  );
+  counter('listener_losses', 'Listening sessions that were lost.', () => listener.losses);
+  gauge(
+    'tail_lag_seconds',
+    'For how long the tail has not read all there is, or not known whether it has.',
+    () => (tail.behindSince ? (Date.now() - tail.behindSince.getTime()) / 1000 : 0),
+    'max',
+  );
+
+  const figures = kept(measured.database, KEPT_MS);
+
+  /** What only the database knows; missing while it does not answer. */
+  function asked(name: string, help: string, value: (figures: DatabaseFigures) => number): void {
+    new Gauge({
+      name: `outbox_relay_${name}`,
+      help: `${help} Missing while the database does not answer.`,
+      registers,
+      aggregator: 'max',
+      async collect() {
+        const told = await answered(figures());
+        if (told === undefined) this.remove();
+        else this.set(value(told));
+      },
+    });
+  }
+
+  asked('tail_lag_positions', 'Positions between the newest committed event and the head of the log.', ({ head }) =>
+    Math.max(0, Number(head - log.head.position)),
+  );
+  asked(
+    'notify_queue_usage',
+    "How full PostgreSQL's notification queue is, from 0 to 1: then commits fail.",
+    ({ queueUsage }) => queueUsage,
+  );
+
+  const latency = new Histogram({
+    name: 'outbox_relay_delivery_seconds',
+    help: 'From the start of the transaction that inserted an event, by the clock of the database, to its writing.',
+    buckets: LATENCY_SECONDS,
+    registers,
+  });
+  const refusals = new Counter({
+    name: 'outbox_relay_refusals_total',
+    help: 'Requests refused, by the code that the client was told.',
+    labelNames: ['code'],
+    registers,
+  });
+
+  return {
+    registry,
+    contentType: registry.contentType,
+    delivered: (createdAt) => latency.observe(Math.max(0, Date.now() - createdAt) / 1000),
+    refused: (code) => refusals.inc({ code }),
+    text: kept(() => registry.metrics(), KEPT_MS),
+  };
+}
+
+/** Undefined where there is no answer in time: a scrape must not wait for a database that is away. */
+async function answered<T>(answer: Promise<T>): Promise<T | undefined> {
+  const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), DATABASE_TIMEOUT_MS).unref());
+  return Promise.race([answer.catch(() => undefined), late]);
+}

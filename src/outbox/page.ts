@@ -1,0 +1,358 @@
+/**
+ * Pages of the outbox: its events in position order, bounded in number and in bytes, with the floor of the same snapshot:
+ * the SQL of reads that may be large.
+ */
+import { sql, type Kysely, type RawBuilder } from 'kysely';
+import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
+import type { Interest } from '../event/channel-filter.js';
+import type { Tables } from '../postgres/pool.js';
+import type { Cursor } from '../feed/log.js';
+import { refuseStandby } from '../postgres/standby.js';
+import { isOfData, MAX_EVENT_BYTES } from './undeliverable.js';
+
+/** A row as the tail needs it. */
+export interface Row {
+  id: string;
+  position: string;
+  channel: string;
+  event: string;
+  /** Null: it has more than `MAX_EVENT_BYTES`. */
+  data: string | null;
+  /** About how many bytes its data has as sent. */
+  bytes: string;
+  /** When it was inserted, in milliseconds since 1970. */
+  created: number;
+}
+
+interface Bounds {
+  /** Events were cut off, so that the page has no more bytes than were asked for. */
+  readonly isCut: boolean;
+  readonly floor: Cursor;
+}
+
+/** Bytes that a row is taken to cost beside its payload: the frame's fields. */
+export const ROW_BYTES = 100;
+
+/** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
+export const SLICE = 20_000n;
+
+/** When a row was inserted, in milliseconds since 1970. */
+export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double precision`;
+
+/** An event's data as it is delivered. */
+const TEXT = sql`coalesce(data #>> '{}', 'null')`;
+
+/** The same as it stands in a frame: each line break begins a line of its own. Plain replacing is quick, by patterns it takes minutes. */
+const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r', E'\\n'), E'\\n', E'\\ndata: ')`;
+
+/**
+ * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk, which a test holds it to. Replays are framed in the database because
+ * a page is then one value: rows would each be parsed, and made objects of, for four times the work of the relay.
+ *
+ * Names have no control characters, by the table's checks, and only a JSON string has line breaks in its text.
+ */
+const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' ELSE E'\\nevent: ' || event || E'\\ndata: ' END
+  || CASE jsonb_typeof(data) WHEN 'string' THEN ${LINES} ELSE text END || E'\\n\\n'`;
+
+/** How many rows a read for few may find, less one; and what each may have stored. */
+export const FEW = 16;
+const FEW_BYTES = 2000;
+
+/**
+ * What follows `after`, of all channels, where that is few and small rows, as it is mostly when the tail is rung. Otherwise undefined:
+ * `rowsAfter` is for any number of any size, and takes a quarter more time.
+ */
+export async function fewRowsAfter(
+  db: Kysely<Tables>,
+  after: bigint,
+): Promise<{ readonly rows: readonly Row[]; readonly floor: Cursor } | undefined> {
+  // Ends with the first that is not small, also as text: a number of eight bytes can have 130,000 digits. How, see `cut`.
+  const { rows } = await sql<Row & { floorId: string } & FloorRow>`
+    WITH page AS MATERIALIZED (
+      SELECT *, row_number() OVER (ORDER BY position) AS n FROM (
+        SELECT id, position, channel, event, created, octet_length(text) AS bytes,
+          CASE WHEN octet_length(text) <= ${FEW_BYTES} THEN text END AS data
+        FROM (
+          SELECT id, position, channel::text, event::text, ${CREATED} AS created,
+            CASE WHEN data IS NULL OR pg_column_size(data) <= ${FEW_BYTES} THEN ${TEXT} END AS text
+          FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}
+        ) few ORDER BY position
+      ) small
+    )
+    SELECT id, position, channel, event, created, bytes, data,
+      ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    FROM page LIMIT (SELECT n FROM page WHERE data IS NULL LIMIT 1)`.execute(db);
+  const [first] = rows;
+  refuseStandby(first);
+  if (first === undefined || rows.length === FEW || rows.some(({ data }) => data === null)) return undefined;
+  return { rows, floor: floorIn({ ...first, id: first.floorId }) };
+}
+
+/** What follows `after`, of all channels. */
+export async function rowsAfter(
+  db: Kysely<Tables>,
+  after: bigint,
+  limit: number,
+  bytes: number,
+): Promise<Bounds & { readonly rows: readonly Row[] }> {
+  const query = sql`
+    SELECT id, position, channel, event, data, created_at FROM here.outbox
+    WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
+  // No ORDER BY, for which all rows would have to be there: they come in order.
+  const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, data, created_at`)})
+    SELECT NULL AS position, ${FLOOR_ID} AS id, NULL AS channel, NULL AS event, NULL AS data, NULL AS bytes, NULL AS created,
+      NULL AS "isCut", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    UNION ALL
+    SELECT position, id, channel::text, event::text, text, size, ${CREATED},
+      CASE WHEN through >= ${bytes} OR text IS NULL THEN true END, NULL, NULL
+    FROM (${cut(bytes)}) page`.execute(db);
+  const floor: FloorRow | undefined = rows.shift();
+  refuseStandby(floor);
+  return { rows, isCut: rows.at(-1)?.isCut === true, floor: floorIn(floor) };
+}
+
+/** A page of history, framed. */
+export interface FramedPage {
+  readonly events: Batch;
+  /** Position up to which everything that matches is in `events`. */
+  readonly through: bigint;
+  /** Size of the first event, in bytes, where that alone is larger than the page may be: then there is no event. */
+  readonly needs: number | undefined;
+  /** How many rows were candidates. What was cut off is on the next page. */
+  readonly candidates: number;
+  readonly isCut: boolean;
+  readonly floor: Cursor;
+  /** Those of the page that are too large for any, and so not in `events`. */
+  readonly undeliverable: readonly { readonly id: string; readonly bytes: number }[];
+  /** Of each event its channel, by its place among those that were asked for; only for many channels. */
+  readonly channels: readonly number[] | undefined;
+}
+
+export interface FramedQuery {
+  readonly interest: Interest;
+  readonly after: bigint;
+  /** What is above it is not looked at. */
+  readonly head: bigint;
+  /** Most events. */
+  readonly limit: number;
+  /** Most bytes of frames, or one event that has no more: what a page is counted as is what is sent. */
+  readonly bytes: number;
+  /** For many channels: how many keys of each are looked at. */
+  readonly keys: readonly number[];
+}
+
+/** For so few channels each is read as if there were no other: it costs no more than so many times what is delivered. */
+export const FEW_CHANNELS = 4;
+
+/** What matches and follows `after`. For an interest with prefixes, within `SLICE` positions. */
+export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
+  const { interest, after, head, bytes } = asked;
+  const isWalk = interest.prefixes.length > 0;
+  const query = matching(asked);
+  // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
+  const { rows } = await sql<FramedRow & FloorRow>`
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`)})
+    SELECT string_agg(${FRAME}, '') FILTER (WHERE delivered) AS frames,
+      string_agg(position::text, ' ') FILTER (WHERE delivered) AS positions,
+      string_agg(channel::text, ' ') FILTER (WHERE delivered) AS channels,
+      string_agg(id::text || ' ' || size, ',') FILTER (WHERE fits AND NOT delivered) AS undeliverable,
+      max(position) FILTER (WHERE fits) AS passed, count(*)::integer AS candidates,
+      coalesce(max(through) >= ${bytes} OR bool_or(text IS NULL), false) AS "isCut",
+      min(through) FILTER (WHERE n = 1 AND NOT fits)::integer AS needs, max(complete) AS complete,
+      -- One that can't be put into our encoding fails here as it does for the tail, which has to know its name.
+      count(convert_to(name, 'UTF8')) AS names,
+      ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
+    FROM (
+      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes)}) cut
+    ) judged`.execute(db);
+  const [page] = rows;
+  refuseStandby(page);
+  const events =
+    page === undefined || page.frames === null ? NO_EVENTS : batchOfText(page.frames, page.positions ?? '');
+  const candidates = page?.candidates ?? 0;
+  const isCut = page?.isCut === true;
+  let through = isWalk ? min(head, after + SLICE) : head;
+  // Of many channels, as far as the one goes of which the least is known.
+  if (page?.complete != null) through = min(through, BigInt(page.complete));
+  if (isCut || candidates >= asked.limit) through = page?.passed != null ? BigInt(page.passed) : after;
+  return {
+    events,
+    through,
+    needs: page?.needs ?? undefined,
+    candidates,
+    isCut,
+    floor: floorIn(page),
+    undeliverable: (page?.undeliverable?.split(',') ?? []).map((item) => {
+      const [id = '', size = ''] = item.split(' ');
+      return { id, bytes: Number(size) };
+    }),
+    channels: page?.channels?.split(' ').map(Number),
+  };
+}
+
+interface FramedRow {
+  frames: string | null;
+  positions: string | null;
+  channels: string | null;
+  candidates: number;
+  isCut: boolean;
+  needs: number | null;
+  complete: string | null;
+  undeliverable: string | null;
+  passed: string | null;
+}
+
+/** The first row that such a page would have. Of its data and its names nothing is touched. */
+export async function firstMatchAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FirstRow | undefined> {
+  const { rows } = await sql<FirstRow>`
+    SELECT first.id, first.position, ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor
+    FROM (${matching({ ...asked, limit: 1 })}) first`.execute(db);
+  return rows[0];
+}
+
+/** The first row after `after`, without its data; and without its channel where that can't be put into our encoding. */
+export async function firstAfter(
+  db: Kysely<Tables>,
+  after: bigint,
+): Promise<(FirstRow & Pick<Row, 'channel' | 'created'>) | undefined> {
+  const read = (channel: RawBuilder<unknown>) =>
+    sql<FirstRow & Pick<Row, 'channel' | 'created'>>`
+    SELECT id, position, ${channel} AS channel, ${CREATED} AS created, ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor
+    FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT 1`.execute(db);
+  const { rows } = await read(sql`channel::text`).catch((error: unknown) => {
+    if (!isOfData(error)) throw error;
+    return read(sql`''`);
+  });
+  return rows[0];
+}
+
+function matching(asked: FramedQuery): RawBuilder<unknown> {
+  const { channels, prefixes } = asked.interest;
+  if (prefixes.length > 0) return walk(asked);
+  return channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
+}
+
+/** Rows of an index that a query may look at in the order of the index: the planner then has no other way that is as good. */
+const IN_ORDER = sql.lit(2000);
+
+/**
+ * Each channel's next events by the (channel, position) index, then the first of them all.
+ *
+ * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
+ * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
+ */
+function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
+  return sql`
+    SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::text AS name, NULL::bigint AS complete
+    FROM unnest(${interest.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
+      SELECT id, position, event, data FROM here.outbox
+      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
+        AND position IS NOT NULL AND position <= ${head}
+      ORDER BY outbox.channel, position LIMIT ${limit}
+    ) o ORDER BY o.position LIMIT ${limit}`;
+}
+
+/**
+ * The same for many channels. Reading a whole page of each would be a hundred times what is delivered. So of each only some keys are
+ * read, from the index alone; up to the least position at which one of them may go on, nothing is missing; and only rows up to
+ * there are read.
+ */
+function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
+  return sql`
+    SELECT o.id, ahead.position, o.event, o.data, ahead.channel, NULL::text AS name, ahead.complete FROM (
+      WITH keys AS MATERIALIZED (
+        SELECT wanted.n::integer AS channel, wanted.most, next.position
+        FROM unnest(${interest.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
+          SELECT position FROM (
+            SELECT position FROM here.outbox
+            WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
+              AND position IS NOT NULL AND position <= ${head}
+            ORDER BY outbox.channel, position LIMIT ${IN_ORDER}
+          ) nearest LIMIT wanted.most
+        ) next
+      ), complete AS MATERIALIZED (
+        SELECT min(last) AS position FROM (
+          SELECT max(position) AS last FROM keys GROUP BY channel, most HAVING count(*) = most) full_ones
+      )
+      SELECT keys.position, keys.channel, complete.position AS complete FROM keys, complete
+      WHERE complete.position IS NULL OR keys.position <= complete.position
+      ORDER BY keys.position LIMIT ${limit}
+    ) ahead CROSS JOIN LATERAL (
+      SELECT id, event, data FROM here.outbox WHERE outbox.position = ahead.position LIMIT 1
+    ) o`;
+}
+
+/**
+ * A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. Of sorted prefixes that
+ * do not cover each other only the last up to a channel can start it, so a hundred cost hardly more than one.
+ */
+function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
+  // In the order of the server's bytes (collation "C"), which is neither that of strings here nor that of UTF-8.
+  const prefixes = sql`(SELECT array_agg(prefix ORDER BY prefix COLLATE "C") FROM unnest(${interest.prefixes}::text[]) AS prefix)`;
+  return sql`
+    SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox
+    WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
+      AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
+        (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")]))
+    ORDER BY position LIMIT ${limit}`;
+}
+
+/** Texts up to this size are kept from being measured until they are framed; larger ones are made once more. */
+const KEPT_BYTES = 16 * 1024;
+
+/**
+ * Of a query for rows in position order: each with the bytes that its data has as sent, and those of all rows up to it. With `cut` it
+ * makes no text of what comes after the page: texts can be thousands of times the size that is stored. For that the rows have to
+ * come in order by themselves. Each ORDER BY here also keeps the planner from making a text wherever it is mentioned.
+ */
+function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`
+    SELECT *, row_number() OVER rows AS n,
+      sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN size ELSE 0 END) OVER rows AS through FROM (
+      SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept,
+        CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
+          WHEN jsonb_typeof(data) = 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
+      FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
+    ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
+}
+
+/**
+ * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or which has more than an event may
+ * have: of that the text is null, and its size does not count. A CTE is read no further than it is asked
+ * for (PostgreSQL manual, "Common Table Expression Materialization").
+ */
+function cut(bytes: number): RawBuilder<unknown> {
+  return sql`
+    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN coalesce(kept, ${TEXT}) END AS text
+    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(MAX_EVENT_BYTES)} LIMIT 1)`;
+}
+
+/**
+ * The floor, which has to be of the page's snapshot. Zeros where its row is gone, so that nothing else goes with it: a row that should be there
+ * and is not is told of elsewhere.
+ */
+export const FLOOR_ID = sql`coalesce((SELECT max(id) FROM here.outbox_floor), 0)`;
+export const FLOOR_HIGHEST_ID = sql`coalesce((SELECT max(highest_id) FROM here.outbox_floor), 0)`;
+export const FLOOR_POSITION = sql`coalesce((SELECT max(position) FROM here.outbox_floor), 0)`;
+
+interface FloorRow {
+  readonly id: string;
+  readonly floor: string;
+  readonly standby: boolean;
+}
+
+export interface FirstRow {
+  readonly id: string;
+  readonly position: string;
+  readonly floorId: string;
+  readonly floor: string;
+}
+
+function floorIn(row: FloorRow | undefined): Cursor {
+  return { id: row?.id ?? '0', position: BigInt(row?.floor ?? 0) };
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}

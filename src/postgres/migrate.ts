@@ -1,0 +1,218 @@
+/**
+ * Migrations: what is in `migrations/`, what a database has of it, and how it gets the rest.
+ *
+ * The bookkeeping table has a name of its own, so that it collides neither with Django's nor with that of another user of
+ * node-pg-migrate in the same database.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { runner, type MigrationBuilder } from 'node-pg-migrate';
+import pg from 'pg';
+import { withSession } from './pool.js';
+import { homeError, type Session } from './session.js';
+
+const TABLE = 'outbox_migrations';
+/** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
+const LOCK = 7_237_117_401_130_031;
+/** Seconds that looking what is applied may take for each query: they wait for no lock but that of a removal. */
+const LOOK_TIMEOUT = 10;
+/** From `dist/src/` as from an installed package. */
+const DIRECTORY = fileURLToPath(new URL('../../../migrations', import.meta.url));
+
+/** Why there can be no outbox here, with what to do in the message. Nothing has changed then. */
+export class MigrateError extends Error {
+  override readonly name = 'MigrateError';
+
+  constructor(
+    readonly code: 'name-taken',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+export interface MigrationStatus {
+  /** Names of migrations, oldest first. */
+  readonly applied: string[];
+  readonly pending: string[];
+  /** Applied to the database, but not known to this relay: the database is newer. */
+  readonly unknown: string[];
+}
+
+/**
+ * `up` applies what is missing, all or nothing; `down` removes all that was made, events included. Both are harmless to
+ * repeat. All is one transaction, which holds the lock: so it passes a pooler in transaction mode, and the second of two waits.
+ *
+ * @returns the names of the migrations that were run.
+ * @throws HomeError `several`; else what PostgreSQL throws; nothing has changed then.
+ */
+export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
+  return withSession(url, 'outbox-relay migrate', async (session) => {
+    const { client } = session;
+    const schema = schemaOf(session);
+    if (!schema) throw new Error('No schema of search_path exists: create one, or set search_path in DATABASE_URL.');
+    // The times of the account are local ones, and give its order.
+    await session.begin(
+      'READ WRITE',
+      `SELECT pg_advisory_xact_lock(${LOCK});
+       SELECT set_config('TimeZone', reset_val, true) FROM pg_settings WHERE name = 'TimeZone'`,
+    );
+    const table = `${pg.escapeIdentifier(schema)}.${TABLE}`;
+    // `down` on a database that has nothing must not leave a bookkeeping table behind.
+    if (direction === 'down' && !(await hasBookkeeping(session))) return [];
+    if (direction === 'up' && !(await hasApplied(session, table))) await refuseTaken(client, schema);
+    const run = await runner({
+      // The transaction is ours.
+      dbClient: {
+        query: async (text: string, values?: unknown[]) =>
+          /^(BEGIN|COMMIT|ROLLBACK)$/.test(text) ? { rows: [] } : client.query(text, values),
+      } as unknown as pg.Client,
+      dir: DIRECTORY,
+      direction,
+      count: Number.POSITIVE_INFINITY,
+      migrationsTable: TABLE,
+      migrationsSchema: schema,
+      migrationLoaderStrategies: [{ extensions: ['.sql'], loader: (files) => loadMigrations(files, schema) }],
+      checkOrder: true,
+      noLock: true,
+      singleTransaction: true,
+      log: () => undefined,
+    });
+    if (direction === 'down') await client.query(`DROP TABLE ${table}`);
+    // A relay whose role has SELECT on outbox alone must be able to see whether the schema fits it.
+    else {
+      await client.query(`GRANT SELECT ON ${table} TO PUBLIC`);
+      await mendFloor(client, pg.escapeIdentifier(schema));
+    }
+    await client.query('COMMIT');
+    return run.map((migration) => migration.name);
+  });
+}
+
+/** What relations the migrations make: one by such a name that is there before them is not ours. */
+const RELATIONS = [
+  'outbox',
+  'outbox_pending',
+  'outbox_floor',
+  'outbox_redaction',
+  'outbox_position_seq',
+  'outbox_id_seq',
+];
+
+/** @throws MigrateError where a table, view or sequence of somebody else's has a name that we need */
+async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
+  const { rows } = await client.query<{ name: string; kind: string; columns: string | null }>(
+    `SELECT relname AS name, CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+       WHEN 'i' THEN 'index' WHEN 'c' THEN 'type' ELSE 'table' END AS kind,
+       (SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped) AS columns
+     FROM pg_class WHERE relnamespace = $1::regnamespace AND relname = ANY ($2) ORDER BY relname`,
+    [pg.escapeIdentifier(schema), RELATIONS],
+  );
+  if (rows.length === 0) return;
+  const isOurs = rows.length === RELATIONS.length;
+  const found = rows.map(({ name, kind, columns }) => `${kind} "${name}"${columns === null ? '' : ` (${columns})`}`);
+  throw new MigrateError(
+    'name-taken',
+    isOurs
+      ? `Schema "${schema}" has an outbox, but no account of its migrations. Nothing was changed. Run: npx outbox-relay doctor`
+      : `Schema "${schema}" already exists with what is not of this outbox: ${found.join(', ')}. Nothing was changed.\n` +
+          'Give the outbox a schema of its own: in psql, CREATE SCHEMA outbox_relay, and add to DATABASE_URL, here and for the relay, ' +
+          '?options=-c%20search_path%3Doutbox_relay\nPublishers then INSERT INTO outbox_relay.outbox. Or rename what is there.',
+  );
+}
+
+/**
+ * Puts back the one row of outbox_floor, where it is gone. How far the log was pruned is not known then, but what was deleted
+ * has left a gap in the positions: the newest events that follow one another without one, up to the sequence, are all there,
+ * and the floor is just below them. It gets an id that nobody was given, so that no cursor is taken for it.
+ */
+async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
+  const { rowCount } = await client.query(`SELECT FROM ${here}.outbox_floor`);
+  if (rowCount !== 0) return;
+  // No position is drawn meanwhile, and each that was drawn is committed or never will be.
+  await client.query(`LOCK TABLE ${here}.outbox IN EXCLUSIVE MODE`);
+  await client.query(
+    `WITH sequence AS (
+       SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM ${here}.outbox_position_seq
+     ), newest AS (
+       SELECT position + row_number() OVER (ORDER BY position DESC) AS run, position FROM ${here}.outbox WHERE position IS NOT NULL
+     ), floor AS (
+       SELECT coalesce((SELECT min(position) - 1 FROM newest WHERE run = sequence.last + 1),
+         greatest(sequence.last, (SELECT max(position) FROM newest))) AS position FROM sequence
+     )
+     INSERT INTO ${here}.outbox_floor (id, position, highest_id)
+     SELECT id, position, id FROM (
+       SELECT CASE position WHEN 0 THEN 0 ELSE nextval($1::regclass) END AS id, position FROM floor
+     ) mended WHERE NOT EXISTS (SELECT FROM ${here}.outbox_floor)`,
+    [`${here}.outbox_id_seq`],
+  );
+}
+
+/** @throws what PostgreSQL throws; or a timeout, as a relay that starts on a dead connection must not wait for ever. */
+export async function migrationStatus(url: string): Promise<MigrationStatus> {
+  const look = async (session: Session): Promise<MigrationStatus> => {
+    const known = await knownMigrations();
+    const table = `${pg.escapeIdentifier(schemaOf(session) ?? '')}.${TABLE}`;
+    const applied = (await hasBookkeeping(session))
+      ? (await session.query<{ name: string }>(`SELECT name FROM ${table} ORDER BY id`)).rows.map((row) => row.name)
+      : [];
+    return {
+      applied,
+      pending: known.filter((name) => !applied.includes(name)),
+      unknown: applied.filter((name) => !known.includes(name)),
+    };
+  };
+  return withSession(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
+}
+
+/** Where the outbox is, or is to be. @throws HomeError `several` */
+function schemaOf(session: Session): string | undefined {
+  if (session.rivals.length > 0) throw homeError(session);
+  return session.schema ?? session.currentSchema;
+}
+
+/** A migration makes its tables in the schema that is first; all else is done while none but PostgreSQL's own is looked in. */
+function loadMigrations(files: readonly string[], schema: string) {
+  return Promise.all(
+    files.map(async (file) => {
+      const [up = '', down = ''] = (await readFile(file, 'utf8')).split(/^-- Down Migration$/m);
+      const inSchema = (text: string) => (pgm: MigrationBuilder) => {
+        pgm.sql(`SET LOCAL search_path = ${pg.escapeIdentifier(schema)}, pg_temp`);
+        pgm.sql(text);
+        pgm.sql('SET LOCAL search_path = pg_catalog, pg_temp');
+      };
+      return { id: file, filePaths: [file], actions: { up: inSchema(up), down: inSchema(down) } };
+    }),
+  );
+}
+
+/** What `up` runs, all of it, oldest first. */
+export async function migrationsSql(): Promise<string> {
+  const names = await knownMigrations();
+  const files = await Promise.all(names.map((name) => readFile(path.join(DIRECTORY, `${name}.sql`), 'utf8')));
+  return files.map((text) => text.split(/^-- Down Migration$/m, 1)[0]).join('\n');
+}
+
+async function knownMigrations(): Promise<string[]> {
+  const files = await readdir(DIRECTORY);
+  return files
+    .filter((file) => file.endsWith('.sql'))
+    .map((file) => file.slice(0, -'.sql'.length))
+    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
+}
+
+async function hasApplied(session: Session, table: string): Promise<boolean> {
+  return (await hasBookkeeping(session)) && (await session.query(`SELECT FROM ${table}`)).rowCount !== 0;
+}
+
+async function hasBookkeeping(session: Session): Promise<boolean> {
+  const schema = schemaOf(session);
+  if (schema === undefined) return false;
+  const { rows } = await session.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
+    `${pg.escapeIdentifier(schema)}.${TABLE}`,
+  ]);
+  return rows[0]?.found ?? false;
+}

@@ -1,0 +1,105 @@
+/**
+ * A fair queue for reads of the database: so many at a time, and each who reads has an equal share of their time.
+ *
+ * Whoever has taken the least time is next. So a client whose pages take a second each waits for those whose pages take a
+ * millisecond, and not they for it. Who comes anew begins where the others are, with no claim for the time before.
+ */
+import { createHeap } from '../feed/heap.js';
+
+/** How far behind the others somebody may be who comes back for more, in milliseconds: for so long it is ahead of all. */
+const MOST_CREDIT_MS = 1000;
+
+/** Somebody for whom the database is read: a client that looks for its place, or is on its way to the head. */
+export interface Flow {
+  /** What its reads have taken, in milliseconds, or would have, had it been here from the start. Undefined: it is new. */
+  spent: number | undefined;
+  /** Whether it is still there. */
+  readonly isWanted: () => boolean;
+  /** Calls back when it leaves; returns how to undo that. */
+  onLeave(callback: () => void): () => void;
+  /** To be called when it leaves. */
+  leave(): void;
+}
+
+export function createFlow(isWanted: () => boolean): Flow {
+  const watchers = new Set<() => void>();
+  return {
+    spent: undefined,
+    isWanted,
+    onLeave(callback) {
+      watchers.add(callback);
+      return () => watchers.delete(callback);
+    },
+    leave() {
+      for (const watcher of [...watchers]) watcher();
+    },
+  };
+}
+
+export interface FairQueue {
+  /** Does the work when it is the flow's turn. @throws what the work throws. */
+  run<T>(flow: Flow, work: () => Promise<T>): Promise<T>;
+  /** Does the work next, for many flows at once. */
+  runFirst<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/** @param places how much is done at a time. @param now in milliseconds. */
+export function createFairQueue(places: number, now: () => number = () => performance.now()): FairQueue {
+  interface Waiting {
+    readonly begins: number;
+    readonly ticket: number;
+    readonly start: () => void;
+  }
+  const waiting = createHeap<Waiting>((a, b) => a.begins < b.begins || (a.begins === b.begins && a.ticket < b.ticket));
+  let running = 0;
+  let tickets = 0;
+  /** What began last was ahead of its turn. */
+  let wasFirst = false;
+  /** Where the flow stands that began last. */
+  let clock = 0;
+
+  async function turn(begins: number): Promise<void> {
+    if (running < places) running += 1;
+    else await new Promise<void>((start) => waiting.push({ begins, ticket: (tickets += 1), start }));
+  }
+
+  /** Hands the place to the next, if there is one. */
+  function done(): void {
+    const next = waiting.pop();
+    if (next) next.start();
+    else running -= 1;
+  }
+
+  /** A turn later, where others wait: whose read has ended may want the next, and have the best claim to it. */
+  function leave(): void {
+    if (waiting.size > 0) setImmediate(done);
+    else done();
+  }
+
+  return {
+    async run(flow, work) {
+      const begins = Math.max(flow.spent ?? clock, clock - MOST_CREDIT_MS);
+      flow.spent = begins;
+      await turn(begins);
+      wasFirst = false;
+      clock = Math.max(clock, begins);
+      const began = now();
+      try {
+        return await work();
+      } finally {
+        flow.spent += now() - began;
+        leave();
+      }
+    },
+    async runFirst(work) {
+      // Ahead of all others once, and after those whose turn it is where it was ahead just now.
+      await turn(wasFirst ? clock : -Infinity);
+      wasFirst = true;
+      try {
+        return await work();
+      } finally {
+        leave();
+      }
+    },
+  };
+}

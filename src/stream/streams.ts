@@ -1,0 +1,240 @@
+/**
+ * All streams of a relay: opens them where their clients want to start, counts them, and ends them together.
+ */
+import type { Socket } from 'node:net';
+import type { Budget } from './page-budget.js';
+import { BREAK_OFF_MS, chunkOf } from '../event/chunk.js';
+import { resolve } from './resume-point.js';
+import { startExpiry } from './deadlines.js';
+import { createFlow, type Flow } from './fair-queue.js';
+import type { Heartbeat } from './heartbeat.js';
+import type { History } from './history.js';
+import type { Log } from '../feed/log.js';
+import { createResumes, type Stuck } from './repeated-resumes.js';
+import { encodeControl, pauseText } from '../event/sse.js';
+import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
+import { subscribe } from './subscription.js';
+import type { Tail } from '../feed/tail.js';
+
+/** All streams of a relay. */
+export interface Streams {
+  readonly count: number;
+  readonly totals: Readonly<StreamTotals>;
+  /** How many began where a stream of the same client had begun and ended before. */
+  readonly repeatedResumes: number;
+  /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
+  byState(): StreamStates;
+  /** Takes over a bare socket on which the response's headers have been sent. */
+  open(socket: Socket, request: StreamRequest): void;
+  /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+export interface StreamStates {
+  readonly live: number;
+  readonly catchingUp: number;
+  readonly stalled: number;
+}
+
+export interface StreamsOptions {
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly heartbeat: Heartbeat;
+  /** Of `heartbeat`; clients are told, so that they can notice a connection that has died in silence. */
+  readonly heartbeatSeconds: number;
+  readonly retrySeconds: number;
+  /** A client that takes nothing for so long, of what it was given, is dropped. */
+  readonly stallSeconds: number;
+  /** The longest that a stream lives, by four fifths of that or more; 0: for ever. */
+  readonly maxConnectionSeconds: number;
+  /** Whether the log's head is known to be the table's. */
+  readonly isCurrent: () => boolean;
+  /** What comes from memory, and from reads that have begun: whether there is such a read, and how to have it free of old data. */
+  readonly tail: Pick<Tail, 'isReading' | 'upToDate'>;
+  /** A read for one client failed and will be tried again. */
+  readonly onReadError: (error: unknown) => void;
+  /** A client comes back to one cursor again and again; called once in a while. */
+  readonly onStuck: (stuck: Stuck) => void;
+}
+
+/** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
+const LOOKUP_PAUSE = 500;
+
+/** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
+const SHUTDOWN_SPREAD = 3;
+
+export function createStreams(options: StreamsOptions): Streams {
+  const { log, history, budget, heartbeat, heartbeatSeconds } = options;
+  const retry = Math.round(options.retrySeconds * 1000);
+  const streams = new Map<Socket, Stream>();
+  let allGone: (() => void) | undefined;
+  const expiry = startExpiry<Stream>((stream) => stream.expire());
+  const ageing = startExpiry<Stream>((stream) => stream.retire());
+  const totals: StreamTotals = {
+    opened: 0,
+    replays: 0,
+    events: 0,
+    bytes: 0,
+    resets: { expired: 0, unknown: 0 },
+    ended: { expired: 0, stalled: 0, aged: 0 },
+  };
+  const shared: Shared = {
+    totals,
+    heartbeat,
+    stallMilliseconds: options.stallSeconds * 1000,
+    maxAge: options.maxConnectionSeconds * 1000,
+    closing: false,
+    isCurrent: options.isCurrent,
+    headFrame,
+    stillFrame: encodeControl('stream-cursor', { lastEventId: null }, { retry }),
+    expiredFrame: encodeControl(
+      'stream-error',
+      {
+        condition: 'expired',
+        text: 'The right to these channels has ended. Come back with a fresh one.',
+        retryMs: retry,
+      },
+      { retry },
+    ),
+    pauseFrame: (reason) => chunkOf(pauseText(reason, retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)))),
+  };
+  const resumes = createResumes(options.onStuck);
+  let cursorFrame: { id: string; frame: Buffer } | undefined;
+
+  /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
+  function headFrame(): Buffer {
+    const { id } = log.head;
+    if (cursorFrame?.id !== id) {
+      cursorFrame = { id, frame: encodeControl('stream-cursor', { lastEventId: id }, { id, retry }) };
+    }
+    return cursorFrame.frame;
+  }
+
+  async function start(stream: Stream, request: StreamRequest): Promise<void> {
+    const cursor = await retried(stream, async (flow) => {
+      for (;;) {
+        const { era } = log;
+        const resolved = await resolve(request.cursor, log, history, flow);
+        // What was redacted before the client came is not for it (promise R8); to what the tail has yet to ask for that can't happen.
+        if (resolved.position < log.head.position || options.tail.isReading) await options.tail.upToDate();
+        // Else it is a place in a table that is no longer ours.
+        if (era === log.era) return resolved;
+      }
+    });
+    if (cursor === undefined) return;
+    const isBehind = cursor.position < log.head.position;
+    if (isBehind) totals.replays += 1;
+    if (request.cursor.kind === 'id' && (isBehind || cursor.reset)) {
+      stream.resume = resumes.begin(request.client, request.interest.key, request.cursor.id);
+    }
+    // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
+    const id = cursor.reset ? undefined : cursor.id;
+    const place = { lastEventId: cursor.id, head: log.head.id };
+    stream.write(encodeControl('stream-open', { ...place, heartbeatSeconds, retryMs: retry }, { id, retry }));
+    if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
+    stream.subscription = subscribe({
+      log,
+      history,
+      budget,
+      interest: request.interest,
+      after: cursor,
+      sink: stream,
+      onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),
+      onReadError: options.onReadError,
+    });
+  }
+
+  /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
+  async function retried<T>(stream: Stream, attempt: (flow: Flow) => Promise<T>): Promise<T | undefined> {
+    const isWanted = () => !shared.closing && stream.socket.writable;
+    const flow = createFlow(isWanted);
+    while (isWanted()) {
+      stream.socket.once('close', flow.leave);
+      try {
+        const result = await attempt(flow);
+        return isWanted() ? result : undefined;
+      } catch (error) {
+        options.onReadError(error);
+        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
+      } finally {
+        stream.socket.off('close', flow.leave);
+      }
+    }
+    return undefined;
+  }
+
+  function remove(stream: Stream): void {
+    if (!streams.delete(stream.socket)) return;
+    heartbeat.remove(stream);
+    expiry.remove(stream, stream.expiresAt);
+    ageing.remove(stream, stream.retiresAt);
+    stream.subscription?.close();
+    if (stream.resume) resumes.end(stream.resume);
+    stream.onGone();
+    if (streams.size === 0) allGone?.();
+  }
+
+  return {
+    get count() {
+      return streams.size;
+    },
+    totals,
+    get repeatedResumes() {
+      return resumes.repeated;
+    },
+    byState() {
+      const counts = { live: 0, catchingUp: 0, stalled: 0 };
+      for (const { subscription } of streams.values()) {
+        if (subscription?.parked) counts.live += 1;
+        else if (subscription?.blocked) counts.stalled += 1;
+        else counts.catchingUp += 1;
+      }
+      return counts;
+    },
+    open(socket, request) {
+      const stream = new Stream(socket, request, shared);
+      if (shared.closing) {
+        request.onGone();
+        socket.on('error', ignore);
+        stream.shutDown();
+        setTimeout(() => socket.destroySoon(), BREAK_OFF_MS).unref();
+        return;
+      }
+      streams.set(socket, stream);
+      heartbeat.add(stream);
+      expiry.add(stream, stream.expiresAt);
+      ageing.add(stream, stream.retiresAt);
+      totals.opened += 1;
+      // What else it has to say cannot be answered amid the frames.
+      socket.on('data', hangUp);
+      socket.on('end', hangUp);
+      socket.on('drain', () => stream.drained());
+      socket.on('timeout', () => stream.drop());
+      socket.on('close', () => remove(stream));
+      // 'close' follows: a client that resets its connection has left, and that is no error.
+      socket.on('error', ignore);
+      void start(stream, request);
+    },
+
+    async close(deadlineMs) {
+      shared.closing = true;
+      expiry.stop();
+      ageing.stop();
+      if (streams.size === 0) return;
+      const gone = new Promise<void>((done) => (allGone = done));
+      for (const stream of [...streams.values()]) stream.shutDown();
+      const deadline = setTimeout(() => {
+        for (const socket of [...streams.keys()]) socket.destroy();
+      }, deadlineMs);
+      await gone;
+      clearTimeout(deadline);
+    },
+  };
+}
+
+function hangUp(this: Socket): void {
+  this.destroy();
+}
+
+function ignore(): void {}

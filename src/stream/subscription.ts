@@ -1,0 +1,296 @@
+/**
+ * A subscription: one client's cursor, and what moves it.
+ *
+ * | state    | the client has passed     | leaves when                                                       |
+ * |----------|---------------------------|-------------------------------------------------------------------|
+ * | reading  | `position`                | caught up with the head (parked), or the socket is full (blocked) |
+ * | waiting  | `position`                | the page it asked history for arrives, the log reaches it, or it  |
+ * |          |                           | is its turn to look at more of the window                         |
+ * | blocked  | `position`                | the socket has drained (reading)                                  |
+ * | parked   | the log's head, always    | an append fills the socket (blocked)                              |
+ * | closed   | -                         | never                                                             |
+ *
+ * Live delivery, resuming and a slow client are the same path: read after the cursor, from history while it is older than
+ * the window, from the window after that, then park. There is no queue of its own to overflow: what a client costs is one
+ * page and its socket buffer, and it takes nothing more until both have gone out. While a client is fast, its next page of history is
+ * read meanwhile, so that neither the database nor the socket stands idle for the other.
+ */
+import type { Budget, Room } from './page-budget.js';
+import type { Interest } from '../event/channel-filter.js';
+import { createFlow } from './fair-queue.js';
+import type { History, HistoryPage } from './history.js';
+import type { Cursor, Log, Reader, RestartReason } from '../feed/log.js';
+import { turns as allTurns, type Turns } from './slices.js';
+
+/** Where frames go. */
+export interface Sink {
+  /**
+   * Takes a buffer of whole frames in chunks, of so many events. False when it wants no more until `drained` is called on the
+   * subscription.
+   */
+  write(chunks: Buffer, events: number): boolean;
+  /** The same for a page of history: its frames have no chunk around them. */
+  writePage(frames: Buffer, events: number): boolean;
+  /** Ends it: its client takes what it was given so slowly that others have no room. */
+  drop?(): void;
+}
+
+export interface Subscription {
+  /** Whether the client has passed everything up to the log's head. */
+  readonly parked: boolean;
+  /** Whether it waits for the client to take what it was given. */
+  readonly blocked: boolean;
+  /** To be called when the sink, having refused more, has room again. */
+  drained(): void;
+  close(): void;
+}
+
+export interface SubscriptionOptions {
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly interest: Interest;
+  /** Up to where the client has everything. */
+  readonly after: Cursor;
+  readonly sink: Sink;
+  /**
+   * What follows the client's cursor can't be told any more, or is not the cursor's: see `RestartReason`. It goes on from the
+   * head, and has to be told.
+   * @param lastEventId the last that it got.
+   */
+  readonly onReset: (reason: RestartReason, lastEventId: string) => void;
+  /** Default: those of the event loop. */
+  readonly turns?: Turns;
+  /** A history read failed; it is tried again after a pause. Once per failure. */
+  readonly onReadError: (error: unknown) => void;
+}
+
+/** Pause before a failed history read is tried again, in milliseconds: doubled each time from the first to the last. */
+const RETRY_FIRST = 200;
+const RETRY_LAST = 2000;
+
+/** Who takes a page within so many milliseconds has the next one read ahead. */
+const FAST = 50;
+/** A page that was read ahead is kept for so many milliseconds: a client that stalls costs the page that it does not take. */
+const AHEAD_KEPT = 100;
+
+/** A page that was read before its turn. */
+interface PageAhead {
+  readonly after: bigint;
+  /** The log's when it was asked for: the page may hold what has been redacted or deleted since, and is then read again. */
+  readonly changes: number;
+  readonly page: Promise<HistoryPage>;
+  /** Called when it has been taken, or is not wanted any more. */
+  release: () => void;
+}
+
+export function subscribe(options: SubscriptionOptions): Subscription {
+  const { log, history, budget, interest, after, sink, onReset, onReadError, turns = allTurns } = options;
+  let { position, id: lastId } = after;
+  /** In which `position` counts. */
+  let { era } = log;
+  let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
+  let release: (() => void) | undefined;
+  let cancel: (() => void) | undefined;
+  let pause = RETRY_FIRST;
+  let ahead: PageAhead | undefined;
+  let blockedAt = 0;
+  /** Whether the client was fast to take the last page. */
+  let isFast = false;
+
+  const flow = createFlow(() => state === 'waiting' || ahead !== undefined);
+  /** For the next event, which is larger than its page. */
+  let room: Room | undefined;
+
+  const reader: Reader = {
+    interest,
+    deliver(frames, events) {
+      if (sink.write(frames, events)) return;
+      log.unpark(reader);
+      ({ position, id: lastId } = log.head);
+      state = 'blocked';
+    },
+    restarted(reason, passed) {
+      if (state !== 'parked') return;
+      state = 'reading';
+      lastId = passed.id;
+      reset(reason);
+      read();
+    },
+  };
+
+  /** Goes on from the head: what lies between the cursor and there can't be told. */
+  function reset(reason: RestartReason): void {
+    const lastEventId = lastId;
+    dropRoom();
+    ({ era } = log);
+    ({ position, id: lastId } = log.head);
+    onReset(reason, lastEventId);
+  }
+
+  /** Reads on until parked, blocked or waiting. */
+  function read(): void {
+    while (state === 'reading') {
+      if (era !== log.era) reset('unknown');
+      if (position < log.floor) {
+        dropRoom();
+        return readHistory();
+      }
+      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
+      if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
+      dropAhead();
+      const looks = turns.allowance();
+      if (looks === 0) return waitFor(turns.wait);
+      const bytes = budget.pageBytes();
+      const page = log.read(interest, position, bytes, looks);
+      if (page.isRedacted && page.position === position) {
+        turns.spend(page.looked, 0);
+        dropRoom();
+        return readHistory();
+      }
+      const { frames } = page;
+      const isLarge = frames !== undefined && frames.length > bytes;
+      turns.spend(page.looked, isLarge ? 0 : (frames?.length ?? 0));
+      if (isLarge && room === undefined && !budget.holds(frames)) {
+        return waitFor((admitted) =>
+          budget.whenRoom(frames.length, (forIt) => {
+            room = forIt;
+            admitted();
+          }),
+        );
+      }
+      position = page.position;
+      lastId = page.lastId ?? lastId;
+      if (frames && !sink.write(frames, page.events)) {
+        block(frames, room);
+        room = undefined;
+        return;
+      }
+      dropRoom();
+      if (position === log.head.position) {
+        state = 'parked';
+        log.park(reader);
+      }
+    }
+  }
+
+  /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
+  function waitFor(start: (done: () => void) => () => void): void {
+    state = 'waiting';
+    // Called back at once, it may wait for something else by the time that we know how to cancel this.
+    const wait: { isOver?: true } = {};
+    const undo = start(() => {
+      wait.isOver = true;
+      cancel = undefined;
+      if (state !== 'waiting') return;
+      state = 'reading';
+      read();
+    });
+    if (!wait.isOver) cancel = undo;
+  }
+
+  /** The page stays in memory until the client takes it. */
+  function block(frames: Buffer, admittedBy?: Room): void {
+    state = 'blocked';
+    blockedAt = performance.now();
+    release = budget.hold(frames, { room: admittedBy, onOverdue: () => sink.drop?.() });
+  }
+
+  function dropRoom(): void {
+    room?.release();
+    room = undefined;
+  }
+
+  function readPage(): Promise<HistoryPage> {
+    return history.read(interest, position, log.head.position, flow);
+  }
+
+  /** Reads the next page while the client takes this one. */
+  function readAhead(): void {
+    const started: PageAhead = { after: position, changes: log.changes, page: readPage(), release: () => undefined };
+    ahead = started;
+    started.page.then(
+      (page) => {
+        if (ahead !== started) return;
+        const letGo = budget.hold(page.buffer);
+        const timer = setTimeout(dropAhead, AHEAD_KEPT);
+        started.release = () => {
+          clearTimeout(timer);
+          letGo();
+        };
+      },
+      // Whoever takes it is told; else there is nobody to tell.
+      () => undefined,
+    );
+  }
+
+  function dropAhead(): void {
+    ahead?.release();
+    ahead = undefined;
+  }
+
+  function readHistory(): void {
+    state = 'waiting';
+    const isAsRead = ahead?.after === position && log.isUnchanged(position, ahead.changes);
+    const next = isAsRead && ahead ? ahead.page : readPage();
+    dropAhead();
+    next.then(
+      (page) => {
+        if (state !== 'waiting') return;
+        pause = RETRY_FIRST;
+        state = 'reading';
+        // It was read after a position of another table.
+        if (era !== log.era) return read();
+        if (page.expired) {
+          reset('expired');
+          return read();
+        }
+        position = page.position;
+        lastId = page.lastId ?? lastId;
+        if (page.frames && !sink.writePage(page.frames, page.events)) {
+          block(page.buffer);
+          if (position < log.floor && isFast && budget.isRoomy) readAhead();
+        } else read();
+      },
+      (error: unknown) => {
+        if (state !== 'waiting') return;
+        onReadError(error);
+        const delay = pause * (0.5 + Math.random() / 2);
+        pause = Math.min(pause * 2, RETRY_LAST);
+        waitFor((retry) => {
+          const timer = setTimeout(retry, delay);
+          return () => clearTimeout(timer);
+        });
+      },
+    );
+  }
+
+  read();
+
+  return {
+    get parked() {
+      return state === 'parked';
+    },
+    get blocked() {
+      return state === 'blocked';
+    },
+    drained() {
+      if (state !== 'blocked') return;
+      release?.();
+      release = undefined;
+      isFast = performance.now() - blockedAt < FAST;
+      state = 'reading';
+      read();
+    },
+    close() {
+      if (state === 'closed') return;
+      log.unpark(reader);
+      state = 'closed';
+      release?.();
+      dropAhead();
+      dropRoom();
+      cancel?.();
+      flow.leave();
+    },
+  };
+}

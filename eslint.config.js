@@ -1,5 +1,41 @@
 import tseslint from 'typescript-eslint';
 
+/**
+ * Rooms of src/, each with the rooms that it may import from, all of which stand above it: so there is no circle. What is
+ * not named here, relay.ts and main.ts, connects them and may import from all.
+ */
+const ROOMS = {
+  event: [],
+  postgres: ['event'],
+  outbox: ['event', 'postgres'],
+  feed: ['event', 'postgres', 'outbox'],
+  stream: ['event', 'outbox', 'feed'],
+  access: ['event'],
+  metrics: ['outbox', 'feed', 'stream'],
+  http: ['event', 'access', 'stream', 'metrics'],
+  config: ['event', 'postgres', 'access'],
+  admin: ['postgres'],
+  cli: ['event', 'postgres', 'access', 'metrics', 'http', 'config', 'admin', 'relay'],
+};
+
+const importZones = Object.entries(ROOMS).map(([room, allowed]) => ({
+  files: [`src/${room}/**/*.ts`],
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      {
+        patterns: [
+          {
+            // From a folder of the room itself (`./`, or `../` within admin/doctor), or from a room that is allowed.
+            regex: `^(\\.\\./)+(?!\\.\\./|(${[...allowed, room === 'admin' ? '[a-z-]+\\.js' : '-'].join('|')})(/|\\.js|$))`,
+            message: `src/${room} imports from ${allowed.length > 0 ? allowed.join(', ') : 'no other room'} only (ROOMS in eslint.config.js).`,
+          },
+        ],
+      },
+    ],
+  },
+}));
+
 export default tseslint.config(
   {
     ignores: [
@@ -26,4 +62,5 @@ export default tseslint.config(
       '@typescript-eslint/consistent-type-imports': 'error',
     },
   },
+  ...importZones,
 );

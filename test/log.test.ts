@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
 import { interestIn, matches, type Interest } from '../src/event/channel-filter.js';
-import { createLog, type Cursor, type Log, type LogEvent, type Reader, type RestartReason } from '../src/feed/log.js';
+import { createLog, type Log, type Reader } from '../src/feed/log.js';
+import type { Cursor, LogEvent, RestartReason } from '../src/event/event.js';
 import { holds } from './support/property.js';
 
 const START = { id: '5', position: 10n };

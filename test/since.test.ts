@@ -3,7 +3,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import type { CompiledQuery } from 'kysely';
-import type { Cursor } from '../src/feed/log.js';
+import type { Cursor } from '../src/event/event.js';
 import { searchSince, stepSince, type Search } from '../src/outbox/since.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { observe, rowsLookedAt } from './support/plan.js';

@@ -8,7 +8,6 @@ import v8 from 'node:v8';
 import { pino, type Logger } from 'pino';
 import { interestIn } from '../event/channel-filter.js';
 import { readConfig, type Config } from '../config/config.js';
-import { createDemo } from '../../packages/demo/demo.js';
 import { reaching, UserError } from './errors.js';
 import { migrate, migrationStatus } from '../postgres/migrate.js';
 import { startRelay, type Relay } from '../relay.js';
@@ -122,6 +121,7 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
     );
   }
   if (config.workers > 1) throw new UserError('The demo is one process; WORKERS needs DATABASE_URL.');
+  const { createDemo } = await import('../../packages/demo/demo.js');
   const { startEmbedded } = await import('../../packages/embedded-postgres/embedded.js');
   console.log('Starting a PostgreSQL of its own, with its data in .data/ …');
   const server = await startEmbedded({ dataDirectory: path.resolve('.data') });

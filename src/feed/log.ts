@@ -15,24 +15,9 @@
  * That a parked reader has passed exactly the head is what makes it exact: whatever is appended next is all that it lacks.
  */
 import type { Interest } from '../event/channel-filter.js';
+import type { Cursor, LogEvent, RestartReason } from '../event/event.js';
 import { createParkedReaders } from './waiting-readers.js';
 import { createWindow } from './window.js';
-
-/** A place in commit order: all events up to and including this one have been passed. */
-export interface Cursor {
-  readonly position: bigint;
-  /** Id of the event at that position; what a client is given. `0` before the first event. */
-  readonly id: string;
-}
-
-export interface LogEvent extends Cursor {
-  readonly channel: string;
-  /**
-   * The event as it goes over the wire, with a chunk around it: a row of frames is a body. Empty: it can't be delivered, so all readers
-   * pass it by.
-   */
-  readonly frame: Buffer;
-}
 
 export interface Reader {
   readonly interest: Interest;
@@ -50,12 +35,6 @@ export interface Reader {
    */
   restarted(reason: RestartReason, passed: Cursor): void;
 }
-
-/**
- * Why a log has to begin anew: events after its head were deleted before it had read them, or the table turned out to be
- * another than the one that it had read from.
- */
-export type RestartReason = 'expired' | 'unknown';
 
 /** What `read` found. */
 export interface LogPage {

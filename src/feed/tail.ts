@@ -24,8 +24,9 @@
  * is visible, so whatever is visible above the head is complete below itself: nothing can appear behind the head later.
  */
 import type { Logger } from 'pino';
-import type { Cursor, Log, RestartReason } from './log.js';
-import type { FreshEvent, Source } from '../outbox/postgres-source.js';
+import type { Log } from './log.js';
+import type { Cursor, FreshEvent, RestartReason } from '../event/event.js';
+import type { Source } from '../outbox/postgres-source.js';
 
 export interface Tail {
   /** Looks for new events now. */

@@ -3,7 +3,8 @@
  * nothing.
  */
 import { prefixesOf, type Interest } from '../event/channel-filter.js';
-import type { LogEvent, Reader } from './log.js';
+import type { Reader } from './log.js';
+import type { LogEvent } from '../event/event.js';
 
 export interface ParkedReaders {
   add(reader: Reader): void;

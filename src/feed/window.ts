@@ -5,7 +5,7 @@
  */
 import { matches, type Interest } from '../event/channel-filter.js';
 import { createHeap } from './heap.js';
-import type { LogEvent } from './log.js';
+import type { LogEvent } from '../event/event.js';
 
 /** What the window has of an event; without a frame where that is not what the table has any more. */
 export interface Held extends Omit<LogEvent, 'frame'> {

@@ -4,7 +4,7 @@
  * An object for each event would cost a replay more than all the rest. So the whole is one buffer, and where an event begins
  * in it is found out only for a reader whose cursor is amid it.
  */
-import type { Cursor } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 
 /** Where an event of a batch stands, and the length of its frame. */
 export interface Piece extends Cursor {

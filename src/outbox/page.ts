@@ -6,7 +6,7 @@ import { sql, type Kysely, type RawBuilder } from 'kysely';
 import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
 import type { Interest } from '../event/channel-filter.js';
 import type { Tables } from '../postgres/pool.js';
-import type { Cursor } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { isOfData, MAX_EVENT_BYTES } from './undeliverable.js';
 

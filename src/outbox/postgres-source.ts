@@ -11,7 +11,7 @@ import { NO_EVENTS, type Batch } from './frame-batch.js';
 import type { Interest } from '../event/channel-filter.js';
 import { abortable, type Tables } from '../postgres/pool.js';
 import { createEncodable } from './encodable-names.js';
-import type { Cursor, LogEvent } from '../feed/log.js';
+import type { Cursor, FreshEvent } from '../event/event.js';
 import {
   CREATED,
   FEW,
@@ -50,12 +50,6 @@ export interface TablePage {
   readonly floor: bigint;
   /** Bytes of the first event where that alone is larger than was asked for: then there is none here. */
   readonly needs?: number | undefined;
-}
-
-/** An event as the tail reads it. Of one that can't be delivered the frame is empty. */
-export interface FreshEvent extends LogEvent {
-  /** When the transaction that inserted it began, in milliseconds since 1970, by the database's clock. */
-  readonly createdAt: number;
 }
 
 /**

@@ -7,7 +7,7 @@
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
-import type { Cursor } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 import { FLOOR_ID, FLOOR_POSITION } from './page.js';
 import { refuseStandby } from '../postgres/standby.js';
 

@@ -5,7 +5,7 @@
  * Cursors are looked up together: those that arrive while a look-up is under way in the next.
  */
 import type { FairQueue, Flow } from './fair-queue.js';
-import type { Cursor } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 import type { Place, Source } from '../outbox/postgres-source.js';
 import { searchSince } from '../outbox/since.js';
 

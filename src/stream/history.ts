@@ -12,7 +12,8 @@ import { NO_EVENTS } from '../outbox/frame-batch.js';
 import type { Budget, Room } from './page-budget.js';
 import type { Interest } from '../event/channel-filter.js';
 import { createFairQueue, type Flow } from './fair-queue.js';
-import type { Cursor, Log } from '../feed/log.js';
+import type { Log } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 import { createLookups } from './cursor-lookups.js';
 import type { Place, Source, TablePage } from '../outbox/postgres-source.js';
 

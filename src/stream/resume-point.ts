@@ -3,7 +3,8 @@
  */
 import type { Flow } from './fair-queue.js';
 import type { History } from './history.js';
-import type { Cursor, Log } from '../feed/log.js';
+import type { Log } from '../feed/log.js';
+import type { Cursor } from '../event/event.js';
 
 /** What a client asked to start at. */
 export type CursorRequest =

@@ -10,7 +10,7 @@ import type { Interest } from '../event/channel-filter.js';
 import { BREAK_OFF_MS, CHUNK_END, chunkStart, payloadsOf } from '../event/chunk.js';
 import type { CursorRequest } from './resume-point.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
-import type { RestartReason } from '../feed/log.js';
+import type { RestartReason } from '../event/event.js';
 import type { Resume } from './repeated-resumes.js';
 import { encodeControl } from '../event/sse.js';
 import type { Subscription } from './subscription.js';

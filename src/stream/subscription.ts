@@ -19,7 +19,8 @@ import type { Budget, Room } from './page-budget.js';
 import type { Interest } from '../event/channel-filter.js';
 import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
-import type { Cursor, Log, Reader, RestartReason } from '../feed/log.js';
+import type { Log, Reader } from '../feed/log.js';
+import type { Cursor, RestartReason } from '../event/event.js';
 import { turns as allTurns, type Turns } from './slices.js';
 
 /** Where frames go. */

@@ -136,8 +136,10 @@ function makeToken(random: Random, settings: FuzzSettings): Token {
       );
     case 10:
       return bad(sign(header, { ...claims, channels: ['user:1', random.pick(['', 'a*', '**'])] }, settings.secret));
-    case 11: // The claims of another, with this one's signature.
-      return bad(`${head}.${sign(header, { ...claims, channels: ['*'] }, 'x').split('.')[1] ?? ''}.${signature}`);
+    case 11: // Other claims than these, with their signature.
+      return bad(
+        `${head}.${sign(header, { ...claims, channels: [...grants, '*', '*'] }, 'x').split('.')[1] ?? ''}.${signature}`,
+      );
     case 12:
       return bad(`${head}.${payload}.`);
     case 13:

@@ -11,7 +11,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
  * Time from the last frame of a stream to the end of its connection, in ms. Browsers fail a `fetch` whose connection breaks off at
  * once, and drop what the page has not read yet: without this, one last frame in ten is lost in Chromium.
  */
-export const BREAK_OFF_MS = 100;
+export const BREAK_OFF_MS = 250;
 
 const LINE_END = '\r\n';
 /** What follows the bytes of a chunk. */

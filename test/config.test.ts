@@ -1,5 +1,5 @@
 import { createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
@@ -413,12 +413,4 @@ test('.env.example names the defaults', (t) => {
   t.true(url !== undefined && URL.canParse(url));
   t.is(listen, '');
   t.deepEqual(readConfig({ ...others, DATABASE_URL }), readConfig({ DATABASE_URL }));
-});
-
-const readme = fileAt('README.md');
-const withReadme = existsSync(readme) ? test : test.skip;
-
-withReadme("README.md's configuration table has every variable once", (t) => {
-  const rows = [...readFileSync(readme, 'utf8').matchAll(/^\| *`([A-Z][A-Z_]*)` *\|/gm)].map(([, name]) => name ?? '');
-  t.deepEqual(rows.sort(), [...VARIABLES].sort());
 });

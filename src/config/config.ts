@@ -1,29 +1,14 @@
 /**
  * Configuration: what the environment may say, checked as a whole before anything starts.
  *
- * Every variable is described here once. What is wrong is reported at once, each with the variable, its value and what is
+ * variables.ts describes each variable. What is wrong is reported at once, each with the variable, its value and what is
  * expected; a value that may hold a password is never shown.
  */
-import { z } from 'zod';
-import type { Interest } from '../event/channel-filter.js';
-import {
-  boolean,
-  channels,
-  cookieName,
-  databaseUrl,
-  httpUrl,
-  integer,
-  integerOrNone,
-  key,
-  list,
-  number,
-  oneOf,
-  origins,
-  spanOrNone,
-} from './values.js';
+import type { z } from 'zod';
 import type { ForwardAuthOptions } from '../access/forward-auth.js';
-import { readPublicKey } from '../access/public-key.js';
-import { readSecret, SECRET_BYTES, type TokenOptions } from '../access/jwt.js';
+import type { TokenOptions } from '../access/jwt.js';
+import type { Interest } from '../event/channel-filter.js';
+import { variables } from './variables.js';
 
 export interface Config {
   /** Undefined: the demo, on an embedded PostgreSQL. */
@@ -91,62 +76,6 @@ export class ConfigError extends Error {
 
 const MEBIBYTE = 1024 * 1024;
 
-const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
-
-const variables = z.object({
-  DATABASE_URL: databaseUrl,
-  LISTEN_DATABASE_URL: databaseUrl,
-  RETENTION: spanOrNone,
-  RETENTION_DATABASE_URL: databaseUrl,
-  HOST: z.string().default('127.0.0.1'),
-  PORT: integer(8001, 0, 65535),
-  ALLOWED_ORIGINS: origins,
-  PUBLIC_CHANNELS: channels,
-  JWT_SECRET: key(
-    readSecret,
-    `a secret of at least ${SECRET_BYTES.least} bytes, and better ${SECRET_BYTES.recommended}`,
-  ),
-  JWT_PUBLIC_KEY: key(
-    readPublicKey,
-    'a public key in PEM, or the path of a file with one: RSA of 2048 bits or more, EC on P-256, P-384 or P-521, or Ed25519',
-  ),
-  JWKS_URL: httpUrl,
-  JWT_REQUIRE_EXP: boolean(true),
-  JWT_ISSUER: z.string().optional(),
-  JWT_AUDIENCE: list,
-  JWT_CLOCK_TOLERANCE_SECONDS: number(0, 0, 600),
-  JWT_CHANNELS_CLAIM: z.string().default('channels'),
-  AUTH_COOKIE: cookieName.default('outbox_token'),
-  ALLOW_QUERY_TOKEN: boolean(false),
-  FORWARD_AUTH_URL: httpUrl,
-  FORWARD_AUTH_TIMEOUT_SECONDS: number(5, 0.1, 60),
-  FORWARD_AUTH_CACHE_SECONDS: number(5, 0, 3600),
-  TRUST_PROXY: integer(0, 0, 10),
-  LEGACY_PATHS: boolean(false),
-  LOG_LEVEL: oneOf(LEVELS).optional(),
-  HEARTBEAT_SECONDS: number(15, 0.1, 3600),
-  RETRY_SECONDS: number(2, 0, 3600),
-  SWEEP_SECONDS: number(5, 0.05, 3600),
-  POLL_SECONDS: number(0.5, 0.05, 3600),
-  LISTEN_TIMEOUT_SECONDS: number(10, 0.2, 3600),
-  QUERY_TIMEOUT_SECONDS: number(30, 0.2, 3600),
-  REQUEST_TIMEOUT_SECONDS: number(15, 0.1, 3600),
-  SHUTDOWN_SECONDS: number(10, 0, 3600),
-  STALL_SECONDS: number(60, 0.1, 86_400),
-  MAX_CONNECTION_SECONDS: number(0, 0, 604_800),
-  METRICS_PORT: integerOrNone(0, 65535),
-  PUBLIC_METRICS: boolean(false),
-  WORKERS: integer(1, 1, 256),
-  WINDOW_MEGABYTES: number(64, 0, 65536),
-  REPLAY_MEGABYTES: number(16, 1, 65536),
-  HISTORY_CONNECTIONS: integer(4, 1, 1000),
-  MAX_CHANNELS: integer(100, 1, 100000),
-  MAX_CONNECTIONS: integer(50_000, 1, 1_000_000),
-  MAX_CONNECTIONS_PER_ADDRESS: integerOrNone(1, 1_000_000),
-  MAX_CONNECTIONS_PER_SUBJECT: integer(100, 1, 1_000_000),
-  MAX_HEADER_KILOBYTES: integer(64, 2, 1024),
-});
-
 const KEYS = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const;
 
 const environment = variables.superRefine((values, context) => {
@@ -168,7 +97,7 @@ const environment = variables.superRefine((values, context) => {
   }
 });
 
-/** The names of all variables; `.env.example` and README are held against it by a test. */
+/** The names of all variables. */
 export const VARIABLES = Object.keys(variables.shape);
 
 /** Their values are never shown. */

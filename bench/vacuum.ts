@@ -15,7 +15,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { pino } from 'pino';
-import { interestIn } from '../src/event/channel-filter.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { openDatabase } from '../src/postgres/pool.js';
 import { startEmbedded } from '../packages/embedded-postgres/embedded.js';
 import { migrate } from '../src/postgres/migrate.js';
@@ -206,7 +206,7 @@ async function measure(url: string, db: pg.Client, events: number, oldest: numbe
       if (place === undefined || place === 'unknown') throw new Error('no floor');
       const { position } = 'floor' in place ? place.floor : place;
       const started = performance.now();
-      await source.page(interestIn(['channel:1', 'channel:2']), position, position + 1_000_000n, 64 * 1024);
+      await source.page(channelFilter(['channel:1', 'channel:2']), position, position + 1_000_000n, 64 * 1024);
       replays.push(performance.now() - started);
       await delay(100);
     }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { interestIn } from '../src/event/channel-filter.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { createOutbox } from '../src/outbox/postgres-source.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { observe } from './support/plan.js';
@@ -131,7 +131,7 @@ for (const server of ['newest', 'oldest'] as const) {
     const source = createOutbox(db, db);
     const head = await source.head();
     queries.length = 0;
-    const page = await source.page(interestIn(['rare', 'none']), 0n, head.position, 64 * 1024);
+    const page = await source.page(channelFilter(['rare', 'none']), 0n, head.position, 64 * 1024);
     t.is(page.events.length, 100);
     t.is(page.position, head.position);
 
@@ -156,10 +156,10 @@ test.serial('R5: a page of events that the table keeps compressed is no larger t
   const { db } = observe(t, database);
   const source = createOutbox(db, db);
   const head = await source.head();
-  for (const interest of [interestIn(['a']), interestIn(['*'])]) {
+  for (const filter of [channelFilter(['a']), channelFilter(['*'])]) {
     const ids: string[] = [];
     for (let position = 0n; position < head.position;) {
-      const page = await source.page(interest, position, head.position, bytes);
+      const page = await source.page(filter, position, head.position, bytes);
       const size = page.events.frames.length;
       t.true(size < bytes + frame + 100, `${size} bytes`);
       t.true(page.position > position);

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { batchOfText, NO_EVENTS } from '../src/outbox/frame-batch.js';
-import { interestIn } from '../src/event/channel-filter.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { openDatabase } from '../src/postgres/pool.js';
 import { createOutbox, type Source } from '../src/outbox/postgres-source.js';
 import { encodeEvent } from '../src/event/sse.js';
@@ -100,7 +100,7 @@ test('a replay frames in the database what the live path frames in the relay, by
   const head = await source.head();
   const pages: Buffer[] = [];
   for (let at = 0n; at < head.position;) {
-    const page = await source.page(interestIn(['a']), at, head.position, 20_000);
+    const page = await source.page(channelFilter(['a']), at, head.position, 20_000);
     pages.push(page.events.frames);
     at = page.position;
   }

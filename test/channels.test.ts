@@ -3,8 +3,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import {
   ChannelError,
-  contains,
-  interestIn,
+  allows,
+  channelFilter,
   MAX_CHANNEL_LENGTH,
   matches,
   prefixesOf,
@@ -27,12 +27,12 @@ function stands(name: string, forChannel: string): boolean {
   return name.endsWith('*') ? forChannel.startsWith(name.slice(0, -1)) : name === forChannel;
 }
 
-test('an interest matches what its names stand for and nothing else', (t) => {
+test('a filter matches what its names stand for and nothing else', (t) => {
   holds(
     t,
     fc.property(patterns, channel, (names, name) => {
       assert.equal(
-        matches(interestIn(names), name),
+        matches(channelFilter(names), name),
         names.some((wanted) => stands(wanted, name)),
       );
     }),
@@ -40,11 +40,11 @@ test('an interest matches what its names stand for and nothing else', (t) => {
   );
 });
 
-test('an interest never matches a channel twice', (t) => {
+test('a filter never matches a channel twice', (t) => {
   holds(
     t,
     fc.property(patterns, channel, (names, name) => {
-      const { channels, prefixes } = interestIn(names);
+      const { channels, prefixes } = channelFilter(names);
       const exact = channels.filter((wanted) => wanted === name).length;
       assert.ok(exact + prefixes.filter((prefix) => name.startsWith(prefix)).length <= 1);
     }),
@@ -61,31 +61,31 @@ test('equal sets have equal keys, whatever their order, repetitions and covered 
         (a, b) => (numbers[names.indexOf(a)] ?? 0) - (numbers[names.indexOf(b)] ?? 0),
       );
       const covered = names.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1) + below);
-      const { key } = interestIn(names);
-      assert.equal(interestIn(mixed).key, key);
-      assert.equal(interestIn([...covered, ...mixed]).key, key);
+      const { key } = channelFilter(names);
+      assert.equal(channelFilter(mixed).key, key);
+      assert.equal(channelFilter([...covered, ...mixed]).key, key);
     }),
   );
 });
 
-test('interests with equal keys are equal', (t) => {
+test('filters with equal keys are equal', (t) => {
   holds(
     t,
     fc.property(patterns, (names) => {
-      const { channels, prefixes, key } = interestIn(names);
+      const { channels, prefixes, key } = channelFilter(names);
       assert.deepEqual(JSON.parse(key), [channels, prefixes]);
     }),
   );
-  t.not(interestIn(['a","b']).key, interestIn(['a', 'b']).key);
-  t.not(interestIn(['a']).key, interestIn(['a:*']).key);
+  t.not(channelFilter(['a","b']).key, channelFilter(['a', 'b']).key);
+  t.not(channelFilter(['a']).key, channelFilter(['a:*']).key);
 });
 
 test('R8: what is contained in the allowed set matches nothing outside of it, and what is not does', (t) => {
   holds(
     t,
     fc.property(patterns, pattern, fc.array(channel), (names, wanted, endings) => {
-      const allowed = interestIn(names);
-      const inside = contains(allowed, wanted);
+      const allowed = channelFilter(names);
+      const inside = allows(allowed, wanted);
       const root = wanted.endsWith('*') ? wanted.slice(0, -1) : wanted;
       // `%` is in no name that was made above, so only a prefix can match what has one.
       const reached = wanted.endsWith('*') ? [...endings, '%'].map((ending) => root + ending) : [wanted];
@@ -99,14 +99,14 @@ test('R8: what is contained in the allowed set matches nothing outside of it, an
 });
 
 test('a pattern is allowed by itself, by a wider one and by all, never by its own channels', (t) => {
-  t.true(contains(interestIn(['user:*']), 'user:*'));
-  t.true(contains(interestIn(['user:*']), 'user:1:*'));
-  t.true(contains(interestIn(['user:*']), 'user:'));
-  t.true(contains(interestIn(['*']), '*'));
-  t.false(contains(interestIn(['user:*']), 'user'));
-  t.false(contains(interestIn(['user:*']), '*'));
-  t.false(contains(interestIn(['user:1', 'user:1:*']), 'user:*'));
-  t.false(contains(interestIn([]), 'user'));
+  t.true(allows(channelFilter(['user:*']), 'user:*'));
+  t.true(allows(channelFilter(['user:*']), 'user:1:*'));
+  t.true(allows(channelFilter(['user:*']), 'user:'));
+  t.true(allows(channelFilter(['*']), '*'));
+  t.false(allows(channelFilter(['user:*']), 'user'));
+  t.false(allows(channelFilter(['user:*']), '*'));
+  t.false(allows(channelFilter(['user:1', 'user:1:*']), 'user:*'));
+  t.false(allows(channelFilter([]), 'user'));
 });
 
 test('the prefixes of a channel are those under which it can be subscribed to', (t) => {
@@ -116,18 +116,18 @@ test('the prefixes of a channel are those under which it can be subscribed to', 
   holds(
     t,
     fc.property(patterns, channel, (names, name) => {
-      const { channels, prefixes } = interestIn(names);
+      const { channels, prefixes } = channelFilter(names);
       const found = channels.includes(name) || prefixesOf(name).some((prefix) => prefixes.includes(prefix));
-      assert.equal(found, matches(interestIn(names), name));
+      assert.equal(found, matches(channelFilter(names), name));
     }),
   );
 });
 
 test('the widest of nested prefixes stays, and channels are sorted', (t) => {
-  const { channels, prefixes } = interestIn(['z', 'a:b:*', 'a:*', 'a', 'a:x', 'b', 'a:', 'b']);
+  const { channels, prefixes } = channelFilter(['z', 'a:b:*', 'a:*', 'a', 'a:x', 'b', 'a:', 'b']);
   t.deepEqual([channels, prefixes], [['a', 'b', 'z'], ['a:']]);
-  t.deepEqual(interestIn(['x', 'a:*', '*']).prefixes, ['']);
-  t.deepEqual(interestIn(['x', 'a:*', '*']).channels, []);
+  t.deepEqual(channelFilter(['x', 'a:*', '*']).prefixes, ['']);
+  t.deepEqual(channelFilter(['x', 'a:*', '*']).channels, []);
 });
 
 const REFUSED: readonly [ChannelError['code'], readonly string[]][] = [
@@ -141,7 +141,7 @@ for (const [code, names] of REFUSED) {
   test(`a name that no channel can have is refused as ${code}, with what to do`, (t) => {
     for (const name of names) {
       for (const list of [[name], ['fine', name]]) {
-        const error = t.throws(() => interestIn(list), { instanceOf: ChannelError, code }, JSON.stringify(name));
+        const error = t.throws(() => channelFilter(list), { instanceOf: ChannelError, code }, JSON.stringify(name));
         t.regex(error.message, /channel/i);
       }
     }
@@ -150,6 +150,6 @@ for (const [code, names] of REFUSED) {
 
 test('the longest name counts characters, not UTF-16 units, as PostgreSQL does', (t) => {
   for (const name of ['x', 'é', '😀'].map((letter) => letter.repeat(MAX_CHANNEL_LENGTH))) {
-    t.deepEqual(interestIn([name]).channels, [name]);
+    t.deepEqual(channelFilter([name]).channels, [name]);
   }
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import { interestIn } from '../src/event/channel-filter.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { ConfigError, readConfig, VARIABLES } from '../src/config/config.js';
 
 const MEBIBYTE = 1024 * 1024;
@@ -40,7 +40,7 @@ test('an empty environment is a valid one, with the defaults that are documented
     host: '127.0.0.1',
     port: 8001,
     allowedOrigins: [],
-    publicChannels: interestIn([]),
+    publicChannels: channelFilter([]),
     tokens: undefined,
     forwardAuth: undefined,
     authCookie: 'outbox_token',
@@ -128,7 +128,7 @@ test('every variable reaches the configuration', (t) => {
     host: '::',
     port: 0,
     allowedOrigins: ['https://a.example', 'http://localhost:8000'],
-    publicChannels: interestIn(['news', 'status:*']),
+    publicChannels: channelFilter(['news', 'status:*']),
     logLevel: 'trace',
     heartbeatSeconds: 0.5,
     retrySeconds: 0,
@@ -193,7 +193,7 @@ test('LOG_LEVEL is taken in any case', (t) => {
 });
 
 test('only blanks are cut off the items of a list: whatever else is there is part of a name', (t) => {
-  t.deepEqual(readConfig({ PUBLIC_CHANNELS: ' a\t,\n\u00a0b ,' }).publicChannels, interestIn(['a', '\u00a0b']));
+  t.deepEqual(readConfig({ PUBLIC_CHANNELS: ' a\t,\n\u00a0b ,' }).publicChannels, channelFilter(['a', '\u00a0b']));
   t.deepEqual(readConfig({ JWT_SECRET: SECRET_TEXT, JWT_AUDIENCE: 'x\u00a0, y' }).tokens?.audience, ['x\u00a0', 'y']);
 });
 
@@ -255,7 +255,7 @@ test('with a database the log says what happens; the demo only warns', (t) => {
 });
 
 test('R8: with a database nothing is public unless PUBLIC_CHANNELS says so', (t) => {
-  t.deepEqual(readConfig({ DATABASE_URL }).publicChannels, interestIn([]));
+  t.deepEqual(readConfig({ DATABASE_URL }).publicChannels, channelFilter([]));
 });
 
 test('a variable that is set but empty counts as not set', (t) => {

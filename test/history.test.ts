@@ -4,7 +4,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
 import { createBudget } from '../src/stream/page-budget.js';
-import { interestIn, type Interest } from '../src/event/channel-filter.js';
+import { channelFilter, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
 import { createOutbox, type Place, type Source } from '../src/outbox/postgres-source.js';
@@ -33,13 +33,13 @@ for (const server of ['newest', 'oldest'] as const) {
       const { db, queries, explain } = observe(t, database);
       const source = createOutbox(db, db);
 
-      async function replay(interest: Interest): Promise<{ ids: string[]; pages: number; looked: number }> {
+      async function replay(filter: ChannelFilter): Promise<{ ids: string[]; pages: number; looked: number }> {
         const ids: string[] = [];
         let pages = 0;
         let looked = 0;
         for (let position = 0n; position < BigInt(rows); pages += 1) {
           queries.length = 0;
-          const page = await source.page(interest, position, BigInt(rows), PAGE_BYTES);
+          const page = await source.page(filter, position, BigInt(rows), PAGE_BYTES);
           ids.push(...(page.events.frames.toString().match(/(?<=^id: )\d+$/gm) ?? []));
           t.true(page.position > position, 'it moves on');
           position = page.position;
@@ -48,15 +48,15 @@ for (const server of ['newest', 'oldest'] as const) {
         return { ids, pages, looked };
       }
 
-      for (const [what, interest] of [
-        ['one dense', interestIn(['dense', ...Array.from({ length: 99 }, (_, n) => `c${n}`)])],
-        ['all sparse', interestIn(Array.from({ length: 100 }, (_, n) => `c${n}`))],
+      for (const [what, filter] of [
+        ['one dense', channelFilter(['dense', ...Array.from({ length: 99 }, (_, n) => `c${n}`)])],
+        ['all sparse', channelFilter(Array.from({ length: 100 }, (_, n) => `c${n}`))],
       ] as const) {
         const { rows: expected } = await database.query<{ id: string }>(
           'SELECT id FROM outbox WHERE channel = ANY ($1) ORDER BY position',
-          [interest.channels],
+          [filter.channels],
         );
-        const { ids, pages, looked } = await replay(interest);
+        const { ids, pages, looked } = await replay(filter);
         t.deepEqual(
           ids,
           expected.map(({ id }) => id),
@@ -86,7 +86,7 @@ test('a hundred prefixes match what each of them does, whatever letters they hav
   const source = createOutbox(db, db);
   const { position } = await source.head();
   for (const wanted of [prefixes, prefixes.filter((_, n) => n % 2 === 0), ['a:'], ['😀😀:', '\uffee\uffee:']]) {
-    const page = await source.page(interestIn(wanted.map((prefix) => `${prefix}*`)), 0n, position, PAGE_BYTES);
+    const page = await source.page(channelFilter(wanted.map((prefix) => `${prefix}*`)), 0n, position, PAGE_BYTES);
     const got = page.events.frames.toString().match(/(?<=^data: ).*$/gm) ?? [];
     t.deepEqual(
       got,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { interestIn, matches, type Interest } from '../src/event/channel-filter.js';
+import { channelFilter, matches, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createLog, type Log, type Reader } from '../src/feed/log.js';
 import type { Cursor, LogEvent, RestartReason } from '../src/event/event.js';
 import { holds } from './support/property.js';
@@ -27,15 +27,15 @@ const OVERHEAD = ((): number => {
 const restarted = () => assert.fail('nothing has restarted here');
 
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2', 'u:1:x');
-const interest = fc.oneof(
-  fc.subarray(['a', 'b', 'u:1', 'u:2', 'u:1:x', 'u:*', 'u:1:*', 'none'], { minLength: 1 }).map(interestIn),
-  fc.constant(interestIn(['*'])),
+const filter = fc.oneof(
+  fc.subarray(['a', 'b', 'u:1', 'u:2', 'u:1:x', 'u:*', 'u:1:*', 'none'], { minLength: 1 }).map(channelFilter),
+  fc.constant(channelFilter(['*'])),
 );
 
 type Step =
   | { do: 'append'; events: { channel: string; gap: number; size: number }[] }
-  | { do: 'read'; interest: Interest; at: number; bytes: number; looks: number }
-  | { do: 'park'; interest: Interest }
+  | { do: 'read'; filter: ChannelFilter; at: number; bytes: number; looks: number }
+  | { do: 'park'; filter: ChannelFilter }
   | { do: 'unpark'; reader: number }
   | { do: 'wait'; ahead: number }
   | { do: 'cancel'; waiter: number }
@@ -62,12 +62,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   }),
   fc.record({
     do: fc.constant('read' as const),
-    interest,
+    filter,
     at: fc.double({ min: 0, max: 1.1, noNaN: true }),
     bytes: fc.integer({ min: 1, max: 4000 }),
     looks: fc.oneof(fc.integer({ min: 1, max: 6 }), fc.constant(Infinity)),
   }),
-  fc.record({ do: fc.constant('park' as const), interest }),
+  fc.record({ do: fc.constant('park' as const), filter }),
   fc.record({ do: fc.constant('unpark' as const), reader: fc.nat(5) }),
   fc.record({ do: fc.constant('wait' as const), ahead: fc.integer({ min: -3, max: 20 }) }),
   fc.record({ do: fc.constant('cancel' as const), waiter: fc.nat(5) }),
@@ -140,7 +140,7 @@ function createModel() {
       if (last) head = { id: last.id, position: last.position };
       for (let oldest = held()[0]; oldest && bytes() > LIMIT && held().length > 1; oldest = held()[0]) evict(oldest);
     },
-    read(wanted: Interest, after: bigint, limit: number, through?: bigint) {
+    read(wanted: ChannelFilter, after: bigint, limit: number, through?: bigint) {
       const matching = held()
         .filter((event) => event.position > after && (through === undefined || event.position <= through))
         .filter((event) => matches(wanted, event.channel));
@@ -207,7 +207,7 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             return eventOf(position, event.channel, event.size);
           });
           for (const reader of readers) {
-            const fresh = events.filter((event) => matches(reader.interest, event.channel) && event.frame.length > 0);
+            const fresh = events.filter((event) => matches(reader.filter, event.channel) && event.frame.length > 0);
             if (fresh.length > 0) reader.expected.push(fresh.map((event) => event.frame.toString()).join(''));
           }
           for (const waiter of waiters) {
@@ -217,8 +217,8 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
           model.append(events);
         } else if (action.do === 'read') {
           const after = between(model.floor, model.head.position, action.at);
-          const page = log.read(action.interest, after, action.bytes, action.looks);
-          const expected = model.read(action.interest, after, action.bytes);
+          const page = log.read(action.filter, after, action.bytes, action.looks);
+          const expected = model.read(action.filter, after, action.bytes);
           const text = page.frames?.toString() ?? '';
           if (action.looks === Infinity) {
             assert.equal(text, expected.text);
@@ -227,14 +227,14 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
           }
           // A slice is a part of that, with all that matches up to where it ends, and moves on.
           assert.ok(expected.text.startsWith(text));
-          assert.equal(text, model.read(action.interest, after, Infinity, page.position).text);
+          assert.equal(text, model.read(action.filter, after, Infinity, page.position).text);
           assert.ok(page.position > after || page.isRedacted || after >= model.head.position);
-          assert.ok(page.looked <= action.looks + action.interest.channels.length);
+          assert.ok(page.looked <= action.looks + action.filter.channels.length);
         } else if (action.do === 'park') {
           const got: string[] = [];
           const restarts: RestartReason[] = [];
           const reader: ModelReader = {
-            interest: action.interest,
+            filter: action.filter,
             got,
             expected: [],
             restarts,
@@ -338,11 +338,11 @@ test('R5: the window never outgrows its bytes, but for an event that is larger b
 test('a read from before the floor is an error, since it would skip what was evicted', (t) => {
   const log = createLog(START, { bytes: 1 });
   log.append([eventOf(11n, 'a'), eventOf(12n, 'a')]);
-  t.throws(() => log.read(interestIn(['a']), 10n, 1000), { instanceOf: RangeError });
-  t.is(log.read(interestIn(['a']), 11n, 1000).position, 12n);
+  t.throws(() => log.read(channelFilter(['a']), 10n, 1000), { instanceOf: RangeError });
+  t.is(log.read(channelFilter(['a']), 11n, 1000).position, 12n);
 });
 
-test('readers with one interest are given one buffer', (t) => {
+test('readers with one filter are given one buffer', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const got: Buffer[] = [];
   const deliver = (frames: Buffer) => void got.push(frames);
@@ -350,7 +350,7 @@ test('readers with one interest are given one buffer', (t) => {
     ['a', 'b'],
     ['b', 'a', 'a'],
   ])
-    log.park({ interest: interestIn(names), deliver, restarted });
+    log.park({ filter: channelFilter(names), deliver, restarted });
   log.append([eventOf(11n, 'a'), eventOf(12n, 'b')]);
   t.is(got.length, 2);
   t.is(got[0], got[1]);
@@ -360,7 +360,7 @@ test('an append wakes exactly the readers of its channels', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const woken: string[] = [];
   for (const name of ['a', 'b', 'u:*', 'u:1', '*', 'u:1:*']) {
-    log.park({ interest: interestIn([name]), deliver: () => void woken.push(name), restarted });
+    log.park({ filter: channelFilter([name]), deliver: () => void woken.push(name), restarted });
   }
   log.append([eventOf(11n, 'u:1')]);
   t.deepEqual(woken.sort(), ['*', 'u:*', 'u:1']);
@@ -369,10 +369,10 @@ test('an append wakes exactly the readers of its channels', (t) => {
 test('a reader that leaves while events are delivered to it takes nothing from the others', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const got: string[] = [];
-  const interest = interestIn(['a']);
+  const filter = channelFilter(['a']);
   for (const name of ['first', 'second', 'third']) {
     const reader: Reader = {
-      interest,
+      filter,
       deliver: () => {
         got.push(name);
         if (name !== 'third') log.unpark(reader);

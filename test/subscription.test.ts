@@ -5,7 +5,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { batchOf, type Batch } from '../src/outbox/frame-batch.js';
 import { createBudget } from '../src/stream/page-budget.js';
-import { interestIn, matches, type Interest } from '../src/event/channel-filter.js';
+import { channelFilter, matches, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
 import { createLog } from '../src/feed/log.js';
@@ -25,7 +25,7 @@ const LONGER_THAN_A_PAUSE = 6000;
 type Step =
   | { do: 'commit'; channels: string[]; size: number }
   | { do: 'tail'; events: number }
-  | { do: 'subscribe'; interest: Interest; at: number }
+  | { do: 'subscribe'; filter: ChannelFilter; at: number }
   | { do: 'page'; read: number }
   | { do: 'fail'; read: number }
   | { do: 'drain'; client: number }
@@ -36,7 +36,7 @@ type Step =
   | { do: 'pause' };
 
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2');
-const interest = fc.constantFrom(['a'], ['a', 'b'], ['u:*'], ['*'], ['u:1', 'b']).map(interestIn);
+const filter = fc.constantFrom(['a'], ['a', 'b'], ['u:*'], ['*'], ['u:1', 'b']).map(channelFilter);
 const index = fc.nat(3);
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({
@@ -45,7 +45,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     size: fc.integer({ min: 30, max: LARGEST_EVENT }),
   }),
   fc.record({ do: fc.constant('tail' as const), events: fc.integer({ min: 1, max: 20 }) }),
-  fc.record({ do: fc.constant('subscribe' as const), interest, at: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  fc.record({ do: fc.constant('subscribe' as const), filter, at: fc.double({ min: 0, max: 1, noNaN: true }) }),
   fc.record({ do: fc.constant('page' as const), read: index }),
   fc.record({ do: fc.constant('page' as const), read: index }),
   fc.record({ do: fc.constant('fail' as const), read: index }),
@@ -91,7 +91,7 @@ function createTable() {
       }),
   };
 
-  function pageOf(wanted: Interest, after: bigint, head: bigint, bytes: number): TablePage {
+  function pageOf(wanted: ChannelFilter, after: bigint, head: bigint, bytes: number): TablePage {
     const found: LogEvent[] = [];
     let size = 0;
     for (const event of events) {
@@ -136,14 +136,14 @@ function createTable() {
 }
 
 /** A client that takes what it is given until, at random, it wants no more; then it must be given nothing. */
-function createClient(wanted: Interest, after: bigint, blocks: () => boolean) {
+function createClient(wanted: ChannelFilter, after: bigint, blocks: () => boolean) {
   let got = '';
   let blocked = false;
   let largest = 0;
   const client = {
     /** What it has is of a table that is no more, of which it has yet to be told. */
     isAstray: false,
-    interest: wanted,
+    filter: wanted,
     /** Where it began, or went on after a reset. */
     after,
     /** What had been redacted when it came. */
@@ -221,7 +221,7 @@ test.serial(
           const expected = (client: (typeof clients)[number], through: bigint) =>
             table.events
               .filter((event) => event.position > client.after && event.position <= through)
-              .filter((event) => matches(client.interest, event.channel))
+              .filter((event) => matches(client.filter, event.channel))
               .map((event) => original(event.frame.toString()))
               .join('');
 
@@ -267,14 +267,14 @@ test.serial(
             } else if (action.do === 'subscribe') {
               // Any committed position: another relay may have handed it out before our tail has got there.
               const after = BigInt(Math.round(Number(position) * action.at));
-              const client = createClient(action.interest, after, () => blocking && dice.next().value === 0);
+              const client = createClient(action.filter, after, () => blocking && dice.next().value === 0);
               client.redacted = new Set(redacted);
               clients.push(client);
               client.subscription = subscribe({
                 log,
                 history,
                 budget,
-                interest: action.interest,
+                filter: action.filter,
                 after: { position: after, id: String(after) },
                 onReset: (reason, lastEventId) => {
                   assert.equal(reason === 'unknown', client.isAstray);
@@ -381,12 +381,12 @@ function setUp(windowBytes: number) {
       options: { names?: string[]; blocks?: () => boolean; onReadError?: (error: unknown) => void } = {},
     ) {
       const { names = ['a'], blocks = () => false, onReadError = () => {} } = options;
-      const client = createClient(interestIn(names), after, blocks);
+      const client = createClient(channelFilter(names), after, blocks);
       client.subscription = subscribe({
         log,
         history,
         budget,
-        interest: client.interest,
+        filter: client.filter,
         after: { position: after, id: String(after) },
         onReset: (_reason, lastEventId) => {
           resets.push(lastEventId);

@@ -5,7 +5,7 @@ import { createHmac, createSecretKey, generateKeyPairSync, type KeyObject } from
 import test from 'ava';
 import { exportJWK, type JWK } from 'jose';
 import { pino } from 'pino';
-import { interestIn } from '../src/event/channel-filter.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { readConfig } from '../src/config/config.js';
 import { RequestError } from '../src/access/request-error.js';
 import { createTokens, mintToken, type Tokens } from '../src/access/jwt.js';
@@ -68,7 +68,7 @@ for (const alg of ['HS256', 'HS384', 'HS512']) {
     const tokens = tokensWith({ JWT_SECRET: SECRET });
     const good = claims();
     t.deepEqual(await tokens.verify(await sign(good, { alg })), {
-      channels: interestIn(['user:42', 'org:7:*']),
+      channels: channelFilter(['user:42', 'org:7:*']),
       subject: '42',
       expiresAt: good.exp * 1000,
     });
@@ -235,11 +235,11 @@ test('iss and aud have to be what JWT_ISSUER and JWT_AUDIENCE say', async (t) =>
 test('the claim with the channels can have another name, and a missing one names nothing', async (t) => {
   const tokens = tokensWith({ JWT_SECRET: SECRET, JWT_CHANNELS_CLAIM: 'https://shop.example/may_read' });
   const { channels } = await tokens.verify(await tokenFor(['a'], { 'https://shop.example/may_read': ['b'] }));
-  t.deepEqual(channels, interestIn(['b']));
-  t.deepEqual((await tokens.verify(await tokenFor(['a']))).channels, interestIn([]));
+  t.deepEqual(channels, channelFilter(['b']));
+  t.deepEqual((await tokens.verify(await tokenFor(['a']))).channels, channelFilter([]));
   // Nor does one that every object has.
   const odd = tokensWith({ JWT_SECRET: SECRET, JWT_CHANNELS_CLAIM: 'constructor' });
-  t.deepEqual((await odd.verify(await tokenFor(['a']))).channels, interestIn([]));
+  t.deepEqual((await odd.verify(await tokenFor(['a']))).channels, channelFilter([]));
 });
 
 test('a claim that is no list of channels is refused, and named', async (t) => {
@@ -255,13 +255,13 @@ test("Mercure's claim is read too, and its templates allow nothing", async (t) =
   const tokens = tokensWith({ JWT_SECRET: SECRET });
   const read = async (payload: object) =>
     (await tokens.verify(await sign({ exp: inSeconds(60), ...payload }))).channels;
-  t.deepEqual(await read({ mercure: { subscribe: ['news', 'user:1'] } }), interestIn(['news', 'user:1']));
-  t.deepEqual(await read({ channels: ['a'], mercure: { subscribe: ['b:*'] } }), interestIn(['a', 'b:*']));
-  t.deepEqual(await read({ mercure: { subscribe: ['*'] } }), interestIn(['*']));
-  t.deepEqual(await read({ mercure: { subscribe: ['user:{id}'] } }), interestIn(['user:{id}']));
-  t.deepEqual(await read({ mercure: { subscribe: ['a*', 'b'], publish: ['*'] } }), interestIn(['b']));
+  t.deepEqual(await read({ mercure: { subscribe: ['news', 'user:1'] } }), channelFilter(['news', 'user:1']));
+  t.deepEqual(await read({ channels: ['a'], mercure: { subscribe: ['b:*'] } }), channelFilter(['a', 'b:*']));
+  t.deepEqual(await read({ mercure: { subscribe: ['*'] } }), channelFilter(['*']));
+  t.deepEqual(await read({ mercure: { subscribe: ['user:{id}'] } }), channelFilter(['user:{id}']));
+  t.deepEqual(await read({ mercure: { subscribe: ['a*', 'b'], publish: ['*'] } }), channelFilter(['b']));
   for (const mercure of [null, 'x', {}, { subscribe: '*' }, { subscribe: [1] }, { publish: ['*'] }]) {
-    t.deepEqual(await read({ mercure }), interestIn([]));
+    t.deepEqual(await read({ mercure }), channelFilter([]));
   }
 });
 
@@ -360,7 +360,7 @@ test.serial('what mintToken makes is accepted with the same settings', async (t)
   if (tokens === undefined) return t.fail();
   const token = await mintToken(tokens, { channels: ['a', 'b:*'], subject: '7', expiresInSeconds: 90 });
   const grant = await tokensWith(env).verify(token);
-  t.deepEqual([grant.channels, grant.subject], [interestIn(['a', 'b:*']), '7']);
+  t.deepEqual([grant.channels, grant.subject], [channelFilter(['a', 'b:*']), '7']);
   t.true(Math.abs(grant.expiresAt - Date.now() - 90_000) < 2000);
 });
 

@@ -8,7 +8,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Logger } from 'pino';
 import { withoutBlanks } from './blanks.js';
-import { contains, type Interest } from '../event/channel-filter.js';
+import { allows, type ChannelFilter } from '../event/channel-filter.js';
 import type { Counted } from './client-address.js';
 import { createForwardAuth, type ForwardAuthOptions } from './forward-auth.js';
 import { RequestError } from './request-error.js';
@@ -16,7 +16,7 @@ import { createTokens, type TokenOptions } from './jwt.js';
 
 export interface AccessOptions {
   /** What anybody may read. */
-  readonly publicChannels: Interest;
+  readonly publicChannels: ChannelFilter;
   readonly tokens: TokenOptions | undefined;
   readonly forwardAuth: ForwardAuthOptions | undefined;
   /** Name of the cookie that carries a token. */
@@ -28,7 +28,7 @@ export interface AccessOptions {
 }
 
 export interface AccessRequest {
-  readonly wanted: Interest;
+  readonly wanted: ChannelFilter;
   /** The same as the client wrote them. */
   readonly names: readonly string[];
   readonly headers: IncomingHttpHeaders;
@@ -91,7 +91,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
   return {
     async permit(request) {
       const { names, headers, wanted } = request;
-      const notPublic = names.filter((name) => !contains(publicChannels, name));
+      const notPublic = names.filter((name) => !allows(publicChannels, name));
 
       const token = tokens && tokenIn(request);
       if (tokens && token !== undefined) {
@@ -116,8 +116,8 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
   };
 }
 
-function requireAll(names: readonly string[], allowed: Interest): void {
-  const refused = names.filter((name) => !contains(allowed, name));
+function requireAll(names: readonly string[], allowed: ChannelFilter): void {
+  const refused = names.filter((name) => !allows(allowed, name));
   if (refused.length > 0) throw forbidden(refused);
 }
 

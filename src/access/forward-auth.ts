@@ -10,7 +10,7 @@ import { LRUCache } from 'lru-cache';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Counted } from './client-address.js';
-import { ChannelError, interestIn, type Interest } from '../event/channel-filter.js';
+import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createQuestion, QueueTooLong, type Question } from './shared-question.js';
 import { RequestError } from './request-error.js';
 import type { Grant } from './jwt.js';
@@ -38,7 +38,7 @@ export interface ForwardAuth {
    * @param asker from where it is asked
    * @param left aborted when the client is gone: then it rejects with the signal's reason
    */
-  ask(credentials: ForwardedCredentials, wanted: Interest, asker: Counted, left: AbortSignal): Promise<Grant>;
+  ask(credentials: ForwardedCredentials, wanted: ChannelFilter, asker: Counted, left: AbortSignal): Promise<Grant>;
 }
 
 /** The application's refusal, to be passed on as it is. */
@@ -101,7 +101,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     logger.warn({ address, sentAway }, 'more is asked than FORWARD_AUTH_URL answers; clients are told to come later');
   });
 
-  async function question(key: string, credentials: ForwardedCredentials, wanted: Interest): Promise<Answer> {
+  async function question(key: string, credentials: ForwardedCredentials, wanted: ChannelFilter): Promise<Answer> {
     try {
       const signal = AbortSignal.timeout(options.timeoutSeconds * 1000);
       const answer = await askApplication(options.url, credentials, wanted, signal);
@@ -119,7 +119,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     }
   }
 
-  function questionOf(key: string, credentials: ForwardedCredentials, wanted: Interest): Question<Answer> {
+  function questionOf(key: string, credentials: ForwardedCredentials, wanted: ChannelFilter): Question<Answer> {
     const known = underWay.get(key);
     if (known) return known;
     const asked = createQuestion({
@@ -170,7 +170,7 @@ function seldom(tell: (what: string, count: number) => void): (what: string) => 
 async function askApplication(
   url: string,
   { authorization, cookie }: ForwardedCredentials,
-  wanted: Interest,
+  wanted: ChannelFilter,
   signal: AbortSignal,
 ): Promise<Answer> {
   const address = new URL(url);
@@ -201,7 +201,7 @@ async function askApplication(
   }
   try {
     return {
-      channels: interestIn(grant.channels),
+      channels: channelFilter(grant.channels),
       subject: grant.sub,
       expiresAt: askedAt + grant.expires_in * 1000,
     };
@@ -223,7 +223,7 @@ async function readBody(response: Response): Promise<Buffer> {
 }
 
 /** A digest, so that the cache holds nobody's credentials. */
-function keyOf({ authorization, cookie }: ForwardedCredentials, wanted: Interest): string {
+function keyOf({ authorization, cookie }: ForwardedCredentials, wanted: ChannelFilter): string {
   return createHash('sha256')
     .update(JSON.stringify([authorization, cookie, wanted.key]))
     .digest('base64');

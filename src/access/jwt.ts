@@ -9,14 +9,14 @@
 import { createSecretKey, webcrypto, type KeyObject } from 'node:crypto';
 import { errors, jwtVerify, SignJWT, type JWTHeaderParameters, type JWTPayload, type JWTVerifyOptions } from 'jose';
 import type { Logger } from 'pino';
-import { ChannelError, interestIn, type Interest } from '../event/channel-filter.js';
+import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createKeySetCheck, KeysUnavailable } from './jwks.js';
 import { algorithmsOf } from './public-key.js';
 import { RequestError } from './request-error.js';
 
 /** What a client was found to be allowed. */
 export interface Grant {
-  readonly channels: Interest;
+  readonly channels: ChannelFilter;
   /** Who it is, where that was told. */
   readonly subject: string | undefined;
   /** When the right ends, in milliseconds since 1970; `Infinity` where it does not. */
@@ -115,7 +115,7 @@ export interface TokenClaims {
  */
 export async function mintToken(options: TokenOptions, claims: TokenClaims): Promise<string> {
   if (options.secret === undefined) throw new TypeError('tokens are made with a secret');
-  interestIn(claims.channels);
+  channelFilter(claims.channels);
   const now = Math.floor(Date.now() / 1000);
   const token = new SignJWT({ [options.channelsClaim]: claims.channels })
     .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
@@ -201,13 +201,13 @@ function unauthorized(code: string, message: string): RequestError {
   return new RequestError(401, code, message, { headers: { 'WWW-Authenticate': 'Bearer error="invalid_token"' } });
 }
 
-function channelsOf(payload: JWTPayload, claim: string): Interest {
+function channelsOf(payload: JWTPayload, claim: string): ChannelFilter {
   const names = Object.hasOwn(payload, claim) ? payload[claim] : [];
   if (!isListOfStrings(names)) {
     throw unauthorized('invalid_token', `The token's claim "${claim}" has to be a list of channels.`);
   }
   try {
-    return interestIn([...names, ...mercureSelectors(payload).filter(isChannel)]);
+    return channelFilter([...names, ...mercureSelectors(payload).filter(isChannel)]);
   } catch (error) {
     if (!(error instanceof ChannelError)) throw error;
     throw unauthorized('invalid_token', `The token's claim "${claim}" names no channel: ${error.message}`);
@@ -222,7 +222,7 @@ function mercureSelectors({ mercure }: JWTPayload): string[] {
 
 function isChannel(name: string): boolean {
   try {
-    interestIn([name]);
+    channelFilter([name]);
     return true;
   } catch {
     return false;

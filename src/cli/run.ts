@@ -6,7 +6,7 @@ import cluster from 'node:cluster';
 import path from 'node:path';
 import v8 from 'node:v8';
 import { pino, type Logger } from 'pino';
-import { interestIn } from '../event/channel-filter.js';
+import { channelFilter } from '../event/channel-filter.js';
 import { readConfig, type Config } from '../config/config.js';
 import { reaching, UserError } from './errors.js';
 import { migrate, migrationStatus } from '../postgres/migrate.js';
@@ -94,7 +94,7 @@ async function keepPruned(
 
 /** Nobody could read anything: that is not what somebody who starts a relay wants. */
 function requireReaders({ tokens, forwardAuth, publicChannels }: Config): void {
-  if (tokens || forwardAuth || publicChannels.key !== interestIn([]).key) return;
+  if (tokens || forwardAuth || publicChannels.key !== channelFilter([]).key) return;
   throw new UserError(`Nobody may listen yet, so there is nothing to run. Set at least one of these:
   JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL   clients bring tokens signed with that key, which name their channels
   FORWARD_AUTH_URL                         your application is asked who may read what
@@ -131,7 +131,7 @@ async function runDemo(config: Config, logger: Logger, stops: (() => Promise<voi
   const demo = await createDemo({ ...config, databaseUrl: server.url, version: version() });
   stops.push(demo.stop);
   const relay = await startRelay({
-    config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: interestIn(['*']) },
+    config: { ...config, databaseUrl: server.url, listenDatabaseUrl: server.url, publicChannels: channelFilter(['*']) },
     logger,
     extend: demo,
     ownDatabase: true,

@@ -7,7 +7,7 @@
 import type { z } from 'zod';
 import type { ForwardAuthOptions } from '../access/forward-auth.js';
 import type { TokenOptions } from '../access/jwt.js';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import { variables } from './variables.js';
 
 export interface Config {
@@ -25,7 +25,7 @@ export interface Config {
   /** Origins whose pages may read streams; `*` alone stands for all, without credentials. */
   readonly allowedOrigins: readonly string[];
   /** What anybody may subscribe to. */
-  readonly publicChannels: Interest;
+  readonly publicChannels: ChannelFilter;
   /** Undefined: no key is configured, so no token is looked at. */
   readonly tokens: TokenOptions | undefined;
   /** Undefined: the application is not asked. */

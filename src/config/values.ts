@@ -4,7 +4,7 @@
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { withoutBlanks } from '../access/blanks.js';
-import { ChannelError, interestIn } from '../event/channel-filter.js';
+import { ChannelError, channelFilter } from '../event/channel-filter.js';
 import { DatabaseUrlError, readDatabaseUrl } from '../postgres/database-url.js';
 import { secondsIn, SPAN_FORM } from './duration.js';
 
@@ -125,7 +125,7 @@ export const origins = list.transform((items, context) => {
 /** Channels and patterns, as clients ask for them. */
 export const channels = list.transform((names, context) => {
   try {
-    return interestIn(names);
+    return channelFilter(names);
   } catch (error) {
     if (!(error instanceof ChannelError)) throw error;
     context.addIssue({

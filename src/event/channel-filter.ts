@@ -1,20 +1,20 @@
 /**
  * Channels, and what a client asks for of them.
  *
- * An interest is a normalised set of channels and prefixes: nothing in it is covered by anything else in it, and equal
- * sets have equal keys. So an event matches an interest at most once, and all connections that ask for the same thing
+ * A filter is a normalised set of channels and prefixes: nothing in it is covered by anything else in it, and equal
+ * sets have equal keys. So an event matches a filter at most once, and all connections that ask for the same thing
  * share the reads that are made for it.
  */
 
 /** Longest channel name, in characters; the table's check `outbox_channel_length_1_to_255` says the same. */
 export const MAX_CHANNEL_LENGTH = 255;
 
-export interface Interest {
+export interface ChannelFilter {
   /** Sorted channel names. */
   readonly channels: readonly string[];
   /** Sorted prefixes, each ending in `:`; or the one empty prefix, which is every channel. */
   readonly prefixes: readonly string[];
-  /** Equal for equal interests. */
+  /** Equal for equal filters. */
   readonly key: string;
 }
 
@@ -30,12 +30,12 @@ export class ChannelError extends Error {
 }
 
 /**
- * Builds the interest that a list of requested names describes: `orders` is that channel, `user:*` every channel that
+ * Builds the filter that a list of requested names describes: `orders` is that channel, `user:*` every channel that
  * starts with `user:`, and `*` every channel.
  *
  * @throws ChannelError for the first name that no channel and no pattern can have.
  */
-export function interestIn(names: Iterable<string>): Interest {
+export function channelFilter(names: Iterable<string>): ChannelFilter {
   const channels = new Set<string>();
   const prefixes = new Set<string>();
   for (const name of names) {
@@ -52,16 +52,20 @@ export function interestIn(names: Iterable<string>): Interest {
   return { channels: exact, prefixes: widest, key: JSON.stringify([exact, widest]) };
 }
 
-/** Whether events of `channel` belong to the interest. What it costs hardly grows with the interest. */
-export function matches({ channels, prefixes }: Interest, channel: string): boolean {
+/** Whether events of `channel` belong to the filter. What it costs hardly grows with the filter. */
+export function matches({ channels, prefixes }: ChannelFilter, channel: string): boolean {
   return (channels.length > 0 && channels[lastUpTo(channel, channels)] === channel) || startsWithOne(channel, prefixes);
 }
 
-/** Whether everything that `wanted` matches, `allowed` matches too. */
-export function contains(allowed: Interest, wanted: string): boolean {
-  const pattern = interestIn([wanted]);
-  const name = pattern.channels[0] ?? pattern.prefixes[0] ?? '';
-  return pattern.channels.length > 0 ? matches(allowed, name) : startsWithOne(name, allowed.prefixes);
+/**
+ * Whether the filter matches everything that `pattern` does: a channel, a prefix as in `user:*`, or `*`.
+ *
+ * @throws ChannelError where it is none of them.
+ */
+export function allows(filter: ChannelFilter, pattern: string): boolean {
+  const wanted = channelFilter([pattern]);
+  const name = wanted.channels[0] ?? wanted.prefixes[0] ?? '';
+  return wanted.channels.length > 0 ? matches(filter, name) : startsWithOne(name, filter.prefixes);
 }
 
 /** Every prefix under which `channel` can be subscribed to, the empty one first: `a:b:c` has ``, `a:` and `a:b:`. */

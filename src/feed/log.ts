@@ -14,13 +14,13 @@
  *
  * That a parked reader has passed exactly the head is what makes it exact: whatever is appended next is all that it lacks.
  */
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import type { Cursor, LogEvent, RestartReason } from '../event/event.js';
 import { createParkedReaders } from './waiting-readers.js';
 import { createWindow } from './window.js';
 
 export interface Reader {
-  readonly interest: Interest;
+  readonly filter: ChannelFilter;
   /**
    * Called while parked, once per append that has events for it, with all their frames in one buffer. The reader has
    * then passed the new head. The buffer is shared with other readers and must not be changed.
@@ -78,7 +78,7 @@ export interface Log {
    *
    * @param looks most events that are looked at, so that a reader gives way to others. Default: all.
    */
-  read(interest: Interest, after: bigint, bytes: number, looks?: number): LogPage;
+  read(filter: ChannelFilter, after: bigint, bytes: number, looks?: number): LogPage;
   /** Waits at the head. The reader must have passed exactly the head. */
   park(reader: Reader): void;
   /** Undoes `park`; harmless when not parked. */
@@ -161,10 +161,10 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return reads;
     },
 
-    read(interest, after, bytes, looks = Infinity) {
+    read(filter, after, bytes, looks = Infinity) {
       reads += 1;
       if (after < floor) throw new RangeError(`read after ${after}, but the window starts after ${floor}`);
-      const selection = window.select(interest, after, looks);
+      const selection = window.select(filter, after, looks);
       const frames: Buffer[] = [];
       let size = 0;
       let last: Cursor | undefined;
@@ -176,7 +176,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
         size += event.frame.length;
         last = event;
       }
-      // Where nothing else is of interest the reader has passed all that was looked at.
+      // Where nothing else matches, the reader has passed all that was looked at.
       const passed = event ? (last?.position ?? after) : (selection.through ?? head.position);
       return {
         frames: frames.length > 1 ? Buffer.concat(frames, size) : frames[0],

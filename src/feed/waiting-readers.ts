@@ -2,7 +2,7 @@
  * The readers that wait at the head, by what they want: an event finds exactly those that it is for, and costs those that it is not for
  * nothing.
  */
-import { prefixesOf, type Interest } from '../event/channel-filter.js';
+import { prefixesOf, type ChannelFilter } from '../event/channel-filter.js';
 import type { Reader } from './log.js';
 import type { LogEvent } from '../event/event.js';
 
@@ -16,9 +16,9 @@ export interface ParkedReaders {
   clear(): Reader[];
 }
 
-/** All parked readers with one interest. */
+/** All parked readers with one filter. */
 interface Group {
-  readonly interest: Interest;
+  readonly filter: ChannelFilter;
   /**
    * Each with its `deliver`, so that this finds no object between here and there: with thousands of readers, what a delivery costs beside its
    * write is the objects that it has to fetch from memory.
@@ -34,26 +34,26 @@ export function createParkedReaders(): ParkedReaders {
   const groupsByPrefix = new Map<string, Set<Group>>();
 
   function register(group: Group): void {
-    groups.set(group.interest.key, group);
-    for (const channel of group.interest.channels) addTo(groupsByChannel, channel, group);
-    for (const prefix of group.interest.prefixes) addTo(groupsByPrefix, prefix, group);
+    groups.set(group.filter.key, group);
+    for (const channel of group.filter.channels) addTo(groupsByChannel, channel, group);
+    for (const prefix of group.filter.prefixes) addTo(groupsByPrefix, prefix, group);
   }
 
   function unregister(group: Group): void {
-    groups.delete(group.interest.key);
-    for (const channel of group.interest.channels) removeFrom(groupsByChannel, channel, group);
-    for (const prefix of group.interest.prefixes) removeFrom(groupsByPrefix, prefix, group);
+    groups.delete(group.filter.key);
+    for (const channel of group.filter.channels) removeFrom(groupsByChannel, channel, group);
+    for (const prefix of group.filter.prefixes) removeFrom(groupsByPrefix, prefix, group);
   }
 
   return {
     add(reader) {
-      let group = groups.get(reader.interest.key);
-      if (group === undefined) register((group = { interest: reader.interest, readers: new Map(), fresh: [] }));
+      let group = groups.get(reader.filter.key);
+      if (group === undefined) register((group = { filter: reader.filter, readers: new Map(), fresh: [] }));
       group.readers.set(reader, reader.deliver);
     },
 
     remove(reader) {
-      const group = groups.get(reader.interest.key);
+      const group = groups.get(reader.filter.key);
       if (group?.readers.delete(reader) && group.readers.size === 0) unregister(group);
     },
 

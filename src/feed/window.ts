@@ -3,7 +3,7 @@
  *
  * It knows how much memory they take, and leaves it to its owner when the oldest have to go.
  */
-import { matches, type Interest } from '../event/channel-filter.js';
+import { matches, type ChannelFilter } from '../event/channel-filter.js';
 import { createHeap } from './heap.js';
 import type { LogEvent } from '../event/event.js';
 
@@ -26,21 +26,21 @@ export interface Window {
   /** Lets go of an event's frame and keeps its place; harmless where it has none. */
   strip(position: bigint): void;
   /**
-   * Events above `after` that are of interest, in order. Must be consumed before the window changes.
+   * Events above `after` that match, in order. Must be consumed before the window changes.
    *
-   * @param most how many events are looked at: those between are, too, where the interest has prefixes. At least one.
+   * @param most how many events are looked at: those between are, too, where the filter has prefixes. At least one.
    */
-  select(interest: Interest, after: bigint, most: number): Selection;
+  select(filter: ChannelFilter, after: bigint, most: number): Selection;
   clear(): void;
 }
 
 /** Events that are looked for one at a time. */
 export interface Selection {
-  /** The next that is of interest; undefined where there is none among those that may be looked at. */
+  /** The next that matches; undefined where there is none among those that may be looked at. */
   next(): Held | undefined;
   /** How many were looked at. */
   readonly looked: number;
-  /** After the last: position up to which everything of interest was given; undefined: the newest. */
+  /** After the last: position up to which everything that matches was given; undefined: the newest. */
   readonly through: bigint | undefined;
 }
 
@@ -98,10 +98,10 @@ export function createWindow(): Window {
       byChannel.get(event.channel)?.replace(rest);
     },
 
-    select(interest, after, most) {
+    select(filter, after, most) {
       // A prefix may cover any number of channels: one walk over the window serves it, whatever their number.
-      if (interest.prefixes.length > 0) return walk(all, after, most, (event) => matches(interest, event.channel));
-      const sources = interest.channels.flatMap((channel) => byChannel.get(channel) ?? []);
+      if (filter.prefixes.length > 0) return walk(all, after, most, (event) => matches(filter, event.channel));
+      const sources = filter.channels.flatMap((channel) => byChannel.get(channel) ?? []);
       return sources.length === 1 && sources[0] ? walk(sources[0], after, most) : merge(sources, after, most);
     },
 

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type Router from 'koa-router';
 import type { Access, AccessRequest, Permission } from '../access/access.js';
-import { ChannelError, interestIn } from '../event/channel-filter.js';
+import { ChannelError, channelFilter } from '../event/channel-filter.js';
 import { setEndless } from '../event/chunk.js';
 import { clientAddress, counted } from '../access/client-address.js';
 import { Connection } from './detachable-connection.js';
@@ -68,7 +68,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       if (socket === undefined) return;
       isOpen = true;
       options.streams.open(socket, {
-        interest: asked.wanted,
+        filter: asked.wanted,
         cursor,
         client: permission.subject ?? asked.address.key,
         expiresAt: permission.expiresAt,
@@ -113,7 +113,7 @@ function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOp
   try {
     return {
       names,
-      wanted: interestIn(names),
+      wanted: channelFilter(names),
       headers: context.req.headers,
       host: context.req.headers.host ?? '',
       address: counted(clientAddress(context.req, options.trustProxy)),

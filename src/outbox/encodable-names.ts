@@ -1,20 +1,20 @@
 /**
- * Encodable names: what of an interest the database can hold. In one that is not in UTF-8 a name may have characters that its
+ * Encodable names: what of a filter the database can hold. In one that is not in UTF-8 a name may have characters that its
  * encoding lacks: no event can be there, and a query that names it fails, for the client's other channels as well.
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
 import pg from 'pg';
-import { interestIn, type Interest } from '../event/channel-filter.js';
+import { channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { abortable, type Tables } from '../postgres/pool.js';
 
 export interface Encodable {
   /**
-   * What of an interest there can be events of; undefined where there can be none.
+   * What of a filter there can be events of; undefined where there can be none.
    *
    * @throws what the database throws.
    */
-  within(interest: Interest, signal?: AbortSignal): Promise<Interest | undefined>;
+  within(filter: ChannelFilter, signal?: AbortSignal): Promise<ChannelFilter | undefined>;
 }
 
 /** untranslatable_character, character_not_in_repertoire (PostgreSQL manual, appendix A). */
@@ -45,19 +45,19 @@ export function createEncodable(db: Kysely<Tables>): Encodable {
   }
 
   return {
-    async within(interest, signal) {
+    async within(filter, signal) {
       if (hasAll === undefined) {
         const { rows } = await sql<{ encoding: string }>`SELECT current_setting('server_encoding') AS encoding`.execute(
           abortable(db, signal),
         );
         hasAll = rows[0]?.encoding === 'UTF8';
       }
-      if (hasAll) return interest;
-      const wanted = [...interest.channels, ...interest.prefixes.map((prefix) => `${prefix}*`)];
+      if (hasAll) return filter;
+      const wanted = [...filter.channels, ...filter.prefixes.map((prefix) => `${prefix}*`)];
       const kept: string[] = [];
       for (const name of wanted) if (await isEncodable(name, signal)) kept.push(name);
-      if (kept.length === wanted.length) return interest;
-      return kept.length === 0 ? undefined : interestIn(kept);
+      if (kept.length === wanted.length) return filter;
+      return kept.length === 0 ? undefined : channelFilter(kept);
     },
   };
 }

@@ -4,7 +4,7 @@
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import type { Tables } from '../postgres/pool.js';
 import type { Cursor } from '../event/event.js';
 import { refuseStandby } from '../postgres/standby.js';
@@ -130,7 +130,7 @@ export interface FramedPage {
 }
 
 export interface FramedQuery {
-  readonly interest: Interest;
+  readonly filter: ChannelFilter;
   readonly after: bigint;
   /** What is above it is not looked at. */
   readonly head: bigint;
@@ -145,10 +145,10 @@ export interface FramedQuery {
 /** For so few channels each is read as if there were no other: it costs no more than so many times what is delivered. */
 export const FEW_CHANNELS = 4;
 
-/** What matches and follows `after`. For an interest with prefixes, within `SLICE` positions. */
+/** What matches and follows `after`. For a filter with prefixes, within `SLICE` positions. */
 export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
-  const { interest, after, head, bytes } = asked;
-  const isWalk = interest.prefixes.length > 0;
+  const { filter, after, head, bytes } = asked;
+  const isWalk = filter.prefixes.length > 0;
   const query = matching(asked);
   // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
   const { rows } = await sql<FramedRow & FloorRow>`
@@ -228,7 +228,7 @@ export async function firstAfter(
 }
 
 function matching(asked: FramedQuery): RawBuilder<unknown> {
-  const { channels, prefixes } = asked.interest;
+  const { channels, prefixes } = asked.filter;
   if (prefixes.length > 0) return walk(asked);
   return channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
 }
@@ -242,10 +242,10 @@ const IN_ORDER = sql.lit(2000);
  * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
  * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
  */
-function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
+function channelsAfter({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> {
   return sql`
     SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::text AS name, NULL::bigint AS complete
-    FROM unnest(${interest.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
+    FROM unnest(${filter.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
       SELECT id, position, event, data FROM here.outbox
       WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
         AND position IS NOT NULL AND position <= ${head}
@@ -258,12 +258,12 @@ function channelsAfter({ interest, after, head, limit }: FramedQuery): RawBuilde
  * read, from the index alone; up to the least position at which one of them may go on, nothing is missing; and only rows up to
  * there are read.
  */
-function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
+function merged({ filter, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
   return sql`
     SELECT o.id, ahead.position, o.event, o.data, ahead.channel, NULL::text AS name, ahead.complete FROM (
       WITH keys AS MATERIALIZED (
         SELECT wanted.n::integer AS channel, wanted.most, next.position
-        FROM unnest(${interest.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
+        FROM unnest(${filter.channels}::text[], ${keys}::integer[]) WITH ORDINALITY AS wanted(channel, most, n) CROSS JOIN LATERAL (
           SELECT position FROM (
             SELECT position FROM here.outbox
             WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
@@ -287,13 +287,13 @@ function merged({ interest, after, head, limit, keys }: FramedQuery): RawBuilder
  * A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. Of sorted prefixes that
  * do not cover each other only the last up to a channel can start it, so a hundred cost hardly more than one.
  */
-function walk({ interest, after, head, limit }: FramedQuery): RawBuilder<unknown> {
+function walk({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> {
   // In the order of the server's bytes (collation "C"), which is neither that of strings here nor that of UTF-8.
-  const prefixes = sql`(SELECT array_agg(prefix ORDER BY prefix COLLATE "C") FROM unnest(${interest.prefixes}::text[]) AS prefix)`;
+  const prefixes = sql`(SELECT array_agg(prefix ORDER BY prefix COLLATE "C") FROM unnest(${filter.prefixes}::text[]) AS prefix)`;
   return sql`
     SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox
     WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
-      AND (channel = ANY (${interest.channels}::text[]) OR starts_with(channel::text,
+      AND (channel = ANY (${filter.channels}::text[]) OR starts_with(channel::text,
         (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")]))
     ORDER BY position LIMIT ${limit}`;
 }

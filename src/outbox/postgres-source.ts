@@ -8,7 +8,7 @@
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
 import { NO_EVENTS, type Batch } from './frame-batch.js';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import { abortable, type Tables } from '../postgres/pool.js';
 import { createEncodable } from './encodable-names.js';
 import type { Cursor, FreshEvent } from '../event/event.js';
@@ -86,7 +86,7 @@ export interface Source {
    *
    * @param signal ends the read, here and in the server: nobody waits for it any more. It rejects, then. So for the others.
    */
-  page(interest: Interest, after: bigint, head: bigint, bytes: number, signal?: AbortSignal): Promise<TablePage>;
+  page(filter: ChannelFilter, after: bigint, head: bigint, bytes: number, signal?: AbortSignal): Promise<TablePage>;
   /** Resolves event ids, each to its place in the same order. */
   placesOf(ids: readonly string[], signal?: AbortSignal): Promise<Place[]>;
   /** One step of the search for a time: see `stepSince`. */
@@ -101,9 +101,9 @@ const PAGE_BYTES = 1024 * 1024;
 const HISTORY_EVENTS = 2000;
 /** Least keys of a channel that are looked at for a page. */
 const LEAST_KEYS = 4;
-/** Of how many interests it is kept how much there is on each of their channels. */
+/** Of how many filters it is kept how much there is on each of their channels. */
 const COUNTS_KEPT = 200;
-/** Of how many interests it is kept how many rows they can read at a time. */
+/** Of how many filters it is kept how many rows they can read at a time. */
 const READERS_KEPT = 1000;
 
 /** Least rows that are candidates for a page. */
@@ -128,7 +128,7 @@ export function createOutbox(
   /** The last read of the tail found few rows. */
   let expectsFew = true;
   const readTail = undeliverable.reader();
-  /** By interest: who meets a row that can't be read has small pages, and nobody else. */
+  /** By filter: who meets a row that can't be read has small pages, and nobody else. */
   const readersOfHistory = new LRUCache<string, ReadAround>({ max: READERS_KEPT });
   const encodable = createEncodable(history);
 
@@ -141,14 +141,14 @@ export function createOutbox(
     return Math.max(LEAST_ROWS, Math.min(most, Math.ceil(bytes / typicalBytes)));
   }
 
-  /** How many events the latest page of an interest had of each channel. */
+  /** How many events the latest page of a filter had of each channel. */
   const counts = new LRUCache<string, readonly number[]>({ max: COUNTS_KEPT });
 
   /**
    * How many keys of each channel are looked at for so many events: as many as in the page before, in proportion, and what chance
    * may add. One that has more ends the page.
    */
-  function keysFor({ key, channels }: Interest, limit: number): number[] {
+  function keysFor({ key, channels }: ChannelFilter, limit: number): number[] {
     const last = counts.get(key);
     const sum = last?.reduce((all, count) => all + count, 0) ?? 0;
     if (last === undefined || sum === 0) {
@@ -189,7 +189,7 @@ export function createOutbox(
   }
 
   function framesAround(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
-    const { key } = asked.interest;
+    const { key } = asked.filter;
     const read = readersOfHistory.get(key) ?? undeliverable.reader();
     readersOfHistory.set(key, read);
     return read(
@@ -275,19 +275,19 @@ export function createOutbox(
     },
 
     async page(wanted, after, head, bytes, signal) {
-      const interest = await encodable.within(wanted, signal);
-      if (interest === undefined) return { events: NO_EVENTS, position: head, floor: 0n };
+      const filter = await encodable.within(wanted, signal);
+      if (filter === undefined) return { events: NO_EVENTS, position: head, floor: 0n };
       const limit = rowsFor(bytes, HISTORY_EVENTS);
-      const keys = keysFor(interest, limit);
+      const keys = keysFor(filter, limit);
       const db = abortable(history, signal);
-      const found = await framesAround(db, { interest, after, head, limit, bytes, keys });
+      const found = await framesAround(db, { filter, after, head, limit, bytes, keys });
       for (const { id, bytes: size } of found.undeliverable) undeliverable.report(id, tooLarge(size));
       const { events, needs } = found;
       learn(events.length, events.frames.length);
-      if (found.channels) counts.set(interest.key, countsOf(found.channels, interest.channels.length));
+      if (found.channels) counts.set(filter.key, countsOf(found.channels, filter.channels.length));
       let position = found.through;
       let lowest = found.floor.position;
-      if (interest.prefixes.length > 0 && found.candidates === 0 && position < head) {
+      if (filter.prefixes.length > 0 && found.candidates === 0 && position < head) {
         // Positions may leave a gap of millions where ids were moved on after a restore.
         const jump = await nextPosition(db, position);
         position = max(position, min(head, jump.next - 1n));

@@ -31,7 +31,7 @@ const MOST_POSITIONS = 10_000;
 
 /**
  * @param state of an earlier answer by the same database; undefined: whatever was ever redacted.
- * @param above what is of no interest.
+ * @param above what is of no filter.
  * @throws what the database throws, and `StandbyError`
  */
 export async function changesSince(db: Kysely<Tables>, state: string | undefined, above: bigint): Promise<Changes> {

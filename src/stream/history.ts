@@ -10,7 +10,7 @@
 import { LRUCache } from 'lru-cache';
 import { NO_EVENTS } from '../outbox/frame-batch.js';
 import type { Budget, Room } from './page-budget.js';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
@@ -33,11 +33,11 @@ export interface HistoryPage {
 
 export interface History {
   /**
-   * The next page after `after` for `interest`; see `Source.page`.
+   * The next page after `after` for `filter`; see `Source.page`.
    *
    * @throws what the source throws.
    */
-  read(interest: Interest, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
+  read(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
   /** Where the event of an id stands. @throws what the source throws. */
   placeOf(id: string, flow: Flow): Promise<Place>;
   /** Where a time stands; see `Lookups.since`. @throws what the source throws. */
@@ -67,7 +67,7 @@ interface Read extends Asked {
 /** What one read brought, for everybody whose cursor is in it. */
 type PageFor = (after: bigint) => HistoryPage;
 
-/** Of how many interests it is kept how far their pages reach. */
+/** Of how many filters it is kept how far their pages reach. */
 const SPANS_KEPT = 1000;
 
 export interface HistoryOptions {
@@ -87,9 +87,9 @@ export function createHistory(
   budget: Budget,
   { connections, log = UNCHANGING }: HistoryOptions,
 ): History {
-  /** By the interest's key. */
+  /** By the filter's key. */
   const reads = new Map<string, Set<Read>>();
-  /** How many positions the latest page of an interest reached over: the next will reach about as far. */
+  /** How many positions the latest page of a filter reached over: the next will reach about as far. */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue = createFairQueue(connections);
   const lookups = createLookups(source, queue);
@@ -102,7 +102,7 @@ export function createHistory(
     },
   };
 
-  async function fetch(interest: Interest, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
+  async function fetch(filter: ChannelFilter, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
     const { after, readers } = asked;
     const nothing: TablePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
     const read = (bytes?: number) =>
@@ -114,7 +114,7 @@ export function createHistory(
         const most = bytes ?? budget.pageBytes();
         const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
         try {
-          return await source.page(interest, after, head, most, readers.signal);
+          return await source.page(filter, after, head, most, readers.signal);
         } catch (error) {
           if (readers.signal.aborted) return nothing;
           throw error;
@@ -138,7 +138,7 @@ export function createHistory(
       throw error;
     }
     stats.events += page.events.length;
-    spans.set(interest.key, page.position - after);
+    spans.set(filter.key, page.position - after);
     if (room) {
       // Until those who share it have written it, and hold it themselves if it waits.
       if (page.events.length > 0 && readers.areWaiting()) setImmediate(budget.hold(page.events.frames, { room }));
@@ -159,18 +159,18 @@ export function createHistory(
     });
   }
 
-  function begin(interest: Interest, after: bigint, head: bigint, flow: Flow): Read {
+  function begin(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Read {
     const readers = createReaders();
     readers.add(flow);
     const asked: Asked = { era: log.era, after, changes: undefined, readers };
-    const pageFor = fetch(interest, asked, head, flow).finally(() => {
+    const pageFor = fetch(filter, asked, head, flow).finally(() => {
       siblings.delete(read);
-      if (siblings.size === 0) reads.delete(interest.key);
+      if (siblings.size === 0) reads.delete(filter.key);
       readers.dismiss();
     });
     const read: Read = Object.assign(asked, { pageFor });
-    const siblings = reads.get(interest.key) ?? new Set();
-    reads.set(interest.key, siblings.add(read));
+    const siblings = reads.get(filter.key) ?? new Set();
+    reads.set(filter.key, siblings.add(read));
     return read;
   }
 
@@ -180,20 +180,20 @@ export function createHistory(
   }
 
   /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
-  function nearest(interest: Interest, after: bigint): Read | undefined {
+  function nearest(filter: ChannelFilter, after: bigint): Read | undefined {
     let best: Read | undefined;
-    for (const read of reads.get(interest.key) ?? []) {
+    for (const read of reads.get(filter.key) ?? []) {
       if (!isCurrent(read) || read.after > after || read.readers.signal.aborted) continue;
       if (best === undefined || read.after > best.after) best = read;
     }
     if (best === undefined || best.after === after) return best;
-    const span = spans.get(interest.key);
+    const span = spans.get(filter.key);
     return span === undefined || after - best.after < span ? best : undefined;
   }
 
   return {
-    async read(interest, after, head, flow) {
-      for (let read = nearest(interest, after); read; read = nearest(interest, after)) {
+    async read(filter, after, head, flow) {
+      for (let read = nearest(filter, after); read; read = nearest(filter, after)) {
         // Its page ends at a head that was committed when it was asked for, which is as good as ours.
         read.readers.add(flow);
         const page = (await read.pageFor)(after);
@@ -203,7 +203,7 @@ export function createHistory(
           return page;
         }
       }
-      return (await begin(interest, after, head, flow).pageFor)(after);
+      return (await begin(filter, after, head, flow).pageFor)(after);
     },
 
     placeOf: lookups.placeOf,

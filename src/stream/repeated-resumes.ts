@@ -31,7 +31,7 @@ export interface Resumes {
    * A stream begins at a cursor behind the head, or at one that can't be honoured.
    *
    * @param client its user or address.
-   * @param channels the key of its interest.
+   * @param channels the key of its filter.
    * @returns what `end` takes.
    */
   begin(client: string, channels: string, lastEventId: string): Resume;

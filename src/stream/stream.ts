@@ -6,7 +6,7 @@
  * chunk is never sent: it has broken off, and its client is to come back.
  */
 import type { Socket } from 'node:net';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import { BREAK_OFF_MS, CHUNK_END, chunkStart, payloadsOf } from '../event/chunk.js';
 import type { CursorRequest } from './resume-point.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
@@ -17,7 +17,7 @@ import type { Subscription } from './subscription.js';
 
 /** What a stream is to be. */
 export interface StreamRequest {
-  readonly interest: Interest;
+  readonly filter: ChannelFilter;
   readonly cursor: CursorRequest;
   /** Who asks: their user, or else their address. */
   readonly client: string;

@@ -126,7 +126,7 @@ export function createStreams(options: StreamsOptions): Streams {
     const isBehind = cursor.position < log.head.position;
     if (isBehind) totals.replays += 1;
     if (request.cursor.kind === 'id' && (isBehind || cursor.reset)) {
-      stream.resume = resumes.begin(request.client, request.interest.key, request.cursor.id);
+      stream.resume = resumes.begin(request.client, request.filter.key, request.cursor.id);
     }
     // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
     const id = cursor.reset ? undefined : cursor.id;
@@ -137,7 +137,7 @@ export function createStreams(options: StreamsOptions): Streams {
       log,
       history,
       budget,
-      interest: request.interest,
+      filter: request.filter,
       after: cursor,
       sink: stream,
       onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),

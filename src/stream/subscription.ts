@@ -16,7 +16,7 @@
  * read meanwhile, so that neither the database nor the socket stands idle for the other.
  */
 import type { Budget, Room } from './page-budget.js';
-import type { Interest } from '../event/channel-filter.js';
+import type { ChannelFilter } from '../event/channel-filter.js';
 import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
 import type { Log, Reader } from '../feed/log.js';
@@ -50,7 +50,7 @@ export interface SubscriptionOptions {
   readonly log: Log;
   readonly history: History;
   readonly budget: Budget;
-  readonly interest: Interest;
+  readonly filter: ChannelFilter;
   /** Up to where the client has everything. */
   readonly after: Cursor;
   readonly sink: Sink;
@@ -86,7 +86,7 @@ interface PageAhead {
 }
 
 export function subscribe(options: SubscriptionOptions): Subscription {
-  const { log, history, budget, interest, after, sink, onReset, onReadError, turns = allTurns } = options;
+  const { log, history, budget, filter, after, sink, onReset, onReadError, turns = allTurns } = options;
   let { position, id: lastId } = after;
   /** In which `position` counts. */
   let { era } = log;
@@ -104,7 +104,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   let room: Room | undefined;
 
   const reader: Reader = {
-    interest,
+    filter,
     deliver(frames, events) {
       if (sink.write(frames, events)) return;
       log.unpark(reader);
@@ -143,7 +143,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       const looks = turns.allowance();
       if (looks === 0) return waitFor(turns.wait);
       const bytes = budget.pageBytes();
-      const page = log.read(interest, position, bytes, looks);
+      const page = log.read(filter, position, bytes, looks);
       if (page.isRedacted && page.position === position) {
         turns.spend(page.looked, 0);
         dropRoom();
@@ -203,7 +203,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   }
 
   function readPage(): Promise<HistoryPage> {
-    return history.read(interest, position, log.head.position, flow);
+    return history.read(filter, position, log.head.position, flow);
   }
 
   /** Reads the next page while the client takes this one. */

@@ -23,7 +23,7 @@ interface Browser {
   until(id: string): Promise<void>;
 }
 
-const INTERESTS = [['*'], ['a'], ['b:*'], ['c', 'b:1'], ['*'], ['a', 'b:2']] as const;
+const FILTERS = [['*'], ['a'], ['b:*'], ['c', 'b:1'], ['*'], ['a', 'b:2']] as const;
 
 /** Streams last a second or less, so that everybody is sent from one relay to another all the time. */
 const ENV = { MAX_CONNECTION_SECONDS: '1', RETRY_SECONDS: '0.1', WINDOW_MEGABYTES: '1' };
@@ -89,7 +89,7 @@ async function setUp(t: ExecutionContext, envs: readonly Readonly<Record<string,
     relays.map((relay) => relay.url),
   );
   const writers = startWriters(t, database.url);
-  const browsers = INTERESTS.map((names) => openBrowser(t, url, names));
+  const browsers = FILTERS.map((names) => openBrowser(t, url, names));
   await Promise.all(browsers.map(({ opened }) => opened));
   const allReturn = (times: number) => Promise.all(browsers.map((browser) => browser.returns(times)));
   return { database, relays, url, writers, browsers, allReturn };

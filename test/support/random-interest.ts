@@ -3,7 +3,7 @@
  */
 import type { Random } from './random.js';
 
-/** Overlapping families, some busy, some quiet, so that interests share channels. */
+/** Overlapping families, some busy, some quiet, so that filters share channels. */
 export const CHANNELS = [
   'user:1',
   'user:2',

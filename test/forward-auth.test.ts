@@ -305,6 +305,24 @@ test('an answer is kept for FORWARD_AUTH_CACHE_SECONDS, for the same credentials
   t.is(await ask(session('ann')), 6);
 });
 
+test('a flood of refusals evicts no grant from the cache', async (t) => {
+  // So large that a bound on the bytes of all answers together would be exceeded by as many as this.
+  const refusal = 'x'.repeat(250_000);
+  const mostlyRefuses: Answer = (asked, response) => {
+    if (user(asked.headers)?.startsWith('stranger')) json(response, 403, { refusal });
+    else view(asked, response);
+  };
+  const { app, get } = await setUp(t, mostlyRefuses, { FORWARD_AUTH_CACHE_SECONDS: '60' });
+  const statusFor = async (name: string) => (await get('/events/user:ann', session(name))).status;
+  const questionsAbout = (name: string) => app.requests.filter(({ headers }) => user(headers) === name).length;
+  t.is(await statusFor('ann'), 200);
+  for (let n = 0; n < 150; n += 1) t.is(await statusFor(`stranger${n}`), 403);
+  t.is(await statusFor('stranger149'), 403);
+  t.is(questionsAbout('stranger149'), 1, 'refusals are kept, too');
+  t.is(await statusFor('ann'), 200);
+  t.is(questionsAbout('ann'), 1);
+});
+
 test('FORWARD_AUTH_CACHE_SECONDS=0 keeps nothing', async (t) => {
   const { app, get } = await setUp(t, view, { FORWARD_AUTH_CACHE_SECONDS: '0' });
   for (const count of [1, 2, 3]) {

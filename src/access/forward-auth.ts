@@ -58,8 +58,12 @@ export class Denied extends Error {
 
 type Answer = Grant | Denied;
 
-const MAX_CACHED_ANSWERS = 10_000;
-const MAX_CACHED_BYTES = 32 * 1024 * 1024;
+/**
+ * Bounds of what is kept. Anybody can be refused with credentials that are made up, so refusals have a cache of their own: however many
+ * there are, they evict no grant.
+ */
+const KEPT_GRANTS = { max: 10_000, maxSize: 32 * 1024 * 1024 };
+const KEPT_REFUSALS = { max: 10_000, maxSize: 8 * 1024 * 1024 };
 const MAX_BODY_BYTES = 256 * 1024;
 /**
  * Most questions that are under way at a time. One address has half of them at most, and more wait their turn. Each costs about a
@@ -87,11 +91,11 @@ const allowed = z.object({
 });
 
 export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): ForwardAuth {
-  const answers = new LRUCache<string, Answer>({
-    max: MAX_CACHED_ANSWERS,
-    maxSize: MAX_CACHED_BYTES,
-    sizeCalculation: sizeOf,
+  const grants = new LRUCache<string, Grant>({
+    ...KEPT_GRANTS,
+    sizeCalculation: ({ channels }) => sizeOf(channels.key),
   });
+  const refusals = new LRUCache<string, Denied>({ ...KEPT_REFUSALS, sizeCalculation: ({ body }) => sizeOf(body) });
   const underWay = new Map<string, Question<Answer>>();
   const turns = createTurns(MAX_QUESTIONS);
   const tellFailures = seldom((reason, failures) => {
@@ -101,14 +105,20 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     logger.warn({ address, sentAway }, 'more is asked than FORWARD_AUTH_URL answers; clients are told to come later');
   });
 
+  function keep(key: string, answer: Answer): void {
+    const isRefusal = answer instanceof Denied;
+    const ttl = Math.floor(Math.min(options.cacheSeconds * 1000, isRefusal ? Infinity : answer.expiresAt - Date.now()));
+    // The caches take a ttl of 0 for "for ever".
+    if (ttl <= 0) return;
+    if (isRefusal) refusals.set(key, answer, { ttl });
+    else grants.set(key, answer, { ttl });
+  }
+
   async function question(key: string, credentials: ForwardedCredentials, wanted: ChannelFilter): Promise<Answer> {
     try {
       const signal = AbortSignal.timeout(options.timeoutSeconds * 1000);
       const answer = await askApplication(options.url, credentials, wanted, signal);
-      const holds = answer instanceof Denied ? Infinity : answer.expiresAt - Date.now();
-      const ttl = Math.floor(Math.min(options.cacheSeconds * 1000, holds));
-      // The cache takes a ttl of 0 for "for ever".
-      if (ttl > 0) answers.set(key, answer, { ttl });
+      keep(key, answer);
       return answer;
     } catch (error) {
       tellFailures(reasonOf(error));
@@ -136,7 +146,8 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     async ask(credentials, wanted, asker, left) {
       const key = keyOf(credentials, wanted);
       const answer =
-        answers.get(key) ??
+        grants.get(key) ??
+        refusals.get(key) ??
         (await questionOf(key, credentials, wanted)
           .ask(asker.key, left)
           .catch((error: unknown) => {
@@ -229,9 +240,9 @@ function keyOf({ authorization, cookie }: ForwardedCredentials, wanted: ChannelF
     .digest('base64');
 }
 
-function sizeOf(answer: Answer): number {
-  const size = answer instanceof Denied ? answer.body.length : answer.channels.key.length;
-  return size + 200;
+/** Bytes that an answer takes, about. */
+function sizeOf({ length }: string | Buffer): number {
+  return length + 200;
 }
 
 function causeCodeOf(error: unknown): string {

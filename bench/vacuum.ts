@@ -202,9 +202,9 @@ async function measure(url: string, db: pg.Client, events: number, oldest: numbe
     const database = openDatabase({ url, applicationName: 'bench', connections: 1, timeoutSeconds: 60, log });
     const source = createOutbox(database.db, database.db);
     while (published < events) {
-      const [place] = await source.placesOf(['0']);
-      if (place === undefined || place === 'unknown') throw new Error('no floor');
-      const { position } = 'floor' in place ? place.floor : place;
+      const [lookup] = await source.lookUpCursors(['0']);
+      if (lookup === undefined || lookup.kind === 'unknown') throw new Error('no floor');
+      const { position } = lookup.kind === 'expired' ? lookup.floor : lookup;
       const started = performance.now();
       await source.page(channelFilter(['channel:1', 'channel:2']), position, position + 1_000_000n, 64 * 1024);
       replays.push(performance.now() - started);

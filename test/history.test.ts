@@ -7,7 +7,7 @@ import { createBudget } from '../src/stream/page-budget.js';
 import { channelFilter, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
-import { createOutbox, type Place, type Source } from '../src/outbox/postgres-source.js';
+import { createOutbox, type CursorLookup, type Source } from '../src/outbox/postgres-source.js';
 import { createDatabase } from './support/database.js';
 import { observe, rowsLookedAt } from './support/plan.js';
 
@@ -132,11 +132,11 @@ function setUp() {
     });
   const unused = () => Promise.reject(new Error('not used here'));
   const source = {
-    placesOf: (ids, signal) =>
-      pending<Place[]>(
+    lookUpCursors: (ids, signal) =>
+      pending<CursorLookup[]>(
         ids.join(),
         signal,
-        ids.map((id) => ({ position: BigInt(id) })),
+        ids.map((id) => ({ kind: 'found', position: BigInt(id) })),
       ),
     since: ({ time }, signal) => pending(time.toISOString(), signal, { id: '7', position: 7n }),
     page: unused,
@@ -160,9 +160,9 @@ test('the cursor of a client that has left is not looked up, and a look-up that 
   const { asked, history, client } = setUp();
   const [first, second, third] = [client(), client(), client()];
   const answers = [
-    history.placeOf('1', first.flow),
-    history.placeOf('2', second.flow),
-    history.placeOf('2', third.flow),
+    history.lookUpCursor('1', first.flow),
+    history.lookUpCursor('2', second.flow),
+    history.lookUpCursor('2', third.flow),
   ];
   first.leave();
   await turn();
@@ -177,11 +177,11 @@ test('the cursor of a client that has left is not looked up, and a look-up that 
   t.true(asked[0]?.signal?.aborted);
   const ended = await Promise.allSettled(answers);
   t.is(ended.length, 3, 'nobody waits for ever');
-  const next = history.placeOf('4', client().flow);
+  const next = history.lookUpCursor('4', client().flow);
   await turn();
   await turn();
   asked.at(-1)?.answer();
-  t.deepEqual(await next, { position: 4n });
+  t.deepEqual(await next, { kind: 'found', position: 4n });
 });
 
 test('a time is looked up once for all who ask for it, two at a time, and not for those who have left', async (t) => {

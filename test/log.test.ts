@@ -40,7 +40,7 @@ type Step =
   | { do: 'wait'; ahead: number }
   | { do: 'cancel'; waiter: number }
   | { do: 'restart'; at: number; reason: RestartReason }
-  | { do: 'forget'; at: number }
+  | { do: 'evict'; at: number }
   | { do: 'redact'; at: number[]; through: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -76,7 +76,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     at: fc.nat(12),
     reason: fc.constantFrom('expired' as const, 'unknown' as const),
   }),
-  fc.record({ do: fc.constant('forget' as const), at: fc.double({ min: 0, max: 1.1, noNaN: true }) }),
+  fc.record({ do: fc.constant('evict' as const), at: fc.double({ min: 0, max: 1.1, noNaN: true }) }),
   fc.record({
     do: fc.constant('redact' as const),
     at: fc.array(fc.double({ min: 0, max: 1.1, noNaN: true }), { maxLength: 4 }),
@@ -104,13 +104,13 @@ function createModel() {
   const redacted = new Set<LogEvent>();
   let changes = 0;
   let deleted = 0n;
-  let era = 0;
+  let epoch = 0;
   let head = START;
   let floor = START.position;
   let floorId: string | undefined = START.id;
   const held = () => all.filter((event) => event.position > floor);
   const bytes = () => held().reduce((sum, event) => sum + (redacted.has(event) ? 0 : event.frame.length) + OVERHEAD, 0);
-  const evictThrough = (position: bigint) => {
+  const dropThrough = (position: bigint) => {
     for (let oldest = held()[0]; oldest && oldest.position <= position; oldest = held()[0]) evict(oldest);
   };
   const evict = (oldest: LogEvent) => {
@@ -162,19 +162,19 @@ function createModel() {
     },
     redact(positions: readonly bigint[], through: bigint) {
       changes += 1;
-      evictThrough(through);
+      dropThrough(through);
       for (const event of held()) if (positions.includes(event.position)) redacted.add(event);
     },
-    forget(position: bigint) {
+    evictThrough(position: bigint) {
       if (position <= deleted) return;
       deleted = position;
-      evictThrough(position);
+      dropThrough(position);
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;
       if (position >= floor) floorId = undefined;
     },
-    get era() {
-      return era;
+    get epoch() {
+      return epoch;
     },
     restart(at: Cursor, reason: RestartReason) {
       changes += 1;
@@ -183,7 +183,7 @@ function createModel() {
       head = at;
       floor = at.position;
       floorId = at.id;
-      if (reason === 'unknown') era += 1;
+      if (reason === 'unknown') epoch += 1;
     },
   };
 }
@@ -284,10 +284,10 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             assert.deepEqual(reader.restarts, [action.reason]);
             assert.deepEqual(reader.got, reader.expected);
           }
-        } else if (action.do === 'forget') {
+        } else if (action.do === 'evict') {
           const position = between(START.position, model.head.position, action.at);
-          log.forget(position);
-          model.forget(position);
+          log.evictThrough(position);
+          model.evictThrough(position);
         } else {
           const at = (share: number) => between(START.position, model.head.position, share);
           const positions = action.at.map(at);
@@ -305,7 +305,7 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
 
   function agree(log: Log, model: ReturnType<typeof createModel>): void {
     assert.deepEqual(log.head, model.head);
-    assert.equal(log.era, model.era);
+    assert.equal(log.epoch, model.epoch);
     assert.equal(log.floor, model.floor);
     assert.deepEqual(log.size, model.size);
     assert.equal(log.changes, model.changes);

@@ -75,7 +75,7 @@ function createTable() {
     head: unused,
     nearHead: unused,
     eventsAfter: unused,
-    placesOf: unused,
+    lookUpCursors: unused,
     holds: unused,
     since: unused,
     changesSince: unused,
@@ -651,24 +651,24 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
   const history = createHistory(
     {
       ...source,
-      placesOf: (ids) =>
+      lookUpCursors: (ids) =>
         new Promise((resolve) => {
           asked.push([...ids]);
-          answers.push(() => resolve(ids.map((id) => ({ position: BigInt(id) * 10n }))));
+          answers.push(() => resolve(ids.map((id) => ({ kind: 'found', position: BigInt(id) * 10n }))));
         }),
     },
     createBudget(BUDGET),
     { connections: 2 },
   );
   const first = ['1', '2', '1'].map((id) =>
-    history.placeOf(
+    history.lookUpCursor(
       id,
       createFlow(() => true),
     ),
   );
   await turn();
   const second = ['3', '4'].map((id) =>
-    history.placeOf(
+    history.lookUpCursor(
       id,
       createFlow(() => true),
     ),
@@ -681,7 +681,7 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
   answers[1]?.();
   t.deepEqual(
     await Promise.all([...first, ...second]),
-    [10n, 20n, 10n, 30n, 40n].map((position) => ({ position })),
+    [10n, 20n, 10n, 30n, 40n].map((position) => ({ kind: 'found', position })),
   );
   t.is(history.stats.lookups, 2);
 });

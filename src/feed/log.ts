@@ -59,8 +59,8 @@ export interface Log {
   readonly size: { readonly bytes: number; readonly events: number };
   /** How often `read` was called. */
   readonly reads: number;
-  /** How often it restarted on another table: positions of different eras have nothing to do with each other. */
-  readonly era: number;
+  /** How often it restarted on another table: positions of different epochs have nothing to do with each other. */
+  readonly epoch: number;
   /** How often events were redacted, in the window or not, or the log restarted. */
   readonly changes: number;
   /**
@@ -87,11 +87,11 @@ export interface Log {
   whenReached(position: bigint, callback: () => void): () => void;
   /**
    * Drops all events and begins at `at`. Parked readers are told; whoever else reads finds out by `floor` where events
-   * have expired, and by `era` where positions no longer mean what they did.
+   * have expired, and by `epoch` where positions no longer mean what they did.
    */
   restart(at: Cursor, reason: RestartReason): void;
   /** Drops all events up to `position`, which have been deleted from the table. */
-  forget(position: bigint): void;
+  evictThrough(position: bigint): void;
   /**
    * Events have been redacted: drops those at `positions`, of which others may be anywhere, and all up to `through`. Whoever has yet
    * to get them gets them from the table.
@@ -109,7 +109,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   /** Id of the event at the floor, as long as it is known to stand in the table as we read it. */
   let floorId: string | undefined = start.id;
   let reads = 0;
-  let era = 0;
+  let epoch = 0;
   let changes = 0;
   /** Up to where the table has been emptied, as far as is known. */
   let deleted = 0n;
@@ -121,7 +121,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     floorId = event.id;
   }
 
-  function evictThrough(position: bigint): void {
+  function dropThrough(position: bigint): void {
     while (window.oldest && window.oldest.position <= position) evict();
   }
 
@@ -202,8 +202,8 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return () => waiting.delete(waiter);
     },
 
-    get era() {
-      return era;
+    get epoch() {
+      return epoch;
     },
     get changes() {
       return changes;
@@ -218,15 +218,15 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       floor = at.position;
       floorId = at.id;
       deleted = reason === 'expired' ? at.position : 0n;
-      if (reason === 'unknown') era += 1;
+      if (reason === 'unknown') epoch += 1;
       for (const reader of parked.clear()) reader.restarted(reason, passed);
       reached(reason === 'unknown');
     },
 
-    forget(position) {
+    evictThrough(position) {
       if (position <= deleted) return;
       deleted = position;
-      evictThrough(position);
+      dropThrough(position);
       const through = position < head.position ? position : head.position;
       if (through > floor) floor = through;
       if (position >= floor) floorId = undefined;
@@ -234,7 +234,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
 
     redact(positions, through = 0n) {
       changes += 1;
-      evictThrough(through);
+      dropThrough(through);
       for (const position of positions) window.strip(position);
     },
   };

@@ -159,7 +159,7 @@ export function startTail({ source, log, sweepSeconds, logger, onDelivered }: Ta
       // Of what there has ever been part may be new.
       if (changes.hasRedacted || seen === undefined) log.redact(changes.redacted, changes.redactedThrough);
       seen = now;
-      log.forget(changes.floor.position);
+      log.evictThrough(changes.floor.position);
       // What was deleted above the head is for the next read to find out.
       if (changes.floor.position > log.head.position) rung = true;
       floorIsMissing(changes.isFloorMissing);

@@ -34,11 +34,15 @@ import { encodeEvent } from '../event/sse.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { createUndeliverable, MAX_EVENT_BYTES, type ReadAround, type Undeliverable } from './undeliverable.js';
 
-/**
- * Where a cursor that a client brings stands: at a position; before events that have been deleted, so that what followed it
- * can't be told any more, the last of them at `floor`; or never handed out here.
- */
-export type Place = { readonly position: bigint } | { readonly floor: Cursor } | 'unknown';
+/** Where the cursor that a client brings stands. */
+export type CursorLookup =
+  | { readonly kind: 'found'; readonly position: bigint }
+  /** What followed it may have been deleted: the newest deleted event is at `floor`. */
+  | { readonly kind: 'expired'; readonly floor: Cursor }
+  /** It was never handed out here. */
+  | { readonly kind: 'unknown' };
+
+const UNKNOWN: CursorLookup = { kind: 'unknown' };
 
 /** What one read for a replay found. */
 export interface TablePage {
@@ -87,8 +91,8 @@ export interface Source {
    * @param signal ends the read, here and in the server: nobody waits for it any more. It rejects, then. So for the others.
    */
   page(filter: ChannelFilter, after: bigint, head: bigint, bytes: number, signal?: AbortSignal): Promise<TablePage>;
-  /** Resolves event ids, each to its place in the same order. */
-  placesOf(ids: readonly string[], signal?: AbortSignal): Promise<Place[]>;
+  /** Looks up event ids: an answer for each, in their order. */
+  lookUpCursors(ids: readonly string[], signal?: AbortSignal): Promise<CursorLookup[]>;
   /** One step of the search for a time: see `stepSince`. */
   since(search: Search, signal?: AbortSignal): Promise<Search | Cursor>;
 }
@@ -297,7 +301,7 @@ export function createOutbox(
       return { events, position, floor: lowest, needs };
     },
 
-    async placesOf(ids, signal) {
+    async lookUpCursors(ids, signal) {
       const asked = ids.filter(isId);
       const { rows } = await sql<{
         floorId: string;
@@ -317,19 +321,19 @@ export function createOutbox(
       );
       const [first] = rows;
       refuseStandby(first);
-      if (first === undefined) return ids.map(() => 'unknown');
+      if (first === undefined) return ids.map(() => UNKNOWN);
       const floor = BigInt(first.floor);
       // Of rows that were deleted the highest id may have had a lower position than that of the floor.
       const newest = max(max(BigInt(first.floorId), BigInt(first.highestId)), BigInt(first.newest ?? 0));
       const found = new Map(rows.map(({ id, position }) => [id, position]));
-      return ids.map((id) => {
-        if (!isId(id)) return 'unknown';
-        if (id === first.floorId) return { position: floor };
+      return ids.map((id): CursorLookup => {
+        if (!isId(id)) return UNKNOWN;
+        if (id === first.floorId) return { kind: 'found', position: floor };
         const position = found.get(id);
-        if (position !== undefined && BigInt(position) >= floor) return { position: BigInt(position) };
+        if (position !== undefined && BigInt(position) >= floor) return { kind: 'found', position: BigInt(position) };
         // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
-        if (position === undefined && BigInt(id) > newest) return 'unknown';
-        return { floor: { position: floor, id: first.floorId } };
+        if (position === undefined && BigInt(id) > newest) return UNKNOWN;
+        return { kind: 'expired', floor: { position: floor, id: first.floorId } };
       });
     },
 

@@ -6,17 +6,18 @@
  */
 import type { FairQueue, Flow } from './fair-queue.js';
 import type { Cursor } from '../event/event.js';
-import type { Place, Source } from '../outbox/postgres-source.js';
+import type { CursorLookup, Source } from '../outbox/postgres-source.js';
 import { searchSince } from '../outbox/since.js';
 
 /** Most cursors in one look-up. */
 const MOST_LOOKED_UP = 1000;
 /** For those who have left, and look at no answer. */
 const NOWHERE: Cursor = { id: '0', position: 0n };
+const UNKNOWN: CursorLookup = { kind: 'unknown' };
 
 export interface Lookups {
   /** Where the event of an id stands. @throws what the source throws. */
-  placeOf(id: string, flow: Flow): Promise<Place>;
+  lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /**
    * The cursor before the first event, in their order, that was created at `time` or later; that of the newest where there is none.
    *
@@ -28,14 +29,14 @@ export interface Lookups {
 }
 
 export function createLookups(source: Source, queue: FairQueue): Lookups {
-  const places = new Map<string, Lookup<Place>>();
+  const cursors = new Map<string, Lookup<CursorLookup>>();
   const times = new Map<string, Lookup<Cursor>>();
   let isLookingUp = false;
   let count = 0;
 
   async function lookUp(): Promise<void> {
     isLookingUp = true;
-    while (places.size > 0) {
+    while (cursors.size > 0) {
       try {
         await queue.runFirst(lookUpNext);
       } catch {
@@ -46,12 +47,12 @@ export function createLookups(source: Source, queue: FairQueue): Lookups {
   }
 
   async function lookUpNext(): Promise<void> {
-    const batch: [string, Lookup<Place>][] = [];
-    for (const [id, lookup] of places) {
+    const batch: [string, Lookup<CursorLookup>][] = [];
+    for (const [id, lookup] of cursors) {
       if (batch.length === MOST_LOOKED_UP) break;
-      places.delete(id);
+      cursors.delete(id);
       if (lookup.isWanted()) batch.push([id, lookup]);
-      else lookup.resolve('unknown');
+      else lookup.resolve(UNKNOWN);
     }
     if (batch.length === 0) return;
     count += 1;
@@ -61,11 +62,11 @@ export function createLookups(source: Source, queue: FairQueue): Lookups {
     };
     for (const [, lookup] of batch) lookup.onAllLeft = cancel;
     try {
-      const found = await source.placesOf(
+      const found = await source.lookUpCursors(
         batch.map(([id]) => id),
         leaving.signal,
       );
-      batch.forEach(([, { resolve }], index) => resolve(found[index] ?? 'unknown'));
+      batch.forEach(([, { resolve }], index) => resolve(found[index] ?? UNKNOWN));
     } catch (error) {
       for (const [, { reject }] of batch) reject(error);
       throw error;
@@ -87,9 +88,9 @@ export function createLookups(source: Source, queue: FairQueue): Lookups {
   }
 
   return {
-    placeOf(id, flow) {
-      let lookup = places.get(id);
-      if (lookup === undefined) places.set(id, (lookup = createLookup()));
+    lookUpCursor(id, flow) {
+      let lookup = cursors.get(id);
+      if (lookup === undefined) cursors.set(id, (lookup = createLookup()));
       // A turn later: those who come back together arrive in one.
       if (!isLookingUp) {
         isLookingUp = true;

@@ -15,7 +15,7 @@ import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
 import { createLookups } from './cursor-lookups.js';
-import type { Place, Source, TablePage } from '../outbox/postgres-source.js';
+import type { CursorLookup, Source, TablePage } from '../outbox/postgres-source.js';
 
 export interface HistoryPage {
   /** The matching frames, in order, without chunks; undefined where there are none. */
@@ -39,7 +39,7 @@ export interface History {
    */
   read(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
   /** Where the event of an id stands. @throws what the source throws. */
-  placeOf(id: string, flow: Flow): Promise<Place>;
+  lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /** Where a time stands; see `Lookups.since`. @throws what the source throws. */
   since(time: Date, flow: Flow): Promise<Cursor>;
   /** Reads of pages, pages that others shared, events read, and look-ups of cursors and times. */
@@ -53,7 +53,7 @@ export interface History {
 
 /** A read that has been asked for and has not ended. */
 interface Asked {
-  readonly era: number;
+  readonly epoch: number;
   readonly after: bigint;
   /** The log's when the table was asked; undefined until then. */
   changes: number | undefined;
@@ -74,13 +74,13 @@ export interface HistoryOptions {
   /** Most reads of pages at a time. */
   readonly connections: number;
   /**
-   * What was read in one era is for nobody in the next, and what has been redacted or deleted since it was read for nobody who
+   * What was read in one epoch is for nobody in the next, and what has been redacted or deleted since it was read for nobody who
    * comes after that. Default: there is but one, and nothing ever is.
    */
-  readonly log?: Pick<Log, 'era' | 'changes' | 'isUnchanged'>;
+  readonly log?: Pick<Log, 'epoch' | 'changes' | 'isUnchanged'>;
 }
 
-const UNCHANGING: NonNullable<HistoryOptions['log']> = { era: 0, changes: 0, isUnchanged: () => true };
+const UNCHANGING: NonNullable<HistoryOptions['log']> = { epoch: 0, changes: 0, isUnchanged: () => true };
 
 export function createHistory(
   source: Source,
@@ -162,7 +162,7 @@ export function createHistory(
   function begin(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Read {
     const readers = createReaders();
     readers.add(flow);
-    const asked: Asked = { era: log.era, after, changes: undefined, readers };
+    const asked: Asked = { epoch: log.epoch, after, changes: undefined, readers };
     const pageFor = fetch(filter, asked, head, flow).finally(() => {
       siblings.delete(read);
       if (siblings.size === 0) reads.delete(filter.key);
@@ -175,8 +175,8 @@ export function createHistory(
   }
 
   /** Whether it may be shared: else it has what is no longer so. */
-  function isCurrent({ era, after, changes }: Read): boolean {
-    return era === log.era && (changes === undefined || log.isUnchanged(after, changes));
+  function isCurrent({ epoch, after, changes }: Read): boolean {
+    return epoch === log.epoch && (changes === undefined || log.isUnchanged(after, changes));
   }
 
   /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
@@ -206,7 +206,7 @@ export function createHistory(
       return (await begin(filter, after, head, flow).pageFor)(after);
     },
 
-    placeOf: lookups.placeOf,
+    lookUpCursor: lookups.lookUpCursor,
     since: lookups.since,
 
     stats,

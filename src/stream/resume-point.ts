@@ -76,9 +76,9 @@ export async function resolve(request: CursorRequest, log: Log, history: History
     case 'earliest': {
       // What stands before all events that there ever were, or before those that are left.
       const id = '0';
-      const place = await history.placeOf(id, flow);
-      if (place === 'unknown') return { position: 0n, id };
-      return 'position' in place ? { position: place.position, id } : place.floor;
+      const lookup = await history.lookUpCursor(id, flow);
+      if (lookup.kind === 'expired') return lookup.floor;
+      return { position: lookup.kind === 'found' ? lookup.position : 0n, id };
     }
     case 'since':
       if (request.time.getTime() > Date.now() + CLOCK_LEEWAY_MS) return log.head;
@@ -87,12 +87,12 @@ export async function resolve(request: CursorRequest, log: Log, history: History
       const { id } = request;
       const position = log.positionOf(id);
       if (position !== undefined) return { position, id };
-      const place = await history.placeOf(id, flow);
-      if (place !== 'unknown' && 'position' in place) return { position: place.position, id };
+      const lookup = await history.lookUpCursor(id, flow);
+      if (lookup.kind === 'found') return { position: lookup.position, id };
       const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
-      if (place === 'unknown') return { ...log.head, reset: { reason: place, lastEventId } };
+      if (lookup.kind === 'unknown') return { ...log.head, reset: { reason: 'unknown', lastEventId } };
       // Where the log has yet to hear of what was deleted, its head may be behind the client: nothing is to come twice.
-      const at = place.floor.position > log.head.position ? place.floor : log.head;
+      const at = lookup.floor.position > log.head.position ? lookup.floor : log.head;
       return { ...at, reset: { reason: 'expired', lastEventId } };
     }
   }

@@ -114,12 +114,12 @@ export function createStreams(options: StreamsOptions): Streams {
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
     const cursor = await retried(stream, async (flow) => {
       for (;;) {
-        const { era } = log;
+        const { epoch } = log;
         const resolved = await resolve(request.cursor, log, history, flow);
         // What was redacted before the client came is not for it (promise R8); to what the tail has yet to ask for that can't happen.
         if (resolved.position < log.head.position || options.tail.isReading) await options.tail.upToDate();
         // Else it is a place in a table that is no longer ours.
-        if (era === log.era) return resolved;
+        if (epoch === log.epoch) return resolved;
       }
     });
     if (cursor === undefined) return;

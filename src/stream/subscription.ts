@@ -89,7 +89,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   const { log, history, budget, filter, after, sink, onReset, onReadError, turns = allTurns } = options;
   let { position, id: lastId } = after;
   /** In which `position` counts. */
-  let { era } = log;
+  let { epoch } = log;
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
@@ -124,7 +124,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   function reset(reason: RestartReason): void {
     const lastEventId = lastId;
     dropRoom();
-    ({ era } = log);
+    ({ epoch } = log);
     ({ position, id: lastId } = log.head);
     onReset(reason, lastEventId);
   }
@@ -132,7 +132,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** Reads on until parked, blocked or waiting. */
   function read(): void {
     while (state === 'reading') {
-      if (era !== log.era) reset('unknown');
+      if (epoch !== log.epoch) reset('unknown');
       if (position < log.floor) {
         dropRoom();
         return readHistory();
@@ -241,7 +241,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         pause = RETRY_FIRST;
         state = 'reading';
         // It was read after a position of another table.
-        if (era !== log.era) return read();
+        if (epoch !== log.epoch) return read();
         if (page.expired) {
           reset('expired');
           return read();

@@ -214,7 +214,7 @@ for (const server of SERVERS) {
     t.is((await live.untilEvents(1))[0]?.data, 'one');
     await app.query(`INSERT INTO outbox (channel, data) VALUES ('a', '"two"'), ('a', '"three"')`);
     await live.untilEvents(3);
-    // The cursor for a page, as README has it.
+    // The cursor for a page, as docs/browser.md has it.
     const cursor = await app.query<{ id: string }>(
       `(SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
        UNION ALL SELECT id, position FROM outbox_floor ORDER BY position DESC LIMIT 1`,

@@ -5,7 +5,7 @@
  */
 import http from 'node:http';
 
-/** As nginx's error_page in README: nothing but a pause, after which EventSource comes back. At a 502 it would give up for good. */
+/** As nginx's error_page in docs/proxies.md: nothing but a pause, after which EventSource comes back. At a 502 it would give up for good. */
 const RELAY_AWAY = 'event: stream-pause\nretry: 1000\ndata: {"reason":"away","retryMs":1000}\n\n';
 
 /**

@@ -18,7 +18,7 @@ test.before(async () => {
 });
 test.after.always(() => browser.close());
 
-/** As README has them. `URL` and `CURSOR` are put in. */
+/** As docs/browser.md has them. `URL` and `CURSOR` are put in. */
 const RECIPES = {
   'the module': `import { connect, reloadOnce } from 'URL/outbox-relay.js';
     connect('URL/events?channel=orders', {

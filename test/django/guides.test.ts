@@ -140,13 +140,13 @@ def page(request, name):
   await mkdir(join(project, 'templates'));
   const html = (body: string) => `<!doctype html><title>theirs</title><body><p>theirs</p>${body}</body>`;
   await writeFile(join(project, 'templates/base.html'), html(take('base.html')));
-  const polling = (await blocksOf('from-polling.md')).byLanguage('html')[0] ?? '';
+  const polling = (await blocksOf('migrating/from-polling.md')).byLanguage('html')[0] ?? '';
   await writeFile(
     join(project, 'templates/polling.html'),
     html(`{% load outbox static %}<script src="{% static 'htmx/htmx.min.js' %}"></script>
       <script src="{% static 'htmx-ext-sse/sse.min.js' %}"></script>${polling.replaceAll('/orders/list/', '/list/')}`),
   );
-  const eventstream = (await blocksOf('from-django-eventstream.md')).byLanguage('html')[0] ?? '';
+  const eventstream = (await blocksOf('migrating/from-django-eventstream.md')).byLanguage('html')[0] ?? '';
   await writeFile(
     join(project, 'templates/eventstream.html'),
     html(
@@ -235,7 +235,7 @@ test.serial(
   async (t) => {
     const page = await openPage(t, 'eventstream');
     await page.waitForFunction("seen.includes('stream-open')");
-    const [, send = ''] = (await blocksOf('from-django-eventstream.md')).byLanguage('python')[0]?.split('\n\n') ?? [];
+    const [, send = ''] = (await blocksOf('migrating/from-django-eventstream.md')).byLanguage('python')[0]?.split('\n\n') ?? [];
     await manage('shell', '-c', `from outbox import send_event\n${send}`);
     await page.waitForFunction('seen.length > 1');
     // It comes back by itself, with the cursor in its query.
@@ -251,7 +251,7 @@ test.serial(
 );
 
 test.serial('from-raw-notify.md: a trigger notifies as before, and publishes beside it', async (t) => {
-  const [trigger = ''] = (await blocksOf('from-raw-notify.md')).byLanguage('sql');
+  const [trigger = ''] = (await blocksOf('migrating/from-raw-notify.md')).byLanguage('sql');
   await database.query(`CREATE TABLE orders (id int, status text); ${trigger};
     CREATE TRIGGER order_changed AFTER INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION order_changed()`);
   const stream = await openStream(t, `${relay.url}/events?channel=orders&channel=log&channel=ping`);
@@ -262,7 +262,7 @@ test.serial('from-raw-notify.md: a trigger notifies as before, and publishes bes
     t.deepEqual(JSON.parse((await notified)[0].payload ?? ''), { id: 7, status: 'packed' });
   });
   // The table of what becomes what.
-  const text = await readFile(join(ROOT, 'docs/from-raw-notify.md'), 'utf8');
+  const text = await readFile(join(ROOT, 'docs/migrating/from-raw-notify.md'), 'utf8');
   const calls = [
     ...text.matchAll(/^\| .*pg_notify.* \| `(outbox_publish.*)` \|$|^\| `NOTIFY ping` \| `(outbox_publish[^`]*)`/gm),
   ];

@@ -1,5 +1,5 @@
 /**
- * nginx with the README's recipe in front: what it and the relay make of a client that says it is somebody else.
+ * nginx with the recipe of docs/proxies.md in front: what it and the relay make of a client that says it is somebody else.
  */
 import http from 'node:http';
 import test from 'ava';
@@ -8,7 +8,7 @@ import { startNginx } from '../support/nginx.js';
 import { startTestRelay } from '../support/relay.js';
 import { openRaw, parseAnswer } from '../support/request.js';
 
-test("R5: with the README's recipe and TRUST_PROXY=1 a client cannot choose its address", async (t) => {
+test('R5: with the recipe for nginx and TRUST_PROXY=1 a client cannot choose its address', async (t) => {
   const database = await createDatabase(t);
   const relay = await startTestRelay(t, database.url, { TRUST_PROXY: '1', MAX_CONNECTIONS_PER_ADDRESS: '2' });
   const url = await startNginx(t, [relay.url]);

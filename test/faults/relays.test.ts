@@ -1,5 +1,5 @@
 /**
- * Several relays on one database behind an nginx with the README's recipe, and browsers' EventSource in front, which gives
+ * Several relays on one database behind an nginx with the recipe of docs/proxies.md, and browsers' EventSource in front, which gives
  * up for good at whatever it does not like.
  */
 import test, { type ExecutionContext } from 'ava';

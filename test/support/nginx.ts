@@ -1,14 +1,14 @@
 /**
- * An nginx with the recipe of the README, in front of relays.
+ * An nginx with the first recipe of docs/proxies.md, in front of relays.
  */
 import { readFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { startDaemon } from './daemon.js';
 import { freePort } from './port.js';
 
-const README = new URL('../../../README.md', import.meta.url);
+const PAGE = new URL('../../../docs/proxies.md', import.meta.url);
 
-/** What stands in the README for the relays' addresses. */
+/** What stands there for the relays' addresses. */
 const EXAMPLE = /\s*server 127\.0\.0\.1:\d+(?<options>[^;]*);.*\n/;
 
 /** Starts it; ends it with the test. Resolves with its URL. */
@@ -45,13 +45,13 @@ http {
   return `http://127.0.0.1:${port}`;
 }
 
-/** The README's, with these relays in the place of its example. */
+/** The page's, with these relays in the place of its example. */
 async function readRecipe(relays: readonly string[]): Promise<{ upstream: string; locations: string }> {
-  const text = /```nginx\n(.*?)```/s.exec(await readFile(README, 'utf8'))?.[1] ?? '';
+  const text = /```nginx\n(.*?)```/s.exec(await readFile(PAGE, 'utf8'))?.[1] ?? '';
   const end = text.indexOf('}\n') + 2;
   const upstream = text.slice(0, end);
   const options = EXAMPLE.exec(upstream)?.groups?.['options'];
-  if (options === undefined) throw new Error('The README has no nginx recipe that begins with an upstream.');
+  if (options === undefined) throw new Error('docs/proxies.md has no nginx recipe that begins with an upstream.');
   const servers = relays.map((url) => `server ${new URL(url).host}${options};\n`).join('');
   return {
     upstream: upstream.replace(EXAMPLE, `\n${servers}`),

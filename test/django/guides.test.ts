@@ -13,6 +13,7 @@ import test from 'ava';
 import type { Browser, Page } from 'playwright-core';
 import { launchBrowser } from '../support/browser.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { blockOf, readPages } from '../support/docs.js';
 import { oldestDjango, runPython } from '../support/python.js';
 import { startRelayProcess, type RelayProcess } from '../support/relay-process.js';
 import { createTeardown } from '../support/site.js';
@@ -104,6 +105,7 @@ ${take('settings.py')}`,
     `
 from mysite import views
 urlpatterns += [path("in/", views.log_in), path("pack/", views.pack), path("list/", views.listing),
+    path("may-listen", views.may_listen),
     path("page/<name>/", views.page)]
 ${take('urls.py')}`,
   );
@@ -116,7 +118,10 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import render
 ${imports}
+from django.http import JsonResponse
 from outbox import send_event
+
+${blockOf('docs/access.md', 'python', 1)}
 
 def log_in(request):
     login(request, authenticate(username="ann", password="x"))
@@ -235,7 +240,8 @@ test.serial(
   async (t) => {
     const page = await openPage(t, 'eventstream');
     await page.waitForFunction("seen.includes('stream-open')");
-    const [, send = ''] = (await blocksOf('migrating/from-django-eventstream.md')).byLanguage('python')[0]?.split('\n\n') ?? [];
+    const [, send = ''] =
+      (await blocksOf('migrating/from-django-eventstream.md')).byLanguage('python')[0]?.split('\n\n') ?? [];
     await manage('shell', '-c', `from outbox import send_event\n${send}`);
     await page.waitForFunction('seen.length > 1');
     // It comes back by itself, with the cursor in its query.
@@ -272,4 +278,87 @@ test.serial('from-raw-notify.md: a trigger notifies as before, and publishes bes
     (await stream.untilEvents(4)).map(({ data }) => data),
     ['{"id": 7, "status": "packed"}', '{"id": 7}', 'plain text', 'null'],
   );
+});
+
+/** Runs a block of a page as it stands, after and before lines of the test's own; resolves with the last line that is printed. */
+async function runBlock(before: string, block: string, after: string): Promise<string> {
+  const words = [before, block, after].map((code) => JSON.stringify(Buffer.from(code).toString('base64')));
+  // As a module of the app, so that a model in it has an app.
+  const script = `import base64; names = {"__name__": "outbox.models"}
+for part in [${words.join(', ')}]: exec(base64.b64decode(part).decode(), names)`;
+  return (await manage('shell', '-c', script)).trim().split('\n').at(-1) ?? '';
+}
+
+test.serial('publishing.md: its function and its model publish what they are given', async (t) => {
+  const { rows: before } = await database.query<{ id: string }>('SELECT max(id) AS id FROM outbox');
+  const since = async () =>
+    (
+      await database.query(
+        'SELECT channel, event, data FROM outbox WHERE id > $1 AND position IS NOT NULL ORDER BY position',
+        [before[0]?.id ?? '0'],
+      )
+    ).rows;
+  const order = 'class Order:\n    pk = 7\n    def pack(self): print("packed")\norder = Order()';
+  t.is(await runBlock(order, blockOf('docs/publishing.md', 'python', 0), ''), 'packed');
+  t.deepEqual(await since(), [{ channel: 'orders', event: 'status', data: { order: 7, status: 'packed' } }]);
+  const user = 'from django.contrib.auth.models import User; user = User.objects.get()';
+  const id = await runBlock(user, blockOf('docs/publishing.md', 'python', 1), 'print(user.pk)');
+  t.deepEqual((await since()).slice(1), [
+    { channel: `user:${id}`, event: 'message', data: { text: 'Your order is packed.' } },
+    ...[0, 1, 2].map((data) => ({ channel: 'stock', event: 'message', data })),
+  ]);
+});
+
+test.serial('browser.md: the view starts a stream at the newest event', async (t) => {
+  await database.query(`INSERT INTO outbox (channel) VALUES ('stock')`);
+  const { rows } = await database.query('SELECT id::text FROM outbox ORDER BY position DESC LIMIT 1');
+  const cursor = await runBlock(
+    'from django.db import connection',
+    blockOf('docs/browser.md', 'python'),
+    'print(current_cursor())',
+  );
+  t.deepEqual(rows, [{ id: cursor }]);
+});
+
+test.serial('access.md: the cookie that the view sets opens the channels that it names, and no others', async (t) => {
+  const cookie = await runBlock(
+    `import time, jwt; from django.conf import settings; settings.JWT_SECRET = "${JWT_SECRET}"
+from django.http import HttpResponse; from django.contrib.auth.models import User
+user = User.objects.get(); response = HttpResponse()`,
+    blockOf('docs/access.md', 'python', 0),
+    'set_token(response, user); print(user.pk, response.cookies["outbox_token"].value)',
+  );
+  const [id = '', token = ''] = cookie.split(' ');
+  const headers = { Cookie: `outbox_token=${token}`, Host: new URL(relay.url).host };
+  const stream = await openStream(t, `${relay.url}/events?channel=user:${id}&channel=news`, headers);
+  t.is(stream.status, 200);
+  await t.throwsAsync(openStream(t, `${relay.url}/events?channel=user:0`, headers), { message: /^403 .*forbidden/ });
+});
+
+test.serial('access.md: the view that is asked lets its user in, and nobody else', async (t) => {
+  const asking = await startRelayProcess(t, database.url, {
+    PUBLIC_CHANNELS: '',
+    FORWARD_AUTH_URL: `${site}/may-listen`,
+  });
+  const { headers } = await fetch(`${site}/in/`);
+  const [session = ''] = headers.getSetCookie().filter((text) => text.startsWith('sessionid='));
+  const cookie = { Cookie: session.split(';', 1)[0] ?? '' };
+  t.is((await openStream(t, `${asking.url}/events?channel=news`, cookie)).status, 200);
+  await t.throwsAsync(openStream(t, `${asking.url}/events?channel=news`), { message: /^401 / });
+  await t.throwsAsync(openStream(t, `${asking.url}/events?channel=user:0`, cookie), { message: /^403 / });
+});
+
+test.serial('every block of Python in the documentation is Python', async (t) => {
+  const found = [...readPages().values()].flatMap(({ blocks }) =>
+    blocks.filter(({ language }) => language === 'python'),
+  );
+  t.true(found.length >= 18, `${found.length} blocks`);
+  const file = join(project, 'blocks.json');
+  await writeFile(file, JSON.stringify(found.map(({ at, code }) => [at, code])));
+  const { code, output } = await runPython(
+    python,
+    ['-c', 'import ast, json, sys\nfor at, code in json.load(open(sys.argv[1])): ast.parse(code, at)', file],
+    { cwd: project },
+  );
+  t.is(code, 0, output);
 });

@@ -46,6 +46,14 @@ test('every relative link of a page leads to a file, and to a heading of it', (t
   for (const page of all) t.deepEqual(brokenLinks(page, pages), [], page.path);
 });
 
+test('every file and folder of ours that is named exists', (t) => {
+  const path = /^(?:\.ci|bench|docs|examples|migrations|packages|src|test)\/[\w./-]*$/;
+  for (const { path: page, spans } of all) {
+    const missing = spans.filter((span) => path.test(span) && !existsSync(join(ROOT, span)));
+    t.deepEqual(missing, [], page);
+  }
+});
+
 test('README.md has at most 9,000 bytes, and what a user asks in that order', (t) => {
   const { text = '' } = pages.get('README.md') ?? {};
   t.true(Buffer.byteLength(text) <= README_BYTES, `${Buffer.byteLength(text)} bytes`);

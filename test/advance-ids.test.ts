@@ -8,20 +8,18 @@ import pg from 'pg';
 import { advanceIds, DEFAULT_STEP } from '../src/admin/advance-ids.js';
 import { examine } from '../src/admin/doctor/doctor.js';
 import { runCommand } from './support/command.js';
-import { createDatabase, servers, type ServerName, type TestDatabase } from './support/database.js';
+import { createDatabase, serverUrl, type TestDatabase } from './support/database.js';
 import { createPatient, paste, troubles } from './support/patient.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
-
-const SERVERS = ['newest', 'oldest'] as const;
 
 const publish = (from: number, to: number) =>
   `INSERT INTO outbox (channel, data) SELECT 'a:b', to_jsonb(n::text) FROM generate_series(${from}, ${to}) AS n`;
 
 /** A copy of a database as it is now, whose sessions have all ended: a backup, and what it is restored to. */
-async function copy(t: ExecutionContext, server: ServerName, db: TestDatabase): Promise<string> {
+async function copy(t: ExecutionContext, db: TestDatabase): Promise<string> {
   const name = `test_copy_${randomBytes(6).toString('hex')}`;
-  const administer = (sql: string) => paste(servers()[server], [sql]);
+  const administer = (sql: string) => paste(serverUrl(), [sql]);
   await administer(`CREATE DATABASE ${name} TEMPLATE ${db.name}`);
   t.teardown(() => administer(`DROP DATABASE ${name} WITH (FORCE)`));
   const url = new URL(db.url);
@@ -33,10 +31,10 @@ async function copy(t: ExecutionContext, server: ServerName, db: TestDatabase): 
  * 100 events, a backup, 50 more that a client gets, and then the backup is all there is. Resolves with the address of the
  * restored database.
  */
-async function loseEvents(t: ExecutionContext, server: ServerName): Promise<string> {
-  const db = await createDatabase(t, { server });
+async function loseEvents(t: ExecutionContext): Promise<string> {
+  const db = await createDatabase(t);
   await paste(db.url, [publish(1, 100)]);
-  const restored = await copy(t, server, db);
+  const restored = await copy(t, db);
   const relay = await startTestRelay(t, db.url);
   const stream = await openStream(t, `${relay.url}/events/a:b`);
   await paste(db.url, [publish(101, 150)]);
@@ -58,124 +56,122 @@ const sequences = (url: string) =>
     'SELECT i.last_value AS id, p.last_value AS position FROM outbox_id_seq i, outbox_position_seq p',
   );
 
-for (const server of SERVERS) {
-  test(`the danger: in a restored database a cursor from before the restore names another event (${server})`, async (t) => {
-    const url = await loseEvents(t, server);
-    await paste(url, [publish(1001, 1060)]);
-    const relay = await startTestRelay(t, url);
-    const stream = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': '150' });
-    await stream.untilEvents(10);
-    t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
-    t.is(stream.events[0]?.data, '1051', 'fifty events are skipped in silence');
+test('the danger: in a restored database a cursor from before the restore names another event', async (t) => {
+  const url = await loseEvents(t);
+  await paste(url, [publish(1001, 1060)]);
+  const relay = await startTestRelay(t, url);
+  const stream = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': '150' });
+  await stream.untilEvents(10);
+  t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
+  t.is(stream.events[0]?.data, '1051', 'fifty events are skipped in silence');
+});
+
+test('R4: after advance-ids every cursor of a lost event is reset, and every other honoured', async (t) => {
+  const url = await loseEvents(t);
+  const { code, output } = await runCommand(['advance-ids'], { DATABASE_URL: url });
+  t.is(code, 0, output);
+  t.true(output.includes('outbox_id_seq goes on after 1000000100; it was at 100'), output);
+  t.true(output.includes('outbox_position_seq goes on after 1000000100; it was at 100'), output);
+  t.true(output.includes('need no restart'), output);
+
+  const relay = await startTestRelay(t, url, { WINDOW_MEGABYTES: '0' });
+  const reset = async (id: string) => {
+    const stream = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': id });
+    return JSON.parse((await stream.until(({ event }) => event === 'stream-reset')).data ?? '') as unknown;
+  };
+  const lost = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': '150' });
+  await lost.until(({ event }) => event === 'stream-reset');
+  for (const id of ['101', '150']) t.deepEqual(await reset(id), { reason: 'unknown', lastEventId: id });
+
+  await paste(url, [publish(1001, 1060)]);
+  await lost.untilEvents(60);
+  t.deepEqual(
+    lost.events.map(({ data }) => data),
+    Array.from({ length: 60 }, (_, n) => String(1001 + n)),
+    'it goes on with what is published now',
+  );
+  // Below an id in use: not known to be lost, but not honoured either.
+  for (const id of ['101', '150', '1000000100']) t.deepEqual(await reset(id), { reason: 'expired', lastEventId: id });
+  for (const channels of ['a:b', 'a:*']) {
+    const kept = await openStream(t, `${relay.url}/events/${channels}`, { 'Last-Event-ID': '90' });
+    await kept.untilEvents(70);
+    t.deepEqual([kept.events[0]?.data, kept.events[9]?.data, kept.events[10]?.data], ['91', '100', '1001']);
+    t.false(kept.frames.some(({ event }) => event === 'stream-reset'));
+  }
+});
+
+test('it goes on from the highest number in use, wherever a sequence is, and never back', async (t) => {
+  const { db, owner } = await createPatient(t);
+  await paste(db.url, [
+    publish(1, 10),
+    `SELECT setval('outbox_id_seq', 3)`,
+    `SELECT setval('outbox_position_seq', 1, false)`,
+  ]);
+  t.deepEqual(await advanceIds(owner.url, 5n), [
+    { sequence: 'outbox_id_seq', from: '10', to: '15' },
+    { sequence: 'outbox_position_seq', from: '10', to: '15' },
+  ]);
+  t.deepEqual(await sequences(db.url), [{ id: '15', position: '15' }]);
+  await paste(db.url, [publish(11, 11), 'DELETE FROM outbox', `SELECT setval('outbox_id_seq', 3)`]);
+  t.deepEqual(
+    (await advanceIds(owner.url)).map(({ from }) => from),
+    ['16', '16'],
+    'the floor counts, where nothing else is left',
+  );
+  const all = await Promise.all([1n, 1000n, 1n].map((step) => advanceIds(owner.url, step)));
+  t.is(all.length, 3);
+  t.deepEqual(await sequences(db.url), [
+    { id: String(16n + DEFAULT_STEP + 1002n), position: String(16n + DEFAULT_STEP + 1002n) },
+  ]);
+  t.deepEqual(troubles(await examine({ databaseUrl: owner.url, listenDatabaseUrl: owner.url })), []);
+});
+
+test('R1: while publishers run it neither gives a number twice nor breaks the order of commits', async (t) => {
+  const db = await createDatabase(t);
+  let over = false;
+  const writers = Array.from({ length: 4 }, async () => {
+    while (!over) await db.query(publish(1, 3));
   });
+  for (let n = 0; n < 20; n += 1) await advanceIds(db.url, 1000n);
+  over = true;
+  await Promise.all(writers);
+  const [sums] = await query(
+    db.url,
+    'SELECT count(*) = count(DISTINCT id) AND count(*) = count(DISTINCT position) AS once, max(id) > 20000 AS moved FROM outbox',
+  );
+  t.deepEqual(sums, { once: true, moved: true });
 
-  test(`R4: after advance-ids every cursor of a lost event is reset, and every other honoured (${server})`, async (t) => {
-    const url = await loseEvents(t, server);
-    const { code, output } = await runCommand(['advance-ids'], { DATABASE_URL: url });
-    t.is(code, 0, output);
-    t.true(output.includes('outbox_id_seq goes on after 1000000100; it was at 100'), output);
-    t.true(output.includes('outbox_position_seq goes on after 1000000100; it was at 100'), output);
-    t.true(output.includes('need no restart'), output);
-
-    const relay = await startTestRelay(t, url, { WINDOW_MEGABYTES: '0' });
-    const reset = async (id: string) => {
-      const stream = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': id });
-      return JSON.parse((await stream.until(({ event }) => event === 'stream-reset')).data ?? '') as unknown;
-    };
-    const lost = await openStream(t, `${relay.url}/events/a:b`, { 'Last-Event-ID': '150' });
-    await lost.until(({ event }) => event === 'stream-reset');
-    for (const id of ['101', '150']) t.deepEqual(await reset(id), { reason: 'unknown', lastEventId: id });
-
-    await paste(url, [publish(1001, 1060)]);
-    await lost.untilEvents(60);
-    t.deepEqual(
-      lost.events.map(({ data }) => data),
-      Array.from({ length: 60 }, (_, n) => String(1001 + n)),
-      'it goes on with what is published now',
-    );
-    // Below an id in use: not known to be lost, but not honoured either.
-    for (const id of ['101', '150', '1000000100']) t.deepEqual(await reset(id), { reason: 'expired', lastEventId: id });
-    for (const channels of ['a:b', 'a:*']) {
-      const kept = await openStream(t, `${relay.url}/events/${channels}`, { 'Last-Event-ID': '90' });
-      await kept.untilEvents(70);
-      t.deepEqual([kept.events[0]?.data, kept.events[9]?.data, kept.events[10]?.data], ['91', '100', '1001']);
-      t.false(kept.frames.some(({ event }) => event === 'stream-reset'));
-    }
-  });
-
-  test(`it goes on from the highest number in use, wherever a sequence is, and never back (${server})`, async (t) => {
-    const { db, owner } = await createPatient(t, server);
-    await paste(db.url, [
-      publish(1, 10),
-      `SELECT setval('outbox_id_seq', 3)`,
-      `SELECT setval('outbox_position_seq', 1, false)`,
-    ]);
-    t.deepEqual(await advanceIds(owner.url, 5n), [
-      { sequence: 'outbox_id_seq', from: '10', to: '15' },
-      { sequence: 'outbox_position_seq', from: '10', to: '15' },
-    ]);
-    t.deepEqual(await sequences(db.url), [{ id: '15', position: '15' }]);
-    await paste(db.url, [publish(11, 11), 'DELETE FROM outbox', `SELECT setval('outbox_id_seq', 3)`]);
-    t.deepEqual(
-      (await advanceIds(owner.url)).map(({ from }) => from),
-      ['16', '16'],
-      'the floor counts, where nothing else is left',
-    );
-    const all = await Promise.all([1n, 1000n, 1n].map((step) => advanceIds(owner.url, step)));
-    t.is(all.length, 3);
-    t.deepEqual(await sequences(db.url), [
-      { id: String(16n + DEFAULT_STEP + 1002n), position: String(16n + DEFAULT_STEP + 1002n) },
-    ]);
-    t.deepEqual(troubles(await examine({ databaseUrl: owner.url, listenDatabaseUrl: owner.url })), []);
-  });
-
-  test(`R1: while publishers run it neither gives a number twice nor breaks the order of commits (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    let over = false;
-    const writers = Array.from({ length: 4 }, async () => {
-      while (!over) await db.query(publish(1, 3));
-    });
-    for (let n = 0; n < 20; n += 1) await advanceIds(db.url, 1000n);
-    over = true;
-    await Promise.all(writers);
-    const [sums] = await query(
-      db.url,
-      'SELECT count(*) = count(DISTINCT id) AND count(*) = count(DISTINCT position) AS once, max(id) > 20000 AS moved FROM outbox',
-    );
-    t.deepEqual(sums, { once: true, moved: true });
-
-    // It waits for who is placing, as publishers do.
-    await db.withClient(async (publisher) => {
-      await publisher.query(`BEGIN; ${publish(1, 1)}; SET CONSTRAINTS ALL IMMEDIATE`);
-      const before = await sequences(db.url);
-      const advanced = advanceIds(db.url, 1000n);
-      for (;;) {
-        const waiting = await db.query(
-          `SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock' AND application_name LIKE '%advance-ids'`,
-          [db.name],
-        );
-        if (waiting.rowCount === 1) break;
-      }
-      t.deepEqual(await sequences(db.url), before);
-      await publisher.query('COMMIT');
-      await advanced;
-    });
-  });
-
-  test(`who may not do it is told who may, and nothing changes (${server})`, async (t) => {
-    const { db, owner, relay } = await createPatient(t, server);
+  // It waits for who is placing, as publishers do.
+  await db.withClient(async (publisher) => {
+    await publisher.query(`BEGIN; ${publish(1, 1)}; SET CONSTRAINTS ALL IMMEDIATE`);
     const before = await sequences(db.url);
-    const refused = await runCommand(['advance-ids'], { DATABASE_URL: relay.url });
-    t.deepEqual(refused, {
-      code: 1,
-      output: `Role ${relay.name} may not do that: run it as ${owner.name}, the owner of the outbox, or as a superuser.\n`,
-    });
+    const advanced = advanceIds(db.url, 1000n);
+    for (;;) {
+      const waiting = await db.query(
+        `SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock' AND application_name LIKE '%advance-ids'`,
+        [db.name],
+      );
+      if (waiting.rowCount === 1) break;
+    }
     t.deepEqual(await sequences(db.url), before);
-    const empty = await createDatabase(t, { server, template: false });
-    const none = await runCommand(['advance-ids'], { DATABASE_URL: empty.url });
-    t.deepEqual([none.code, none.output.startsWith('The database has no outbox')], [1, true]);
+    await publisher.query('COMMIT');
+    await advanced;
   });
-}
+});
+
+test('who may not do it is told who may, and nothing changes', async (t) => {
+  const { db, owner, relay } = await createPatient(t);
+  const before = await sequences(db.url);
+  const refused = await runCommand(['advance-ids'], { DATABASE_URL: relay.url });
+  t.deepEqual(refused, {
+    code: 1,
+    output: `Role ${relay.name} may not do that: run it as ${owner.name}, the owner of the outbox, or as a superuser.\n`,
+  });
+  t.deepEqual(await sequences(db.url), before);
+  const empty = await createDatabase(t, { template: false });
+  const none = await runCommand(['advance-ids'], { DATABASE_URL: empty.url });
+  t.deepEqual([none.code, none.output.startsWith('The database has no outbox')], [1, true]);
+});
 
 test('--by is a whole number above 0', async (t) => {
   const db = await createDatabase(t);

@@ -4,7 +4,7 @@
 import test from 'ava';
 import pg from 'pg';
 import { runCommand } from './support/command.js';
-import { createDatabase, type ServerName } from './support/database.js';
+import { createDatabase } from './support/database.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 
@@ -26,67 +26,65 @@ const DEFAULTS = {
   standard_conforming_strings: 'off',
 } as const;
 
-for (const server of ['newest', 'oldest'] as const satisfies readonly ServerName[]) {
-  test(`whatever a database's defaults are, relay and commands do what they do (${server})`, async (t) => {
-    const database = await createDatabase(t, { server });
-    for (const [name, value] of Object.entries(DEFAULTS)) {
-      await database.query(`ALTER DATABASE ${database.name} SET ${name} = ${value}`);
-    }
-    // Pool and publisher are connected since before.
-    await database.query(`INSERT INTO outbox (channel, data) VALUES ('ä', '"ö€"')`);
-    const relay = await startTestRelay(t, database.url, { SWEEP_SECONDS: '3600' });
-    for (const query of ['channel=%C3%A4&last_event_id=earliest', 'channel=%C3%A4&since=2020-01-01T00:00:00Z']) {
-      const stream = await openStream(t, `${relay.url}/events?${query}`);
-      t.is((await stream.untilEvents(1))[0]?.data, 'ö€');
-    }
-    await relay.stop();
-    const env = { DATABASE_URL: database.url };
-    const doctor = await runCommand(['doctor'], env);
-    t.notRegex(doctor.output, /cannot be looked at|not as the migrations made|is not the one/, doctor.output);
-    for (const args of [
-      ['migrate'],
-      ['migrate', 'status'],
-      ['advance-ids'],
-      ['prune', '--keep', '1s'],
-      ['migrate', 'down'],
-      ['migrate'],
-    ]) {
-      const { code, output } = await runCommand(args, env);
-      t.is(code, 0, `${args.join(' ')}: ${output}`);
-    }
-  });
+test(`whatever a database's defaults are, relay and commands do what they do`, async (t) => {
+  const database = await createDatabase(t);
+  for (const [name, value] of Object.entries(DEFAULTS)) {
+    await database.query(`ALTER DATABASE ${database.name} SET ${name} = ${value}`);
+  }
+  // Pool and publisher are connected since before.
+  await database.query(`INSERT INTO outbox (channel, data) VALUES ('ä', '"ö€"')`);
+  const relay = await startTestRelay(t, database.url, { SWEEP_SECONDS: '3600' });
+  for (const query of ['channel=%C3%A4&last_event_id=earliest', 'channel=%C3%A4&since=2020-01-01T00:00:00Z']) {
+    const stream = await openStream(t, `${relay.url}/events?${query}`);
+    t.is((await stream.untilEvents(1))[0]?.data, 'ö€');
+  }
+  await relay.stop();
+  const env = { DATABASE_URL: database.url };
+  const doctor = await runCommand(['doctor'], env);
+  t.notRegex(doctor.output, /cannot be looked at|not as the migrations made|is not the one/, doctor.output);
+  for (const args of [
+    ['migrate'],
+    ['migrate', 'status'],
+    ['advance-ids'],
+    ['prune', '--keep', '1s'],
+    ['migrate', 'down'],
+    ['migrate'],
+  ]) {
+    const { code, output } = await runCommand(args, env);
+    t.is(code, 0, `${args.join(' ')}: ${output}`);
+  }
+});
 
-  test(`R9: SERIALIZABLE publishers fail for nothing that a relay reads, serializable by default or not (${server})`, async (t) => {
-    const database = await createDatabase(t, { server });
-    await database.query(`ALTER DATABASE ${database.name} SET default_transaction_isolation = 'serializable'`);
-    const relay = await startTestRelay(t, database.url, { WINDOW_MEGABYTES: '0', SWEEP_SECONDS: '0.05' });
-    const stream = await openStream(t, `${relay.url}/events?channel=a`);
-    const failures: string[] = [];
-    const open = async () => {
-      const client = new pg.Client({ connectionString: database.url, application_name: 'test' });
-      await client.connect();
-      return client;
-    };
-    const [slow, quick] = await Promise.all([open(), open()]);
-    try {
-      for (let n = 1; n <= 15; n += 1) {
-        await slow.query('BEGIN ISOLATION LEVEL SERIALIZABLE');
-        try {
-          await slow.query('SELECT count(*) FROM outbox');
-          await quick.query(`INSERT INTO outbox (channel, data) VALUES ('a', '1')`);
-          // A reader that has seen this one and not yet the other: the anomaly for which the other would have to fail.
-          await stream.untilEvents(n);
-          await (await openStream(t, `${relay.url}/events?channel=a&last_event_id=earliest`)).untilEvents(n);
-          await slow.query(`INSERT INTO outbox (channel, data) VALUES ('b', '1')`);
-          await slow.query('COMMIT');
-        } catch (error) {
-          failures.push(String(error));
-          await slow.query('ROLLBACK');
-        }
+test('R9: SERIALIZABLE publishers fail for nothing that a relay reads, serializable by default or not', async (t) => {
+  const database = await createDatabase(t);
+  await database.query(`ALTER DATABASE ${database.name} SET default_transaction_isolation = 'serializable'`);
+  const relay = await startTestRelay(t, database.url, { WINDOW_MEGABYTES: '0', SWEEP_SECONDS: '0.05' });
+  const stream = await openStream(t, `${relay.url}/events?channel=a`);
+  const failures: string[] = [];
+  const open = async () => {
+    const client = new pg.Client({ connectionString: database.url, application_name: 'test' });
+    await client.connect();
+    return client;
+  };
+  const [slow, quick] = await Promise.all([open(), open()]);
+  try {
+    for (let n = 1; n <= 15; n += 1) {
+      await slow.query('BEGIN ISOLATION LEVEL SERIALIZABLE');
+      try {
+        await slow.query('SELECT count(*) FROM outbox');
+        await quick.query(`INSERT INTO outbox (channel, data) VALUES ('a', '1')`);
+        // A reader that has seen this one and not yet the other: the anomaly for which the other would have to fail.
+        await stream.untilEvents(n);
+        await (await openStream(t, `${relay.url}/events?channel=a&last_event_id=earliest`)).untilEvents(n);
+        await slow.query(`INSERT INTO outbox (channel, data) VALUES ('b', '1')`);
+        await slow.query('COMMIT');
+      } catch (error) {
+        failures.push(String(error));
+        await slow.query('ROLLBACK');
       }
-    } finally {
-      await Promise.all([slow.end(), quick.end()]);
     }
-    t.deepEqual(failures, []);
-  });
-}
+  } finally {
+    await Promise.all([slow.end(), quick.end()]);
+  }
+  t.deepEqual(failures, []);
+});

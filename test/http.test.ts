@@ -3,7 +3,7 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { createDatabase, servers } from './support/database.js';
+import { createDatabase, serverUrl } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';
 import { openStream } from './support/stream.js';
@@ -405,7 +405,7 @@ test('R8: without PUBLIC_CHANNELS nobody may read anything', async (t) => {
 test('healthz says that it lives, readyz whether it delivers, and where it does not a code and since when, and no more', async (t) => {
   const { database, url, get, unharmed } = await setUp(t);
   // A database cannot be closed from inside.
-  const admin = new pg.Client(servers().newest);
+  const admin = new pg.Client(serverUrl());
   await admin.connect();
   t.teardown(() => admin.end());
   const healthy = await get('/healthz');

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { createDatabase, servers } from './support/database.js';
+import { createDatabase, serverUrl } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, request } from './support/request.js';
 import { openStream, type TestStream } from './support/stream.js';
@@ -148,7 +148,7 @@ test('what only the database knows is missing while it does not answer, and the 
   t.is(await value('listener_losses_total'), 0);
 
   // From outside of it, because nobody may shut themselves out.
-  const server = new pg.Client({ connectionString: servers().newest });
+  const server = new pg.Client({ connectionString: serverUrl() });
   await server.connect();
   t.teardown(() => server.end());
   const name = new URL(database.url).pathname.slice(1);

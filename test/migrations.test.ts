@@ -12,8 +12,6 @@ import { MIGRATIONS } from './support/migrations.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 
-const SERVERS = ['newest', 'oldest'] as const;
-
 /** All that is in the database and not PostgreSQL's own, by catalog. */
 async function catalog(db: TestDatabase): Promise<string[]> {
   const { rows } = await db.query<{ entry: string }>(`
@@ -58,267 +56,264 @@ async function floor(db: TestDatabase): Promise<unknown[]> {
   return (await db.query('SELECT id, position FROM outbox_floor')).rows;
 }
 
-for (const server of SERVERS) {
-  const emptyDatabase = (t: ExecutionContext) => createDatabase(t, { server, template: false });
+const emptyDatabase = (t: ExecutionContext) => createDatabase(t, { template: false });
 
-  for (const foreign of [false, true]) {
-    const where = foreign ? 'beside tables of others' : 'in an empty database';
-    test(`down removes all that up has made, ${where}, and both are harmless to repeat (${server})`, async (t) => {
-      const db = await emptyDatabase(t);
-      if (foreign) await addForeignTables(db);
-      const before = await catalog(db);
-      t.deepEqual(await migrationStatus(db.url), { applied: [], pending: MIGRATIONS, unknown: [] });
-      t.deepEqual(await migrate(db.url, 'down'), []);
-      t.deepEqual(await catalog(db), before);
-
-      t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
-      const migrated = await catalog(db);
-      t.true(migrated.length > before.length);
-      t.deepEqual(
-        before.filter((entry) => !migrated.includes(entry)),
-        [],
-        'what was there is as it was',
-      );
-      t.deepEqual(
-        migrated.filter((entry) => !before.includes(entry) && !entry.includes('outbox')),
-        [],
-        'all that is new has our name',
-      );
-      t.deepEqual(await migrationStatus(db.url), { applied: MIGRATIONS, pending: [], unknown: [] });
-
-      await publish(db, 'kept');
-      t.deepEqual(await migrate(db.url, 'up'), []);
-      t.deepEqual(await catalog(db), migrated);
-      t.is((await db.query('SELECT FROM outbox')).rowCount, 1);
-
-      t.deepEqual(await migrate(db.url, 'down'), MIGRATIONS.toReversed());
-      t.deepEqual(await catalog(db), before);
-      t.deepEqual(await migrate(db.url, 'down'), []);
-      t.deepEqual(await migrationStatus(db.url), { applied: [], pending: MIGRATIONS, unknown: [] });
-
-      t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
-      t.deepEqual(await catalog(db), migrated);
-      await publish(db, 'again');
-      t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
-
-      if (foreign) {
-        const { rows } = await db.query<{ name: string }>('SELECT name FROM pgmigrations ORDER BY id');
-        t.deepEqual(
-          rows.map((row) => row.name),
-          ['1_theirs', '2_theirs'],
-        );
-      }
-    });
-  }
-
-  test(`a migration that this version does not know is reported (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.query(`INSERT INTO outbox_migrations (name, run_on) VALUES ('99_future', now())`);
-    t.deepEqual(await migrationStatus(db.url), {
-      applied: [...MIGRATIONS, '99_future'],
-      pending: [],
-      unknown: ['99_future'],
-    });
-  });
-
-  test(`all of it goes into the schema that the url's search_path names, and a relay serves it from there (${server})`, async (t) => {
+for (const foreign of [false, true]) {
+  const where = foreign ? 'beside tables of others' : 'in an empty database';
+  test(`down removes all that up has made, ${where}, and both are harmless to repeat`, async (t) => {
     const db = await emptyDatabase(t);
-    const url = `${db.url}?options=-c%20search_path%3Dapp`;
-    await t.throwsAsync(migrate(url, 'up'), { message: /schema.*search_path/ });
-    await db.query('CREATE SCHEMA app');
+    if (foreign) await addForeignTables(db);
     const before = await catalog(db);
-    t.deepEqual(await migrate(url, 'up'), MIGRATIONS);
-    t.deepEqual(await migrationStatus(url), { applied: MIGRATIONS, pending: [], unknown: [] });
-    t.deepEqual((await migrationStatus(db.url)).applied, [], 'public has none of it');
-    const { rowCount } = await db.query(`SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace`);
-    t.is(rowCount, 0);
+    t.deepEqual(await migrationStatus(db.url), { applied: [], pending: MIGRATIONS, unknown: [] });
+    t.deepEqual(await migrate(db.url, 'down'), []);
+    t.deepEqual(await catalog(db), before);
 
-    const relay = await startTestRelay(t, url, { SWEEP_SECONDS: '3600' });
-    const stream = await openStream(t, `${relay.url}/events/a`);
-    // The publisher's search_path is another.
-    await db.query(`INSERT INTO app.outbox (channel, data) VALUES ('a', '"1"'), ('a', '"2"')`);
+    t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
+    const migrated = await catalog(db);
+    t.true(migrated.length > before.length);
     t.deepEqual(
-      (await stream.untilEvents(2)).map((event) => event.data),
-      ['1', '2'],
+      before.filter((entry) => !migrated.includes(entry)),
+      [],
+      'what was there is as it was',
     );
-    await db.query(`DELETE FROM app.outbox WHERE data = '"1"'`);
-    t.deepEqual((await db.query('SELECT position FROM app.outbox_floor')).rows, [{ position: '1' }]);
-    await db.query('TRUNCATE app.outbox');
-    t.deepEqual((await db.query('SELECT position FROM app.outbox_floor')).rows, [{ position: '2' }]);
-    await relay.stop();
+    t.deepEqual(
+      migrated.filter((entry) => !before.includes(entry) && !entry.includes('outbox')),
+      [],
+      'all that is new has our name',
+    );
+    t.deepEqual(await migrationStatus(db.url), { applied: MIGRATIONS, pending: [], unknown: [] });
 
-    t.deepEqual(await migrate(url, 'down'), MIGRATIONS.toReversed());
+    await publish(db, 'kept');
+    t.deepEqual(await migrate(db.url, 'up'), []);
+    t.deepEqual(await catalog(db), migrated);
+    t.is((await db.query('SELECT FROM outbox')).rowCount, 1);
+
+    t.deepEqual(await migrate(db.url, 'down'), MIGRATIONS.toReversed());
     t.deepEqual(await catalog(db), before);
-  });
+    t.deepEqual(await migrate(db.url, 'down'), []);
+    t.deepEqual(await migrationStatus(db.url), { applied: [], pending: MIGRATIONS, unknown: [] });
 
-  test(`where a table of another is named outbox, up fails and leaves nothing behind (${server})`, async (t) => {
-    const db = await emptyDatabase(t);
-    await db.query(`CREATE TABLE outbox (theirs text); INSERT INTO outbox VALUES ('precious')`);
-    const before = await catalog(db);
-    await t.throwsAsync(migrate(db.url, 'up'), {
-      instanceOf: MigrateError,
-      message:
-        /already exists .*table "outbox" \(theirs\)\. Nothing was changed\.\n.*CREATE SCHEMA outbox_relay.*search_path/,
-    });
-    t.deepEqual(await catalog(db), before);
-    t.deepEqual((await migrationStatus(db.url)).applied, []);
-    await migrate(db.url, 'down');
-    t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
-
-    // What the message advises.
-    await db.query('CREATE SCHEMA outbox_relay');
-    const url = `${db.url}?options=-c%20search_path%3Doutbox_relay`;
-    t.deepEqual(await migrate(url, 'up'), MIGRATIONS);
-    const relay = await startTestRelay(t, url);
-    const stream = await openStream(t, `${relay.url}/events/a`);
-    await db.query(`INSERT INTO outbox_relay.outbox (channel, data) VALUES ('a', '"ours"')`);
-    t.is((await stream.untilEvents(1))[0]?.data, 'ours');
-    t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
-  });
-
-  test(`whatever of ours is there under the same name, up says what, and changes nothing (${server})`, async (t) => {
-    for (const [sql, message] of [
-      ['CREATE VIEW outbox AS SELECT 1 AS one', /view "outbox" \(one\)/],
-      ['CREATE TABLE outbox_floor (theirs text)', /table "outbox_floor" \(theirs\)/],
-      ['CREATE SEQUENCE outbox_id_seq', /sequence "outbox_id_seq"/],
-    ] as const) {
-      const db = await emptyDatabase(t);
-      await db.query(sql);
-      const before = await catalog(db);
-      await t.throwsAsync(migrate(db.url, 'up'), { instanceOf: MigrateError, message });
-      t.deepEqual(await catalog(db), before);
-    }
-    const db = await createDatabase(t, { server });
-    await db.query('DROP TABLE outbox_migrations');
-    await t.throwsAsync(migrate(db.url, 'up'), { message: /no account of its migrations.*doctor/ });
-  });
-
-  test(`B1: outbox_floor keeps its one row, and up puts it back where it is gone, so that no cursor is honoured falsely (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await publish(db, 'one', 'two', 'three', 'four', 'five');
-    await db.query('DELETE FROM outbox WHERE id = 2');
-    const kept = await floor(db);
-    for (const sql of [
-      'TRUNCATE outbox_floor',
-      'DELETE FROM outbox_floor',
-      'INSERT INTO outbox_floor (id, position) VALUES (9, 9)',
-      'UPDATE outbox_floor SET position = 1',
-      'UPDATE outbox_floor SET id = 1',
-      'UPDATE outbox_floor SET highest_id = 0',
-    ]) {
-      const error = await db.query(sql).then(
-        () => undefined,
-        (reason: unknown) => reason as pg.DatabaseError,
-      );
-      t.regex(error?.message ?? 'it was accepted', /outbox_floor keeps exactly one row/, sql);
-      t.truthy(error?.hint);
-    }
-    t.deepEqual(await floor(db), kept);
-
-    const lose = () =>
-      db.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM outbox_floor; COMMIT`);
-    await lose();
-    await migrate(db.url, 'up');
-    // 3, 4 and 5 follow one another: nothing is missing after 3, and an unknown much before it.
-    t.deepEqual(await floor(db), [{ id: '6', position: '2' }]);
-    await publish(db, 'six');
-    const relay = await startTestRelay(t, db.url);
-    const reasonAt = async (cursor: string) => {
-      const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': cursor });
-      const frame = await stream.until(
-        ({ event, data }) => event === 'stream-reset' || (event !== 'stream-open' && data !== undefined),
-      );
-      stream.close();
-      return frame.event === 'stream-reset' ? (JSON.parse(frame.data ?? '') as { reason: string }).reason : frame.data;
-    };
-    t.is(await reasonAt('1'), 'expired');
-    t.is(await reasonAt('2'), 'expired');
-    t.is(await reasonAt('3'), 'four');
-    t.is(await reasonAt('5'), 'six');
-    await relay.stop();
-
-    // Newest events that are gone: whoever stands before them must not be told that nothing followed.
-    await db.query(`DELETE FROM outbox WHERE data = '"six"'`);
-    await lose();
-    await migrate(db.url, 'up');
-    t.deepEqual(await floor(db), [{ id: '8', position: '6' }]);
-    await migrate(db.url, 'up');
-    t.deepEqual(await floor(db), [{ id: '8', position: '6' }], 'a floor that is there is left as it is');
-
-    const empty = await createDatabase(t, { server });
-    await empty.query(`BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE outbox_floor; COMMIT`);
-    await migrate(empty.url, 'up');
-    t.deepEqual(await floor(empty), [{ id: '0', position: '0' }]);
-  });
-
-  test(`where a publication has all tables, publishing, redacting and deleting work (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.query('CREATE PUBLICATION everything FOR ALL TABLES');
-    await publish(db, 'one', 'two', 'three');
-    await db.query(`UPDATE outbox SET data = '0' WHERE id = 3`);
-    await db.query('DELETE FROM outbox WHERE id = 1');
-    t.deepEqual(await floor(db), [{ id: '1', position: '1' }]);
-    await prune({ url: db.url, keepSeconds: 0 });
-    t.deepEqual(await floor(db), [{ id: '3', position: '3' }]);
-    await publish(db, 'four');
-    await db.query('TRUNCATE outbox');
-    t.deepEqual(await floor(db), [{ id: '4', position: '4' }]);
-  });
-
-  test(`in a database of another encoding all of it is made, and what can't be told in UTF-8 is refused (${server})`, async (t) => {
-    const home = await emptyDatabase(t);
-    for (const encoding of ['LATIN1', 'LATIN9', 'SQL_ASCII']) {
-      const name = `${home.name}_${encoding.toLowerCase()}`;
-      await home.query(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`);
-      const db = useDatabase(home.url.replace(home.name, name));
-      t.teardown(async () => {
-        await db.pool.end();
-        await home.query(`DROP DATABASE ${name} WITH (FORCE)`);
-      });
-      t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
-      await db.query(byChannel, ['\u00e9']);
-      await t.throwsAsync(db.query(byChannel, ['a\u0085']), { message: /outbox_channel_no_control_characters/ });
-      if (encoding === 'SQL_ASCII') {
-        await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(E'\\xe9'::text))`), {
-          message: /outbox_data_can_be_told_in_utf8/,
-        });
-      }
-      t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
-    }
-  });
-
-  test(`R4: a cursor that was handed out is expired once it is pruned, in whatever order ids were placed (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.withClient(async (late) => {
-      await late.query('BEGIN');
-      await late.query(`INSERT INTO outbox (channel) VALUES ('a')`);
-      await publish(db, 'second id, first place');
-      await late.query('COMMIT');
-    });
-    t.deepEqual((await db.query('SELECT id FROM outbox ORDER BY position')).rows, [{ id: '2' }, { id: '1' }]);
-    for (const remove of ['DELETE FROM outbox', 'TRUNCATE outbox']) {
-      await db.query(remove);
-      const relay = await startTestRelay(t, db.url);
-      const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
-      const reset = await stream.until(({ event }) => event === 'stream-reset');
-      t.deepEqual(JSON.parse(reset.data ?? ''), { reason: 'expired', lastEventId: '2' }, remove);
-      const never = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '900' });
-      t.regex((await never.until(({ event }) => event === 'stream-reset')).data ?? '', /unknown/);
-      await relay.stop();
-    }
-  });
-
-  test(`where a table of the application refers to outbox, down fails and changes nothing (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.query('CREATE TABLE delivery (outbox_id bigint REFERENCES outbox)');
-    const before = await catalog(db);
-    await t.throwsAsync(migrate(db.url, 'down'), { message: /other objects depend/ });
-    t.deepEqual(await catalog(db), before);
-    t.deepEqual((await migrationStatus(db.url)).applied, MIGRATIONS);
-    await publish(db, 'still works');
+    t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
+    t.deepEqual(await catalog(db), migrated);
+    await publish(db, 'again');
     t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
+
+    if (foreign) {
+      const { rows } = await db.query<{ name: string }>('SELECT name FROM pgmigrations ORDER BY id');
+      t.deepEqual(
+        rows.map((row) => row.name),
+        ['1_theirs', '2_theirs'],
+      );
+    }
   });
 }
+
+test('a migration that this version does not know is reported', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(`INSERT INTO outbox_migrations (name, run_on) VALUES ('99_future', now())`);
+  t.deepEqual(await migrationStatus(db.url), {
+    applied: [...MIGRATIONS, '99_future'],
+    pending: [],
+    unknown: ['99_future'],
+  });
+});
+
+test(`all of it goes into the schema that the url's search_path names, and a relay serves it from there`, async (t) => {
+  const db = await emptyDatabase(t);
+  const url = `${db.url}?options=-c%20search_path%3Dapp`;
+  await t.throwsAsync(migrate(url, 'up'), { message: /schema.*search_path/ });
+  await db.query('CREATE SCHEMA app');
+  const before = await catalog(db);
+  t.deepEqual(await migrate(url, 'up'), MIGRATIONS);
+  t.deepEqual(await migrationStatus(url), { applied: MIGRATIONS, pending: [], unknown: [] });
+  t.deepEqual((await migrationStatus(db.url)).applied, [], 'public has none of it');
+  const { rowCount } = await db.query(`SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace`);
+  t.is(rowCount, 0);
+
+  const relay = await startTestRelay(t, url, { SWEEP_SECONDS: '3600' });
+  const stream = await openStream(t, `${relay.url}/events/a`);
+  // The publisher's search_path is another.
+  await db.query(`INSERT INTO app.outbox (channel, data) VALUES ('a', '"1"'), ('a', '"2"')`);
+  t.deepEqual(
+    (await stream.untilEvents(2)).map((event) => event.data),
+    ['1', '2'],
+  );
+  await db.query(`DELETE FROM app.outbox WHERE data = '"1"'`);
+  t.deepEqual((await db.query('SELECT position FROM app.outbox_floor')).rows, [{ position: '1' }]);
+  await db.query('TRUNCATE app.outbox');
+  t.deepEqual((await db.query('SELECT position FROM app.outbox_floor')).rows, [{ position: '2' }]);
+  await relay.stop();
+
+  t.deepEqual(await migrate(url, 'down'), MIGRATIONS.toReversed());
+  t.deepEqual(await catalog(db), before);
+});
+
+test('where a table of another is named outbox, up fails and leaves nothing behind', async (t) => {
+  const db = await emptyDatabase(t);
+  await db.query(`CREATE TABLE outbox (theirs text); INSERT INTO outbox VALUES ('precious')`);
+  const before = await catalog(db);
+  await t.throwsAsync(migrate(db.url, 'up'), {
+    instanceOf: MigrateError,
+    message:
+      /already exists .*table "outbox" \(theirs\)\. Nothing was changed\.\n.*CREATE SCHEMA outbox_relay.*search_path/,
+  });
+  t.deepEqual(await catalog(db), before);
+  t.deepEqual((await migrationStatus(db.url)).applied, []);
+  await migrate(db.url, 'down');
+  t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
+
+  // What the message advises.
+  await db.query('CREATE SCHEMA outbox_relay');
+  const url = `${db.url}?options=-c%20search_path%3Doutbox_relay`;
+  t.deepEqual(await migrate(url, 'up'), MIGRATIONS);
+  const relay = await startTestRelay(t, url);
+  const stream = await openStream(t, `${relay.url}/events/a`);
+  await db.query(`INSERT INTO outbox_relay.outbox (channel, data) VALUES ('a', '"ours"')`);
+  t.is((await stream.untilEvents(1))[0]?.data, 'ours');
+  t.deepEqual((await db.query('SELECT theirs FROM outbox')).rows, [{ theirs: 'precious' }]);
+});
+
+test('whatever of ours is there under the same name, up says what, and changes nothing', async (t) => {
+  for (const [sql, message] of [
+    ['CREATE VIEW outbox AS SELECT 1 AS one', /view "outbox" \(one\)/],
+    ['CREATE TABLE outbox_floor (theirs text)', /table "outbox_floor" \(theirs\)/],
+    ['CREATE SEQUENCE outbox_id_seq', /sequence "outbox_id_seq"/],
+  ] as const) {
+    const db = await emptyDatabase(t);
+    await db.query(sql);
+    const before = await catalog(db);
+    await t.throwsAsync(migrate(db.url, 'up'), { instanceOf: MigrateError, message });
+    t.deepEqual(await catalog(db), before);
+  }
+  const db = await createDatabase(t);
+  await db.query('DROP TABLE outbox_migrations');
+  await t.throwsAsync(migrate(db.url, 'up'), { message: /no account of its migrations.*doctor/ });
+});
+
+test('B1: outbox_floor keeps its one row, and up puts it back where it is gone, so that no cursor is honoured falsely', async (t) => {
+  const db = await createDatabase(t);
+  await publish(db, 'one', 'two', 'three', 'four', 'five');
+  await db.query('DELETE FROM outbox WHERE id = 2');
+  const kept = await floor(db);
+  for (const sql of [
+    'TRUNCATE outbox_floor',
+    'DELETE FROM outbox_floor',
+    'INSERT INTO outbox_floor (id, position) VALUES (9, 9)',
+    'UPDATE outbox_floor SET position = 1',
+    'UPDATE outbox_floor SET id = 1',
+    'UPDATE outbox_floor SET highest_id = 0',
+  ]) {
+    const error = await db.query(sql).then(
+      () => undefined,
+      (reason: unknown) => reason as pg.DatabaseError,
+    );
+    t.regex(error?.message ?? 'it was accepted', /outbox_floor keeps exactly one row/, sql);
+    t.truthy(error?.hint);
+  }
+  t.deepEqual(await floor(db), kept);
+
+  const lose = () => db.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM outbox_floor; COMMIT`);
+  await lose();
+  await migrate(db.url, 'up');
+  // 3, 4 and 5 follow one another: nothing is missing after 3, and an unknown much before it.
+  t.deepEqual(await floor(db), [{ id: '6', position: '2' }]);
+  await publish(db, 'six');
+  const relay = await startTestRelay(t, db.url);
+  const reasonAt = async (cursor: string) => {
+    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': cursor });
+    const frame = await stream.until(
+      ({ event, data }) => event === 'stream-reset' || (event !== 'stream-open' && data !== undefined),
+    );
+    stream.close();
+    return frame.event === 'stream-reset' ? (JSON.parse(frame.data ?? '') as { reason: string }).reason : frame.data;
+  };
+  t.is(await reasonAt('1'), 'expired');
+  t.is(await reasonAt('2'), 'expired');
+  t.is(await reasonAt('3'), 'four');
+  t.is(await reasonAt('5'), 'six');
+  await relay.stop();
+
+  // Newest events that are gone: whoever stands before them must not be told that nothing followed.
+  await db.query(`DELETE FROM outbox WHERE data = '"six"'`);
+  await lose();
+  await migrate(db.url, 'up');
+  t.deepEqual(await floor(db), [{ id: '8', position: '6' }]);
+  await migrate(db.url, 'up');
+  t.deepEqual(await floor(db), [{ id: '8', position: '6' }], 'a floor that is there is left as it is');
+
+  const empty = await createDatabase(t);
+  await empty.query(`BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE outbox_floor; COMMIT`);
+  await migrate(empty.url, 'up');
+  t.deepEqual(await floor(empty), [{ id: '0', position: '0' }]);
+});
+
+test('where a publication has all tables, publishing, redacting and deleting work', async (t) => {
+  const db = await createDatabase(t);
+  await db.query('CREATE PUBLICATION everything FOR ALL TABLES');
+  await publish(db, 'one', 'two', 'three');
+  await db.query(`UPDATE outbox SET data = '0' WHERE id = 3`);
+  await db.query('DELETE FROM outbox WHERE id = 1');
+  t.deepEqual(await floor(db), [{ id: '1', position: '1' }]);
+  await prune({ url: db.url, keepSeconds: 0 });
+  t.deepEqual(await floor(db), [{ id: '3', position: '3' }]);
+  await publish(db, 'four');
+  await db.query('TRUNCATE outbox');
+  t.deepEqual(await floor(db), [{ id: '4', position: '4' }]);
+});
+
+test(`in a database of another encoding all of it is made, and what can't be told in UTF-8 is refused`, async (t) => {
+  const home = await emptyDatabase(t);
+  for (const encoding of ['LATIN1', 'LATIN9', 'SQL_ASCII']) {
+    const name = `${home.name}_${encoding.toLowerCase()}`;
+    await home.query(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`);
+    const db = useDatabase(home.url.replace(home.name, name));
+    t.teardown(async () => {
+      await db.pool.end();
+      await home.query(`DROP DATABASE ${name} WITH (FORCE)`);
+    });
+    t.deepEqual(await migrate(db.url, 'up'), MIGRATIONS);
+    await db.query(byChannel, ['\u00e9']);
+    await t.throwsAsync(db.query(byChannel, ['a\u0085']), { message: /outbox_channel_no_control_characters/ });
+    if (encoding === 'SQL_ASCII') {
+      await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) VALUES ('a', to_jsonb(E'\\xe9'::text))`), {
+        message: /outbox_data_can_be_told_in_utf8/,
+      });
+    }
+    t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
+  }
+});
+
+test('R4: a cursor that was handed out is expired once it is pruned, in whatever order ids were placed', async (t) => {
+  const db = await createDatabase(t);
+  await db.withClient(async (late) => {
+    await late.query('BEGIN');
+    await late.query(`INSERT INTO outbox (channel) VALUES ('a')`);
+    await publish(db, 'second id, first place');
+    await late.query('COMMIT');
+  });
+  t.deepEqual((await db.query('SELECT id FROM outbox ORDER BY position')).rows, [{ id: '2' }, { id: '1' }]);
+  for (const remove of ['DELETE FROM outbox', 'TRUNCATE outbox']) {
+    await db.query(remove);
+    const relay = await startTestRelay(t, db.url);
+    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
+    const reset = await stream.until(({ event }) => event === 'stream-reset');
+    t.deepEqual(JSON.parse(reset.data ?? ''), { reason: 'expired', lastEventId: '2' }, remove);
+    const never = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '900' });
+    t.regex((await never.until(({ event }) => event === 'stream-reset')).data ?? '', /unknown/);
+    await relay.stop();
+  }
+});
+
+test('where a table of the application refers to outbox, down fails and changes nothing', async (t) => {
+  const db = await createDatabase(t);
+  await db.query('CREATE TABLE delivery (outbox_id bigint REFERENCES outbox)');
+  const before = await catalog(db);
+  await t.throwsAsync(migrate(db.url, 'down'), { message: /other objects depend/ });
+  t.deepEqual(await catalog(db), before);
+  t.deepEqual((await migrationStatus(db.url)).applied, MIGRATIONS);
+  await publish(db, 'still works');
+  t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1);
+});
 
 interface Refusal {
   readonly what: string;
@@ -423,221 +418,219 @@ const REFUSALS: readonly Refusal[] = [
   { what: 'another time', sql: 'UPDATE outbox SET created_at = now()', names: onlyData },
 ];
 
-for (const server of SERVERS) {
-  test(`what cannot be sent is refused in the publisher's own statement, by a message that names the rule (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await publish(db, 'placed');
-    await db.withClient(async (client) => {
-      for (const { what, sql, values, names } of REFUSALS) {
-        await client.query('BEGIN');
-        const error = await client.query(sql, values).then(
-          () => undefined,
-          (reason: unknown) => reason as pg.DatabaseError,
-        );
-        await client.query('ROLLBACK');
-        t.regex(error?.message ?? 'it was accepted', names, what);
-        // As table checks do, which drivers tell applications by.
-        const [, rule] = /\((outbox_\w+)\)$/.exec(error?.message ?? '') ?? [];
-        if (rule !== undefined) t.deepEqual([error?.code, error?.constraint, error?.table], ['23514', rule, 'outbox']);
-        if (names === position || names === onlyData) t.truthy(error?.hint, `${what}: the message says what to do`);
-      }
-    });
-    t.deepEqual((await db.query(`SELECT channel, event, data, position FROM outbox`)).rows, [
-      { channel: 'a', event: 'message', data: 'placed', position: '1' },
-    ]);
-  });
-
-  test(`data above 16 MiB is refused also where PostgreSQL has it compressed (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.query(`CREATE TABLE large AS SELECT to_jsonb(repeat('x', 20 * 1024 * 1024)) AS data`);
-    await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) SELECT 'a', data FROM large`), {
-      message: /outbox_data_at_most_16_mib/,
-    });
-  });
-
-  test(`outbox_publish publishes with its caller's rights, from whatever schema (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    const role = `publisher_${randomBytes(6).toString('hex')}`;
-    await db.query(`
-      CREATE ROLE ${role};
-      CREATE SCHEMA app;
-      CREATE TABLE app.orders (id int, status text);
-      CREATE FUNCTION app.publish_order() RETURNS trigger LANGUAGE plpgsql SET search_path = app AS $$
-      BEGIN
-        PERFORM public.outbox_publish('orders', jsonb_build_object('order', NEW.id, 'status', NEW.status), 'status');
-        RETURN NULL;
-      END $$;
-      CREATE TRIGGER publish_order AFTER INSERT OR UPDATE OF status ON app.orders
-        FOR EACH ROW EXECUTE FUNCTION app.publish_order();
-      GRANT USAGE ON SCHEMA app TO ${role};
-      GRANT INSERT ON app.orders TO ${role}`);
-    t.teardown(() => db.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`));
-    const insert = `INSERT INTO app.orders VALUES (7, 'packed')`;
-    const asRole = (sql: string) =>
-      db.withClient(async (client) => {
-        await client.query(`SET ROLE ${role}`);
-        return client.query<{ id: string }>(sql);
-      });
-    await t.throwsAsync(asRole(insert), { message: /permission denied for table outbox/ });
-    await db.query(`GRANT INSERT (channel, event, data), SELECT ON outbox TO ${role}`);
-    await asRole(insert);
-    await asRole(`SELECT outbox_publish('a')`);
-    await asRole(`SELECT outbox_publish(event => 'row', data => to_jsonb('<p>'::text), channel => 'a')`);
-    const last = await asRole(`SELECT outbox_publish('a', '[1]') AS id`);
-    await t.throwsAsync(asRole(`SELECT outbox_publish('a*')`), { message: /outbox_channel_no_asterisk/ });
-    const { rows } = await db.query<{ id: string; row: unknown }>(
-      'SELECT id, jsonb_build_array(channel, event, data) AS row FROM outbox WHERE position > 0 ORDER BY position',
-    );
-    t.deepEqual(
-      rows.map(({ row }) => row),
-      [
-        ['orders', 'status', { order: 7, status: 'packed' }],
-        ['a', 'message', null],
-        ['a', 'row', '<p>'],
-        ['a', 'message', [1]],
-      ],
-    );
-    t.is(last.rows[0]?.id, rows.at(-1)?.id);
-  });
-
-  test(`what can be sent is accepted, up to its limits (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await db.query(byChannel, ['é'.repeat(255)]);
-    await db.query(byChannel, ['user:42 / ünïcödé, with spaces']);
-    await db.query(byEvent, ['é'.repeat(255)]);
-    for (const event of ['streaming', 'errors', 'opened', 'Error', 'message']) await db.query(byEvent, [event]);
-    for (const data of [
-      `to_jsonb(repeat('x', 16 * 1024 * 1024))`,
-      `to_jsonb(repeat(E'\\n', 2396745))`,
-      `to_jsonb(repeat(E'\\r\\n', 2097152))`,
-      `('[' || repeat('1e131071,', 90) || '0]')::jsonb`,
-      `('[' || repeat('1e131071,', 127) || '0]')::jsonb #- '{0}'`,
-    ]) {
-      await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', ${data})`);
+test(`what cannot be sent is refused in the publisher's own statement, by a message that names the rule`, async (t) => {
+  const db = await createDatabase(t);
+  await publish(db, 'placed');
+  await db.withClient(async (client) => {
+    for (const { what, sql, values, names } of REFUSALS) {
+      await client.query('BEGIN');
+      const error = await client.query(sql, values).then(
+        () => undefined,
+        (reason: unknown) => reason as pg.DatabaseError,
+      );
+      await client.query('ROLLBACK');
+      t.regex(error?.message ?? 'it was accepted', names, what);
+      // As table checks do, which drivers tell applications by.
+      const [, rule] = /\((outbox_\w+)\)$/.exec(error?.message ?? '') ?? [];
+      if (rule !== undefined) t.deepEqual([error?.code, error?.constraint, error?.table], ['23514', rule, 'outbox']);
+      if (names === position || names === onlyData) t.truthy(error?.hint, `${what}: the message says what to do`);
     }
-    await db.query(`INSERT INTO outbox (channel) VALUES ('a')`);
-    t.is((await db.query('SELECT FROM outbox WHERE position IS NOT NULL')).rowCount, 14);
-
-    // Types that drivers know: an array of names is an array to them.
-    const { rows } = await db.query<{ names: string[] }>(
-      'SELECT array_agg(event ORDER BY id) AS names FROM outbox LIMIT 1',
-    );
-    t.true(Array.isArray(rows[0]?.names));
   });
+  t.deepEqual((await db.query(`SELECT channel, event, data, position FROM outbox`)).rows, [
+    { channel: 'a', event: 'message', data: 'placed', position: '1' },
+  ]);
+});
 
-  test(`data that was redacted is not served again, from memory neither (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
-    const stream = await openStream(t, `${relay.url}/events/a`);
-    await publish(db, 'one', 'secret', 'three');
-    t.deepEqual(
-      (await stream.untilEvents(3)).map((event) => event.data),
-      ['one', 'secret', 'three'],
-    );
-    const replay = async (count: number) => {
-      const resumed = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
-      return (await resumed.untilEvents(count)).map((event) => event.data);
-    };
-    t.deepEqual(await replay(2), ['secret', 'three']);
-    t.is(relay.log.size.events, 3, 'it is memory that serves them');
-
-    await db.query(`UPDATE outbox SET data = '"redacted"' WHERE id = 2`);
-    // Notifications come in the order of commits: whoever has this event has been told of the redaction.
-    await publish(db, 'four');
-    await stream.untilEvents(4);
-    t.deepEqual(await replay(3), ['redacted', 'three', 'four']);
-    t.deepEqual(
-      stream.events.map((event) => event.data),
-      ['one', 'secret', 'three', 'four'],
-      'a redaction is not sent',
-    );
-    t.deepEqual((await db.query('SELECT position FROM outbox ORDER BY id')).rows, [
-      { position: '1' },
-      { position: '2' },
-      { position: '3' },
-      { position: '4' },
-    ]);
-    t.deepEqual(await floor(db), [{ id: '0', position: '0' }], 'no cursor is lost');
+test('data above 16 MiB is refused also where PostgreSQL has it compressed', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(`CREATE TABLE large AS SELECT to_jsonb(repeat('x', 20 * 1024 * 1024)) AS data`);
+  await t.throwsAsync(db.query(`INSERT INTO outbox (channel, data) SELECT 'a', data FROM large`), {
+    message: /outbox_data_at_most_16_mib/,
   });
+});
 
-  test(`R4: DELETE moves the floor to the highest position that is gone, never back, and cursors below it are reset (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
-    const stream = await openStream(t, `${relay.url}/events/a`);
-    t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
-
-    // Id and position in opposite order.
-    await db.withClient(async (late) => {
-      await late.query('BEGIN');
-      await late.query(`INSERT INTO outbox (channel, data) VALUES ('a', '"late"')`);
-      await publish(db, 'early', 'third');
-      await late.query('COMMIT');
+test(`outbox_publish publishes with its caller's rights, from whatever schema`, async (t) => {
+  const db = await createDatabase(t);
+  const role = `publisher_${randomBytes(6).toString('hex')}`;
+  await db.query(`
+    CREATE ROLE ${role};
+    CREATE SCHEMA app;
+    CREATE TABLE app.orders (id int, status text);
+    CREATE FUNCTION app.publish_order() RETURNS trigger LANGUAGE plpgsql SET search_path = app AS $$
+    BEGIN
+      PERFORM public.outbox_publish('orders', jsonb_build_object('order', NEW.id, 'status', NEW.status), 'status');
+      RETURN NULL;
+    END $$;
+    CREATE TRIGGER publish_order AFTER INSERT OR UPDATE OF status ON app.orders
+      FOR EACH ROW EXECUTE FUNCTION app.publish_order();
+    GRANT USAGE ON SCHEMA app TO ${role};
+    GRANT INSERT ON app.orders TO ${role}`);
+  t.teardown(() => db.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`));
+  const insert = `INSERT INTO app.orders VALUES (7, 'packed')`;
+  const asRole = (sql: string) =>
+    db.withClient(async (client) => {
+      await client.query(`SET ROLE ${role}`);
+      return client.query<{ id: string }>(sql);
     });
-    await publish(db, 'fourth');
-    await stream.untilEvents(4);
+  await t.throwsAsync(asRole(insert), { message: /permission denied for table outbox/ });
+  await db.query(`GRANT INSERT (channel, event, data), SELECT ON outbox TO ${role}`);
+  await asRole(insert);
+  await asRole(`SELECT outbox_publish('a')`);
+  await asRole(`SELECT outbox_publish(event => 'row', data => to_jsonb('<p>'::text), channel => 'a')`);
+  const last = await asRole(`SELECT outbox_publish('a', '[1]') AS id`);
+  await t.throwsAsync(asRole(`SELECT outbox_publish('a*')`), { message: /outbox_channel_no_asterisk/ });
+  const { rows } = await db.query<{ id: string; row: unknown }>(
+    'SELECT id, jsonb_build_array(channel, event, data) AS row FROM outbox WHERE position > 0 ORDER BY position',
+  );
+  t.deepEqual(
+    rows.map(({ row }) => row),
+    [
+      ['orders', 'status', { order: 7, status: 'packed' }],
+      ['a', 'message', null],
+      ['a', 'row', '<p>'],
+      ['a', 'message', [1]],
+    ],
+  );
+  t.is(last.rows[0]?.id, rows.at(-1)?.id);
+});
 
-    await db.query('DELETE FROM outbox WHERE false');
-    t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
-    await db.query(`DELETE FROM outbox WHERE data IN ('"late"', '"early"', '"third"')`);
-    t.deepEqual(await floor(db), [{ id: '1', position: '3' }]);
+test('what can be sent is accepted, up to its limits', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(byChannel, ['é'.repeat(255)]);
+  await db.query(byChannel, ['user:42 / ünïcödé, with spaces']);
+  await db.query(byEvent, ['é'.repeat(255)]);
+  for (const event of ['streaming', 'errors', 'opened', 'Error', 'message']) await db.query(byEvent, [event]);
+  for (const data of [
+    `to_jsonb(repeat('x', 16 * 1024 * 1024))`,
+    `to_jsonb(repeat(E'\\n', 2396745))`,
+    `to_jsonb(repeat(E'\\r\\n', 2097152))`,
+    `('[' || repeat('1e131071,', 90) || '0]')::jsonb`,
+    `('[' || repeat('1e131071,', 127) || '0]')::jsonb #- '{0}'`,
+  ]) {
+    await db.query(`INSERT INTO outbox (channel, data) VALUES ('a', ${data})`);
+  }
+  await db.query(`INSERT INTO outbox (channel) VALUES ('a')`);
+  t.is((await db.query('SELECT FROM outbox WHERE position IS NOT NULL')).rowCount, 14);
 
-    await publish(db, 'fifth');
-    await stream.untilEvents(5);
-    const expired = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
-    const reset = await expired.until((frame) => frame.event === 'stream-reset');
-    t.deepEqual((JSON.parse(reset.data ?? '') as { lastEventId: string }).lastEventId, '2');
-    const atFloor = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
-    t.deepEqual(
-      (await atFloor.untilEvents(2)).map((event) => event.data),
-      ['fourth', 'fifth'],
-    );
+  // Types that drivers know: an array of names is an array to them.
+  const { rows } = await db.query<{ names: string[] }>(
+    'SELECT array_agg(event ORDER BY id) AS names FROM outbox LIMIT 1',
+  );
+  t.true(Array.isArray(rows[0]?.names));
+});
 
-    await db.query(`DELETE FROM outbox WHERE data = '"fifth"'`);
-    t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
-    await db.query(`DELETE FROM outbox WHERE data = '"fourth"'`);
-    t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
-    await db.query('BEGIN; DELETE FROM outbox; ROLLBACK');
-    t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
+test('data that was redacted is not served again, from memory neither', async (t) => {
+  const db = await createDatabase(t);
+  const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
+  const stream = await openStream(t, `${relay.url}/events/a`);
+  await publish(db, 'one', 'secret', 'three');
+  t.deepEqual(
+    (await stream.untilEvents(3)).map((event) => event.data),
+    ['one', 'secret', 'three'],
+  );
+  const replay = async (count: number) => {
+    const resumed = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
+    return (await resumed.untilEvents(count)).map((event) => event.data);
+  };
+  t.deepEqual(await replay(2), ['secret', 'three']);
+  t.is(relay.log.size.events, 3, 'it is memory that serves them');
+
+  await db.query(`UPDATE outbox SET data = '"redacted"' WHERE id = 2`);
+  // Notifications come in the order of commits: whoever has this event has been told of the redaction.
+  await publish(db, 'four');
+  await stream.untilEvents(4);
+  t.deepEqual(await replay(3), ['redacted', 'three', 'four']);
+  t.deepEqual(
+    stream.events.map((event) => event.data),
+    ['one', 'secret', 'three', 'four'],
+    'a redaction is not sent',
+  );
+  t.deepEqual((await db.query('SELECT position FROM outbox ORDER BY id')).rows, [
+    { position: '1' },
+    { position: '2' },
+    { position: '3' },
+    { position: '4' },
+  ]);
+  t.deepEqual(await floor(db), [{ id: '0', position: '0' }], 'no cursor is lost');
+});
+
+test('R4: DELETE moves the floor to the highest position that is gone, never back, and cursors below it are reset', async (t) => {
+  const db = await createDatabase(t);
+  const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
+  const stream = await openStream(t, `${relay.url}/events/a`);
+  t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
+
+  // Id and position in opposite order.
+  await db.withClient(async (late) => {
+    await late.query('BEGIN');
+    await late.query(`INSERT INTO outbox (channel, data) VALUES ('a', '"late"')`);
+    await publish(db, 'early', 'third');
+    await late.query('COMMIT');
   });
+  await publish(db, 'fourth');
+  await stream.untilEvents(4);
 
-  test(`R4: a cursor behind which a single event was deleted is not honoured in silence (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    await publish(db, 'one', 'two', 'three');
-    await db.query('DELETE FROM outbox WHERE id = 2');
-    const relay = await startTestRelay(t, db.url);
-    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
-    const first = await stream.until(
-      (frame) => frame.event === 'stream-reset' || frame.data === '"three"' || frame.data === 'three',
-    );
-    t.is(first.event, 'stream-reset', 'the client was never told that it missed two');
-    await publish(db, 'four');
-    await stream.until((frame) => frame.data === 'four');
+  await db.query('DELETE FROM outbox WHERE false');
+  t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
+  await db.query(`DELETE FROM outbox WHERE data IN ('"late"', '"early"', '"third"')`);
+  t.deepEqual(await floor(db), [{ id: '1', position: '3' }]);
+
+  await publish(db, 'fifth');
+  await stream.untilEvents(5);
+  const expired = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '2' });
+  const reset = await expired.until((frame) => frame.event === 'stream-reset');
+  t.deepEqual((JSON.parse(reset.data ?? '') as { lastEventId: string }).lastEventId, '2');
+  const atFloor = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
+  t.deepEqual(
+    (await atFloor.untilEvents(2)).map((event) => event.data),
+    ['fourth', 'fifth'],
+  );
+
+  await db.query(`DELETE FROM outbox WHERE data = '"fifth"'`);
+  t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
+  await db.query(`DELETE FROM outbox WHERE data = '"fourth"'`);
+  t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
+  await db.query('BEGIN; DELETE FROM outbox; ROLLBACK');
+  t.deepEqual(await floor(db), [{ id: '5', position: '5' }]);
+});
+
+test('R4: a cursor behind which a single event was deleted is not honoured in silence', async (t) => {
+  const db = await createDatabase(t);
+  await publish(db, 'one', 'two', 'three');
+  await db.query('DELETE FROM outbox WHERE id = 2');
+  const relay = await startTestRelay(t, db.url);
+  const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
+  const first = await stream.until(
+    (frame) => frame.event === 'stream-reset' || frame.data === '"three"' || frame.data === 'three',
+  );
+  t.is(first.event, 'stream-reset', 'the client was never told that it missed two');
+  await publish(db, 'four');
+  await stream.until((frame) => frame.data === 'four');
+});
+
+test('R4: TRUNCATE moves the floor, and RESTART IDENTITY gives no id or position out again', async (t) => {
+  const db = await createDatabase(t);
+  const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
+  const stream = await openStream(t, `${relay.url}/events/a`);
+  await db.query('TRUNCATE outbox');
+  t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
+  await publish(db, 'one', 'two', 'three');
+  await db.query('TRUNCATE outbox RESTART IDENTITY CASCADE');
+  t.deepEqual(await floor(db), [{ id: '3', position: '3' }]);
+  await publish(db, 'four');
+  t.deepEqual((await db.query('SELECT id, position FROM outbox')).rows, [{ id: '4', position: '4' }]);
+  await stream.until((frame) => frame.data === 'four');
+
+  const expired = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
+  t.deepEqual(JSON.parse((await expired.until((frame) => frame.event === 'stream-reset')).data ?? ''), {
+    reason: 'expired',
+    lastEventId: '1',
   });
+  const atFloor = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '3' });
+  t.is((await atFloor.untilEvents(1))[0]?.data, 'four');
 
-  test(`R4: TRUNCATE moves the floor, and RESTART IDENTITY gives no id or position out again (${server})`, async (t) => {
-    const db = await createDatabase(t, { server });
-    const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
-    const stream = await openStream(t, `${relay.url}/events/a`);
-    await db.query('TRUNCATE outbox');
-    t.deepEqual(await floor(db), [{ id: '0', position: '0' }]);
-    await publish(db, 'one', 'two', 'three');
-    await db.query('TRUNCATE outbox RESTART IDENTITY CASCADE');
-    t.deepEqual(await floor(db), [{ id: '3', position: '3' }]);
-    await publish(db, 'four');
-    t.deepEqual((await db.query('SELECT id, position FROM outbox')).rows, [{ id: '4', position: '4' }]);
-    await stream.until((frame) => frame.data === 'four');
-
-    const expired = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
-    t.deepEqual(JSON.parse((await expired.until((frame) => frame.event === 'stream-reset')).data ?? ''), {
-      reason: 'expired',
-      lastEventId: '1',
-    });
-    const atFloor = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '3' });
-    t.is((await atFloor.untilEvents(1))[0]?.data, 'four');
-
-    await db.withClient(async (client) => {
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-      await t.throwsAsync(client.query('TRUNCATE outbox'), { message: /READ COMMITTED/ });
-    });
+  await db.withClient(async (client) => {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await t.throwsAsync(client.query('TRUNCATE outbox'), { message: /READ COMMITTED/ });
   });
-}
+});

@@ -14,7 +14,6 @@ import { startRelayProcess } from './support/relay-process.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream, type TestStream } from './support/stream.js';
 
-const SERVERS = ['newest', 'oldest'] as const;
 const HOUR = 3600;
 /** Of a batch, in src/admin/retention.ts. */
 const BATCH = 2000;
@@ -103,146 +102,144 @@ async function startTestRetention(t: ExecutionContext, url: string, keepSeconds:
   return { retention, ...log };
 }
 
-for (const server of SERVERS) {
-  const database = (t: ExecutionContext) => createDatabase(t, { server });
+const database = (t: ExecutionContext) => createDatabase(t);
 
-  test(`R4: after pruning, the newest event that went resumes, one before is told so, one that is kept resumes exactly (${server})`, async (t) => {
-    const db = await database(t);
-    const ids: string[] = [];
-    for (const [index, hours] of [30, 20, 10, 3, 2, 1].entries()) ids.push(await publish(db, String(index + 1), hours));
-    const relay = await startTestRelay(t, db.url);
-    const open = (id: string | undefined) => openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': id });
+test('R4: after pruning, the newest event that went resumes, one before is told so, one that is kept resumes exactly', async (t) => {
+  const db = await database(t);
+  const ids: string[] = [];
+  for (const [index, hours] of [30, 20, 10, 3, 2, 1].entries()) ids.push(await publish(db, String(index + 1), hours));
+  const relay = await startTestRelay(t, db.url);
+  const open = (id: string | undefined) => openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': id });
 
-    t.like(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', rows: 3 });
-    t.deepEqual(await left(db), ['4', '5', '6']);
-    for (const [id, expected] of [
-      [ids[2], ['4', '5', '6']],
-      [ids[4], ['6']],
-    ] as const) {
-      const stream = await open(id);
-      await stream.untilEvents(expected.length);
-      t.deepEqual(
-        stream.events.map(({ data }) => data),
-        expected,
-      );
-      t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
-    }
-    t.deepEqual(await resetOf(await open(ids[1])), { reason: 'expired', lastEventId: ids[1] });
-    t.like(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', rows: 0 });
-  });
-
-  test(`R3: all that is old goes, the newest too, and a client that had it resumes (${server})`, async (t) => {
-    const db = await database(t);
-    await publish(db, '1', 3);
-    const newest = await publish(db, '2', 2);
-    t.like(await pruneOnce(db.url, HOUR), { rows: 2 });
-    t.is(await floor(db), newest);
-    const relay = await startTestRelay(t, db.url);
-    await publish(db, '3');
-    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': newest });
-    t.is((await stream.untilEvents(1))[0]?.data, '3');
-  });
-
-  test(`R4: nothing is taken out of the middle: what committed late waits for the younger before it (${server})`, async (t) => {
-    const db = await database(t);
-    await publish(db, 'old', 9);
-    const before = await publish(db, 'younger', 2);
-    await publish(db, 'late', 8);
-    await publish(db, 'youngest', 1);
-    t.like(await pruneOnce(db.url, 5 * HOUR), { rows: 1 });
-    t.deepEqual(await left(db), ['younger', 'late', 'youngest']);
-
-    const relay = await startTestRelay(t, db.url);
-    const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': before });
-    t.is((await stream.untilEvents(2))[0]?.data, 'late');
-    t.like(await pruneOnce(db.url, 1.5 * HOUR), { rows: 2 });
-    t.deepEqual(await left(db), ['youngest']);
-  });
-
-  test(`what somebody left below the floor goes too, once it is old (${server})`, async (t) => {
-    const db = await database(t);
-    await publish(db, 'older', 9, BATCH + 10);
-    await publish(db, 'old', 4);
-    const middle = await publish(db, 'deleted', 3);
-    await publish(db, 'kept', 1);
-    await db.query('DELETE FROM outbox WHERE id = $1', [middle]);
-    t.is(await floor(db), middle);
-    t.deepEqual(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', batches: [BATCH, 10], rows: BATCH + 10 });
-    t.deepEqual(await left(db), ['old', 'kept']);
-    t.like(await pruneOnce(db.url, 2 * HOUR), { rows: 1 });
-    t.deepEqual(await left(db), ['kept']);
-    t.is(await floor(db), middle);
-  });
-
-  test.serial(
-    `an old transaction elsewhere does not make a batch walk what the batches before it have deleted (${server})`,
-    async (t) => {
-      const rows = 15 * BATCH;
-      const db = await database(t);
-      await publish(db, 'old', 2, rows);
-      await db.query('VACUUM ANALYZE outbox');
-      // Entries of the index that were looked at, those of deleted rows included.
-      const read = async () => {
-        const { rows: found } = await db.query<{ read: number }>(
-          `SELECT idx_tup_read::integer AS read FROM pg_stat_user_indexes WHERE indexrelname = 'outbox_position'`,
-        );
-        return found[0]?.read ?? 0;
-      };
-      const before = await read();
-      await db.withClient(async (old) => {
-        await old.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-        await old.query('SELECT txid_current()');
-        t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows });
-        // Counted when the session has ended, and by the oldest server somewhat later.
-        while ((await read()) - before < 2 * rows) await delay(POLL_MS);
-        await delay(LEEWAY_MS);
-        // Each row twice by its own batch, and once more for what may stand below the floor.
-        t.true((await read()) - before < 4 * rows, `${((await read()) - before) / rows} times`);
-      });
-    },
-  );
-
-  test(`while another prunes it leaves that to the other (${server})`, async (t) => {
-    const db = await database(t);
-    await publish(db, 'old', 2);
-    await db.withClient(async (other) => {
-      await other.query(`BEGIN; SELECT pg_advisory_xact_lock('outbox'::regclass::oid::integer, 1)`);
-      t.deepEqual(await pruneOnce(db.url, HOUR), { outcome: 'another prunes', batches: [], rows: 0 });
-    });
-    t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows: 1 });
-  });
-
-  test.serial(`several that prune at once delete each event once, and no other (${server})`, async (t) => {
-    const db = await database(t);
-    const last = await publish(db, 'old', 2, 5 * BATCH);
-    await publish(db, 'kept');
-    const all = await Promise.all([1, 2, 3].map(() => pruneOnce(db.url, HOUR)));
-    t.is(
-      all.reduce((sum, { rows }) => sum + rows, 0),
-      5 * BATCH,
+  t.like(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', rows: 3 });
+  t.deepEqual(await left(db), ['4', '5', '6']);
+  for (const [id, expected] of [
+    [ids[2], ['4', '5', '6']],
+    [ids[4], ['6']],
+  ] as const) {
+    const stream = await open(id);
+    await stream.untilEvents(expected.length);
+    t.deepEqual(
+      stream.events.map(({ data }) => data),
+      expected,
     );
-    t.true(all.some(({ outcome }) => outcome === 'done'));
-    t.deepEqual(await left(db), ['kept']);
-    t.is(await floor(db), last);
-  });
+    t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
+  }
+  t.deepEqual(await resetOf(await open(ids[1])), { reason: 'expired', lastEventId: ids[1] });
+  t.like(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', rows: 0 });
+});
 
-  test(`R9: it gives way to a redaction that is not committed, and neither of them delays publishers (${server})`, async (t) => {
+test('R3: all that is old goes, the newest too, and a client that had it resumes', async (t) => {
+  const db = await database(t);
+  await publish(db, '1', 3);
+  const newest = await publish(db, '2', 2);
+  t.like(await pruneOnce(db.url, HOUR), { rows: 2 });
+  t.is(await floor(db), newest);
+  const relay = await startTestRelay(t, db.url);
+  await publish(db, '3');
+  const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': newest });
+  t.is((await stream.untilEvents(1))[0]?.data, '3');
+});
+
+test('R4: nothing is taken out of the middle: what committed late waits for the younger before it', async (t) => {
+  const db = await database(t);
+  await publish(db, 'old', 9);
+  const before = await publish(db, 'younger', 2);
+  await publish(db, 'late', 8);
+  await publish(db, 'youngest', 1);
+  t.like(await pruneOnce(db.url, 5 * HOUR), { rows: 1 });
+  t.deepEqual(await left(db), ['younger', 'late', 'youngest']);
+
+  const relay = await startTestRelay(t, db.url);
+  const stream = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': before });
+  t.is((await stream.untilEvents(2))[0]?.data, 'late');
+  t.like(await pruneOnce(db.url, 1.5 * HOUR), { rows: 2 });
+  t.deepEqual(await left(db), ['youngest']);
+});
+
+test('what somebody left below the floor goes too, once it is old', async (t) => {
+  const db = await database(t);
+  await publish(db, 'older', 9, BATCH + 10);
+  await publish(db, 'old', 4);
+  const middle = await publish(db, 'deleted', 3);
+  await publish(db, 'kept', 1);
+  await db.query('DELETE FROM outbox WHERE id = $1', [middle]);
+  t.is(await floor(db), middle);
+  t.deepEqual(await pruneOnce(db.url, 5 * HOUR), { outcome: 'done', batches: [BATCH, 10], rows: BATCH + 10 });
+  t.deepEqual(await left(db), ['old', 'kept']);
+  t.like(await pruneOnce(db.url, 2 * HOUR), { rows: 1 });
+  t.deepEqual(await left(db), ['kept']);
+  t.is(await floor(db), middle);
+});
+
+test.serial(
+  'an old transaction elsewhere does not make a batch walk what the batches before it have deleted',
+  async (t) => {
+    const rows = 15 * BATCH;
     const db = await database(t);
-    await publish(db, 'one', 3);
-    const redacted = await publish(db, 'two', 2);
-    await db.withClient(async (redactor) => {
-      await redactor.query('BEGIN');
-      await redactor.query(`UPDATE outbox SET data = '"redacted"' WHERE id = $1`, [redacted]);
-      const pruning = t.throwsAsync(pruneOnce(db.url, HOUR), { instanceOf: RetentionError, code: 'locked' });
-      await publish(db, 'three');
-      await pruning;
-      t.deepEqual(await left(db), ['one', 'two', 'three']);
-      await redactor.query('COMMIT');
+    await publish(db, 'old', 2, rows);
+    await db.query('VACUUM ANALYZE outbox');
+    // Entries of the index that were looked at, those of deleted rows included.
+    const read = async () => {
+      const { rows: found } = await db.query<{ read: number }>(
+        `SELECT idx_tup_read::integer AS read FROM pg_stat_user_indexes WHERE indexrelname = 'outbox_position'`,
+      );
+      return found[0]?.read ?? 0;
+    };
+    const before = await read();
+    await db.withClient(async (old) => {
+      await old.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+      await old.query('SELECT txid_current()');
+      t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows });
+      // Counted when the session has ended, and by the oldest server somewhat later.
+      while ((await read()) - before < 2 * rows) await delay(POLL_MS);
+      await delay(LEEWAY_MS);
+      // Each row twice by its own batch, and once more for what may stand below the floor.
+      t.true((await read()) - before < 4 * rows, `${((await read()) - before) / rows} times`);
     });
-    t.like(await pruneOnce(db.url, HOUR), { rows: 2 });
-    t.deepEqual(await left(db), ['three']);
+  },
+);
+
+test('while another prunes it leaves that to the other', async (t) => {
+  const db = await database(t);
+  await publish(db, 'old', 2);
+  await db.withClient(async (other) => {
+    await other.query(`BEGIN; SELECT pg_advisory_xact_lock('outbox'::regclass::oid::integer, 1)`);
+    t.deepEqual(await pruneOnce(db.url, HOUR), { outcome: 'another prunes', batches: [], rows: 0 });
   });
-}
+  t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows: 1 });
+});
+
+test.serial('several that prune at once delete each event once, and no other', async (t) => {
+  const db = await database(t);
+  const last = await publish(db, 'old', 2, 5 * BATCH);
+  await publish(db, 'kept');
+  const all = await Promise.all([1, 2, 3].map(() => pruneOnce(db.url, HOUR)));
+  t.is(
+    all.reduce((sum, { rows }) => sum + rows, 0),
+    5 * BATCH,
+  );
+  t.true(all.some(({ outcome }) => outcome === 'done'));
+  t.deepEqual(await left(db), ['kept']);
+  t.is(await floor(db), last);
+});
+
+test('R9: it gives way to a redaction that is not committed, and neither of them delays publishers', async (t) => {
+  const db = await database(t);
+  await publish(db, 'one', 3);
+  const redacted = await publish(db, 'two', 2);
+  await db.withClient(async (redactor) => {
+    await redactor.query('BEGIN');
+    await redactor.query(`UPDATE outbox SET data = '"redacted"' WHERE id = $1`, [redacted]);
+    const pruning = t.throwsAsync(pruneOnce(db.url, HOUR), { instanceOf: RetentionError, code: 'locked' });
+    await publish(db, 'three');
+    await pruning;
+    t.deepEqual(await left(db), ['one', 'two', 'three']);
+    await redactor.query('COMMIT');
+  });
+  t.like(await pruneOnce(db.url, HOUR), { rows: 2 });
+  t.deepEqual(await left(db), ['three']);
+});
 
 test.serial('what commits while it runs stays, however old its transaction', async (t) => {
   const db = await createDatabase(t);

@@ -1,19 +1,20 @@
 /**
- * Runs the tests: starts the newest and the oldest supported PostgreSQL on temporary data, migrates a template database in
- * each, runs ava (or, with --torture or --fuzz, torture.js or fuzz.js; with --browser, --clients, --django or --faults, ava on
- * the tests that need Chromium, Python, Go, PgBouncer or nginx), and stops and deletes the servers, whatever happened.
+ * Runs the tests: starts PostgreSQL on temporary data, migrates a template database in it, runs ava (or torture.js or
+ * fuzz.js), and stops and deletes the server, whatever happened.
  *
- *     npm test                                      all
+ *     npm test                                        what needs Node and npm only, on the newest PostgreSQL
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
- *     CI_COUNTS=1 npm test                          TAP output, and a last line `N passed, N failed`
- *     TEST_LOG=1 npm test                           with the servers' logs
+ *     npm run test:oldest                             the same on the oldest that is supported
+ *     npm run test:browser (clients, django, faults)  what needs Chromium, Python, Go, PgBouncer or nginx
+ *     npm run torture (fuzz)                          programs of their own
+ *     CI_COUNTS=1 npm test                            TAP output, and a last line `N passed, N failed`
+ *     TEST_LOG=1 npm test                             with the server's log
  *
- * Tests find the servers in TEST_SERVERS, a JSON object of urls by name. Without the optional package of the oldest
- * PostgreSQL both names are the newest.
+ * Tests find the servers in TEST_SERVERS, a JSON object of urls by name, the one that all of them are for first.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -32,8 +33,17 @@ import { SERVER_SETTINGS } from './support/server-settings.js';
 /** Suites that are programs of their own: each is dist/test/NAME.js. */
 const PROGRAMS = ['torture', 'fuzz'] as const;
 
-/** Suites of ava that need more than Node and npm: see ava.config.js. */
-const SUITES = ['browser', 'clients', 'django', 'faults'] as const;
+/** Suites of ava other than the tests that `npm test` runs, see ava.config.js, with the servers that each needs. */
+const SUITES: Readonly<Record<string, readonly ServerName[]>> = {
+  oldest: ['oldest'],
+  browser: ['newest'],
+  clients: ['newest'],
+  django: ['newest', 'oldest'],
+  faults: ['newest', 'oldest'],
+};
+
+/** Room that the servers' data never fills, as databases are dropped with their tests. */
+const ROOM_BYTES = 3 * 2 ** 30;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -56,23 +66,28 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
-  const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-test-'));
+  const folder = await mkdtemp(join(await temporaryFolder(), 'outbox-relay-test-'));
   // Servers of the tests have folders of their own in it, and do not run as root.
   await chmod(folder, 0o711);
   const started: EmbeddedPostgres[] = [];
   const counts = process.env['CI_COUNTS'] === '1' && programIn(args) === undefined;
+  const suite = Object.keys(SUITES).find((name) => args.includes(`--${name}`)) ?? '';
   try {
-    const starts = await Promise.allSettled([
-      startServer(folder, 'newest', undefined, started),
-      startServer(folder, 'oldest', oldestBinaries(), started),
-    ]);
+    const names = SUITES[suite] ?? ['newest'];
+    const starts = await Promise.allSettled(
+      names.map(async (name) => [name, await startServer(folder, name, started)] as const),
+    );
     if (interrupted()) return 130;
-    for (const start of starts) if (start.status === 'rejected') throw start.reason;
-    const [newest, oldest] = starts.map((start) => (start.status === 'fulfilled' ? start.value : undefined));
-    if (newest === undefined) throw new Error('No PostgreSQL to test with.');
-
-    const servers: Record<ServerName, string> = { newest, oldest: oldest ?? newest };
-    const outcome = await runTests(args, folder, servers, counts);
+    const servers: Partial<Record<ServerName, string>> = {};
+    for (const start of starts) {
+      if (start.status === 'fulfilled') servers[start.value[0]] = start.value[1];
+      else if (!isMissing(start.reason) || names.length === 1) throw start.reason;
+    }
+    if (servers.oldest === undefined && names.includes('oldest')) {
+      console.log('The package of PostgreSQL 14 is not installed here: its tests run on the newest PostgreSQL only.');
+      Object.assign(servers, { oldest: servers.newest });
+    }
+    const outcome = await runTests(args, suite, folder, servers, counts);
     const leaks = (await Promise.all(started.map(leftOn))).flat();
     for (const leak of leaks) console.error(`\n  ✘ After all tests a connection of the relay is left: ${leak}`);
     // What fails outside of a test (no test found, a connection left) must not read as a success to who reads the line only.
@@ -86,27 +101,21 @@ async function main(args: string[]): Promise<number> {
   }
 }
 
-/** Undefined where the package, an optional one, does not exist for this platform. */
-function oldestBinaries(): string | undefined {
-  try {
-    return findBinaries(join(ROOT, 'test', 'postgres-14', 'package.json'));
-  } catch (error) {
-    if (error instanceof EmbeddedPostgresError) return undefined;
-    throw error;
-  }
+/** In memory, if the machine has such a folder with room: on some disks each new database takes a tenth of a second. */
+async function temporaryFolder(): Promise<string> {
+  const memory = '/dev/shm';
+  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }));
+  return process.env['TMPDIR'] === undefined && bavail * bsize > ROOM_BYTES ? memory : tmpdir();
 }
 
-/** Resolves with the url of a server that has the template database; undefined if it is to be the newest's. */
-async function startServer(
-  folder: string,
-  name: ServerName,
-  binaries: string | undefined,
-  started: EmbeddedPostgres[],
-): Promise<string | undefined> {
-  if (name === 'oldest' && binaries === undefined) {
-    console.log('The package of PostgreSQL 14 is not installed here: its tests run on the newest PostgreSQL only.');
-    return undefined;
-  }
+/** The package of the oldest, an optional one, does not exist for each platform. */
+function isMissing(error: unknown): boolean {
+  return error instanceof EmbeddedPostgresError && error.code === 'missing';
+}
+
+/** Resolves with the url of a server that has the template database. */
+async function startServer(folder: string, name: ServerName, started: EmbeddedPostgres[]): Promise<string> {
+  const binaries = name === 'oldest' ? findBinaries(join(ROOT, 'test', 'postgres-14', 'package.json')) : undefined;
   const server = await startEmbedded({
     dataDirectory: join(folder, name),
     binaries,
@@ -126,12 +135,12 @@ async function startServer(
 
 async function runTests(
   args: string[],
+  suite: string,
   folder: string,
-  servers: Record<ServerName, string>,
+  servers: Readonly<Record<string, string>>,
   counts: boolean,
 ): Promise<Outcome> {
   const name = programIn(args);
-  const suite = SUITES.find((option) => args.includes(`--${option}`)) ?? '';
   // Once, and not by each of its files at the same time.
   if (suite === 'django') (await import('./support/python.js')).prepare();
   if (suite === 'clients') (await import('./clients/programs.js')).prepare();

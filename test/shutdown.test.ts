@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { createDatabase, servers } from './support/database.js';
+import { createDatabase, serverUrl } from './support/database.js';
 import { eachMigration } from './support/migrations.js';
 import { openRaw } from './support/request.js';
 import { startStopwatch } from './support/stopwatch.js';
@@ -74,7 +74,7 @@ function isClear(t: ExecutionContext, { code, stderr, stdout }: Outcome, expecte
   t.is(stderr.trim().split('\n').length, 1, stderr);
   t.notRegex(stderr, /^\s+at /m);
   t.notRegex(stdout, /"msg":"listening"/);
-  const password = new URL(servers().newest).password;
+  const password = new URL(serverUrl()).password;
   t.false(password !== '' && (stdout + stderr).includes(password), 'the password is shown');
   t.notRegex(stdout + stderr, /s3cret/);
 }
@@ -206,7 +206,7 @@ test('prune says that RETENTION_DATABASE_URL leads nowhere', async (t) => {
 
 test('a wrong password, an unknown role and an unknown database are told apart, without the password', async (t) => {
   const withUrl = async (change: (url: URL) => void) => {
-    const url = new URL(servers().newest);
+    const url = new URL(serverUrl());
     change(url);
     return run(t, [], { DATABASE_URL: url.href, PUBLIC_CHANNELS: '*' });
   };
@@ -288,7 +288,7 @@ test('a command that does not exist is refused with those that do', async (t) =>
   }
   isClear(
     t,
-    await run(t, ['migrate', 'sideways'], { DATABASE_URL: servers().newest }),
+    await run(t, ['migrate', 'sideways'], { DATABASE_URL: serverUrl() }),
     /knows up, down and status, not "sideways"/,
   );
   isClear(t, await run(t, ['migrate']), /^DATABASE_URL is not set\. Run: DATABASE_URL=/);

@@ -7,11 +7,9 @@ import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
 import { withClient } from '../src/postgres/pool.js';
 import { migrate } from '../src/postgres/migrate.js';
-import { createDatabase, servers, useDatabase, type ServerName, type TestDatabase } from './support/database.js';
+import { createDatabase, serverUrl, useDatabase, type TestDatabase } from './support/database.js';
 import { startRelayProcess, type RelayProcess } from './support/relay-process.js';
 import { openStream } from './support/stream.js';
-
-const SERVERS = Object.keys(servers()) as ServerName[];
 
 /** Small, so that what is kept more than once or twice ends the process. */
 const SMALL: Record<string, string> = { NODE_OPTIONS: '--max-old-space-size=256', LOG_LEVEL: 'error' };
@@ -72,137 +70,132 @@ function ids(t: ExecutionContext, relay: RelayProcess, path: string, last: strin
   };
 }
 
-for (const server of SERVERS) {
-  test.serial(
-    `R5: the largest event there may be, all line breaks, is delivered and costs no relay its life (${server})`,
-    async (t) => {
-      const db = await createDatabase(t, { server });
-      const { relay } = await start(t, db.url);
-      const live = ids(t, relay, '/events/a', '3');
-      await db.query(insert(`'"first"'`));
-      await db.query(insert(`to_jsonb(repeat(chr(10), ${LINE_BREAKS}))`));
-      await db.query(insert(`'"last"'`));
-      await live.over;
-      t.deepEqual(live.found, ['1', '2', '3']);
-      t.true(live.bytes > LINE_BREAKS * 7);
-      await relay.end('SIGKILL');
-      await relay.start();
-      const replay = ids(t, relay, '/events/a?last_event_id=earliest', '3');
-      await replay.over;
-      t.deepEqual(replay.found, ['1', '2', '3']);
-    },
-  );
-
-  test.serial(
-    `R5: events that are small where they are kept and large as sent come in pages no larger than others (${server})`,
-    async (t) => {
-      const db = await createDatabase(t, { server });
-      const { relay } = await start(t, db.url);
-      const live = ids(t, relay, '/events/a', '9');
-      await db.query(
-        `INSERT INTO outbox (channel, data) SELECT 'a', ('[' || repeat('1e131071,', 115) || '0]')::jsonb FROM generate_series(1, 8)`,
-      );
-      await db.query(insert(`'"last"'`));
-      await live.over;
-      t.is(live.found.length, 9);
-      live.close();
-      const replay = ids(t, relay, '/events/a?last_event_id=earliest', '9');
-      await replay.over;
-      t.is(replay.found.length, 9);
-    },
-  );
-
-  test.serial(
-    `R5: what is too large is passed by and named, live, in replays and by a relay that starts (${server})`,
-    async (t) => {
-      const db = await createDatabase(t, { server });
-      await db.query(UNRULED);
-      const { relay, lines } = await start(t, db.url, { METRICS_PORT: '0' });
-      const live = await openStream(t, `${relay.url}/events/a`);
-      const expected: string[][] = [];
-      let id = 0;
-      for (const data of TOO_LARGE) {
-        for (const text of [`'"before"'`, data, `'"after"'`]) {
-          await db.query(insert(text));
-          id += 1;
-          if (text !== data) expected.push([String(id), text.slice(2, -2)]);
-        }
-        await live.untilEvents(expected.length);
-      }
-      // And read together.
-      await db.query(TOO_LARGE.map((data) => insert(data)).join(';'));
-      await db.query(insert(`'"last"'`));
-      expected.push([String(id + 4), 'last']);
-      await live.untilEvents(expected.length);
-      const got = (stream: typeof live) => stream.events.map((event) => [event.id ?? '', event.data ?? '']);
-      t.deepEqual(got(live), expected);
-      t.regex(await (await fetch(relay.metricsUrl ?? '')).text(), /^outbox_relay_undeliverable_events_total 6$/m);
-
-      const check = async (url: string) => {
-        for (const path of ['/events?channel=a&channel=b&', '/events?channel=*&']) {
-          const replay = await openStream(t, `${url}${path}last_event_id=earliest`);
-          await replay.untilEvents(expected.length);
-          t.deepEqual(got(replay), expected, path);
-          replay.close();
-        }
-      };
-      await check(relay.url);
-      await relay.end('SIGKILL');
-      lines.length = 0;
-      await relay.start();
-      await check(relay.url);
-      const named = lines.map((line) => JSON.parse(line) as { level: number; id?: string; msg: string });
-      const told = named.filter((line) => line.level >= 50);
-      t.is(new Set(told.map((line) => line.id)).size, 6);
-      t.is(told.length, 6, 'each once');
-      for (const line of told) t.true(line.msg.includes(`WHERE id = ${line.id}`), line.msg);
-      const { relay: withoutMemory } = await start(t, db.url, { WINDOW_MEGABYTES: '0' });
-      await check(withoutMemory.url);
-
-      // What the message says is the cure, for a relay that has passed it by, too.
-      await db.query(`UPDATE outbox SET data = '"in its place"' WHERE id = 5`);
-      expected.splice(3, 0, ['5', 'in its place']);
-      await check(relay.url);
-      await check(withoutMemory.url);
-    },
-  );
-
-  test.serial(`R5: what PostgreSQL can make no text of stops no event but its own (${server})`, async (t) => {
-    // It makes a gigabyte of it before it says so.
-    t.timeout(180_000);
-    const db = await createDatabase(t, { server });
-    await db.query(UNRULED);
-    const { relay, lines } = await start(t, db.url, { WINDOW_MEGABYTES: '0', LISTEN_TIMEOUT_SECONDS: '120' });
-    const live = await openStream(t, `${relay.url}/events/a`);
-    await db.query([insert(`'1'`), insert(TOO_LARGE_FOR_TEXT), insert(`'3'`)].join(';'));
-    await db.query(insert(`'4'`));
-    const replay = await openStream(t, `${relay.url}/events/a?last_event_id=earliest`);
-    for (const stream of [live, replay]) {
-      await stream.untilEvents(3);
-      t.deepEqual(
-        stream.events.map(({ data }) => data),
-        ['1', '3', '4'],
-      );
-    }
-    t.true(lines.some((line) => line.includes('event 2 cannot be delivered') && line.includes('54000')));
+test.serial(
+  'R5: the largest event there may be, all line breaks, is delivered and costs no relay its life',
+  async (t) => {
+    const db = await createDatabase(t);
+    const { relay } = await start(t, db.url);
+    const live = ids(t, relay, '/events/a', '3');
+    await db.query(insert(`'"first"'`));
+    await db.query(insert(`to_jsonb(repeat(chr(10), ${LINE_BREAKS}))`));
+    await db.query(insert(`'"last"'`));
+    await live.over;
+    t.deepEqual(live.found, ['1', '2', '3']);
+    t.true(live.bytes > LINE_BREAKS * 7);
     await relay.end('SIGKILL');
     await relay.start();
-    await db.query(`UPDATE outbox SET data = '2' WHERE id = 2`);
-    const mended = await openStream(t, `${relay.url}/events/a?last_event_id=earliest`);
-    await mended.untilEvents(4);
-    t.deepEqual(
-      mended.events.map(({ data }) => data),
-      ['1', '2', '3', '4'],
+    const replay = ids(t, relay, '/events/a?last_event_id=earliest', '3');
+    await replay.over;
+    t.deepEqual(replay.found, ['1', '2', '3']);
+  },
+);
+
+test.serial(
+  'R5: events that are small where they are kept and large as sent come in pages no larger than others',
+  async (t) => {
+    const db = await createDatabase(t);
+    const { relay } = await start(t, db.url);
+    const live = ids(t, relay, '/events/a', '9');
+    await db.query(
+      `INSERT INTO outbox (channel, data) SELECT 'a', ('[' || repeat('1e131071,', 115) || '0]')::jsonb FROM generate_series(1, 8)`,
     );
-  });
-}
+    await db.query(insert(`'"last"'`));
+    await live.over;
+    t.is(live.found.length, 9);
+    live.close();
+    const replay = ids(t, relay, '/events/a?last_event_id=earliest', '9');
+    await replay.over;
+    t.is(replay.found.length, 9);
+  },
+);
+
+test.serial('R5: what is too large is passed by and named, live, in replays and by a relay that starts', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(UNRULED);
+  const { relay, lines } = await start(t, db.url, { METRICS_PORT: '0' });
+  const live = await openStream(t, `${relay.url}/events/a`);
+  const expected: string[][] = [];
+  let id = 0;
+  for (const data of TOO_LARGE) {
+    for (const text of [`'"before"'`, data, `'"after"'`]) {
+      await db.query(insert(text));
+      id += 1;
+      if (text !== data) expected.push([String(id), text.slice(2, -2)]);
+    }
+    await live.untilEvents(expected.length);
+  }
+  // And read together.
+  await db.query(TOO_LARGE.map((data) => insert(data)).join(';'));
+  await db.query(insert(`'"last"'`));
+  expected.push([String(id + 4), 'last']);
+  await live.untilEvents(expected.length);
+  const got = (stream: typeof live) => stream.events.map((event) => [event.id ?? '', event.data ?? '']);
+  t.deepEqual(got(live), expected);
+  t.regex(await (await fetch(relay.metricsUrl ?? '')).text(), /^outbox_relay_undeliverable_events_total 6$/m);
+
+  const check = async (url: string) => {
+    for (const path of ['/events?channel=a&channel=b&', '/events?channel=*&']) {
+      const replay = await openStream(t, `${url}${path}last_event_id=earliest`);
+      await replay.untilEvents(expected.length);
+      t.deepEqual(got(replay), expected, path);
+      replay.close();
+    }
+  };
+  await check(relay.url);
+  await relay.end('SIGKILL');
+  lines.length = 0;
+  await relay.start();
+  await check(relay.url);
+  const named = lines.map((line) => JSON.parse(line) as { level: number; id?: string; msg: string });
+  const told = named.filter((line) => line.level >= 50);
+  t.is(new Set(told.map((line) => line.id)).size, 6);
+  t.is(told.length, 6, 'each once');
+  for (const line of told) t.true(line.msg.includes(`WHERE id = ${line.id}`), line.msg);
+  const { relay: withoutMemory } = await start(t, db.url, { WINDOW_MEGABYTES: '0' });
+  await check(withoutMemory.url);
+
+  // What the message says is the cure, for a relay that has passed it by, too.
+  await db.query(`UPDATE outbox SET data = '"in its place"' WHERE id = 5`);
+  expected.splice(3, 0, ['5', 'in its place']);
+  await check(relay.url);
+  await check(withoutMemory.url);
+});
+
+test.serial('R5: what PostgreSQL can make no text of stops no event but its own', async (t) => {
+  // It makes a gigabyte of it before it says so.
+  t.timeout(180_000);
+  const db = await createDatabase(t);
+  await db.query(UNRULED);
+  const { relay, lines } = await start(t, db.url, { WINDOW_MEGABYTES: '0', LISTEN_TIMEOUT_SECONDS: '120' });
+  const live = await openStream(t, `${relay.url}/events/a`);
+  await db.query([insert(`'1'`), insert(TOO_LARGE_FOR_TEXT), insert(`'3'`)].join(';'));
+  await db.query(insert(`'4'`));
+  const replay = await openStream(t, `${relay.url}/events/a?last_event_id=earliest`);
+  for (const stream of [live, replay]) {
+    await stream.untilEvents(3);
+    t.deepEqual(
+      stream.events.map(({ data }) => data),
+      ['1', '3', '4'],
+    );
+  }
+  t.true(lines.some((line) => line.includes('event 2 cannot be delivered') && line.includes('54000')));
+  await relay.end('SIGKILL');
+  await relay.start();
+  await db.query(`UPDATE outbox SET data = '2' WHERE id = 2`);
+  const mended = await openStream(t, `${relay.url}/events/a?last_event_id=earliest`);
+  await mended.untilEvents(4);
+  t.deepEqual(
+    mended.events.map(({ data }) => data),
+    ['1', '2', '3', '4'],
+  );
+});
 
 const ENCODED = `
   INSERT INTO outbox (channel, data) VALUES
     ('a', '"one"'), ('a', to_jsonb(convert_from('\\xa9a1', 'EUC_JP'))), ('a', '"three"'), (convert_from('\\xa9a1', 'EUC_JP'), '"four"'), ('a', '"five"')`;
 
 test('R5: a character that the database has and nobody else stops no event but its own', async (t) => {
-  const server = servers().newest;
+  const server = serverUrl();
   const name = `test_encoded_${process.pid}_${Date.now().toString(36)}`;
   const administer = (sql: string) =>
     withClient(server, 'test administration', (client: pg.Client) => client.query(sql));

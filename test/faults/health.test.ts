@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { createDatabase, servers } from '../support/database.js';
+import { createDatabase, serverUrl } from '../support/database.js';
 import { startProxy } from '../support/proxy.js';
 import { startRelayProcess } from '../support/relay-process.js';
 import { request } from '../support/request.js';
@@ -26,7 +26,7 @@ async function setUp(t: ExecutionContext) {
   });
   /** Whether new sessions get in. Said from outside of the database, as nobody may shut themselves out. */
   const admit = async (yes: boolean) => {
-    const server = new pg.Client({ connectionString: servers().newest });
+    const server = new pg.Client({ connectionString: serverUrl() });
     await server.connect();
     await server.query(`ALTER DATABASE ${database.name} ALLOW_CONNECTIONS ${yes}`);
     await server.end();

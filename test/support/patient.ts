@@ -11,7 +11,7 @@ import { examine } from '../../src/admin/doctor/doctor.js';
 import { migrate } from '../../src/postgres/migrate.js';
 import { makeRoles } from '../../src/admin/roles.js';
 import { runCommand } from './command.js';
-import { createDatabase, servers, type ServerName, type TestDatabase } from './database.js';
+import { createDatabase, serverUrl, type TestDatabase } from './database.js';
 
 export const SCHEMA = 'Our Events';
 
@@ -32,18 +32,18 @@ export interface Role {
   readonly url: string;
 }
 
-export async function createPatient(t: Pick<ExecutionContext, 'teardown'>, server: ServerName): Promise<Patient> {
+export async function createPatient(t: Pick<ExecutionContext, 'teardown'>): Promise<Patient> {
   const suffix = randomBytes(4).toString('hex');
   const [ownerName, relayName] = [`Owner ${suffix}`, `relay_${suffix}`];
   const administer = async (sql: string) => {
-    const client = new pg.Client({ connectionString: servers()[server], application_name: 'test' });
+    const client = new pg.Client({ connectionString: serverUrl(), application_name: 'test' });
     await client.connect();
     await client.query(sql).finally(() => client.end());
   };
   await administer(`CREATE ROLE "${ownerName}" LOGIN PASSWORD 'p'; GRANT pg_monitor TO "${ownerName}"`);
   // Roles belong to the whole server, and can be dropped once the database is.
   t.teardown(() => administer(`DROP ROLE IF EXISTS "${ownerName}", ${relayName}`));
-  const db = await createDatabase(t, { server, template: false });
+  const db = await createDatabase(t, { template: false });
   await administer(`ALTER DATABASE ${db.name} SET search_path = "${SCHEMA}"`);
   await db.query(`CREATE SCHEMA "${SCHEMA}" AUTHORIZATION "${ownerName}"`);
   const urlOf = (role: string) => {

@@ -121,26 +121,26 @@ test.serial(
 
 test.serial(`a replay's reads are proportional to what it missed`, async (t) => {
   const database = await createDatabase(t);
-    await fill(database, 'other', 60_000, 20);
-    await fill(database, 'rare', 100, 20);
-    await fill(database, 'other', 40_000, 20);
-    await database.query('VACUUM (ANALYZE) outbox');
+  await fill(database, 'other', 60_000, 20);
+  await fill(database, 'rare', 100, 20);
+  await fill(database, 'other', 40_000, 20);
+  await database.query('VACUUM (ANALYZE) outbox');
 
-    const { db, queries, explain } = observe(t, database);
-    const source = createOutbox(db, db);
-    const head = await source.head();
-    queries.length = 0;
-    const page = await source.page(channelFilter(['rare', 'none']), 0n, head.position, 64 * 1024);
-    t.is(page.events.length, 100);
-    t.is(page.position, head.position);
+  const { db, queries, explain } = observe(t, database);
+  const source = createOutbox(db, db);
+  const head = await source.head();
+  queries.length = 0;
+  const page = await source.page(channelFilter(['rare', 'none']), 0n, head.position, 64 * 1024);
+  t.is(page.events.length, 100);
+  t.is(page.position, head.position);
 
-    const nodes = (await Promise.all([...queries].map((query) => explain(query)))).flat();
-    t.deepEqual(
-      nodes.filter((node) => node['Index Name']?.startsWith('outbox_')).map((node) => node['Index Name']),
-      ['outbox_channel_position'],
-    );
-    const most = Math.max(...nodes.map((node) => node['Actual Rows'] * node['Actual Loops']));
-    t.true(most <= 200, `${most} rows were looked at for 100`);
+  const nodes = (await Promise.all([...queries].map((query) => explain(query)))).flat();
+  t.deepEqual(
+    nodes.filter((node) => node['Index Name']?.startsWith('outbox_')).map((node) => node['Index Name']),
+    ['outbox_channel_position'],
+  );
+  const most = Math.max(...nodes.map((node) => node['Actual Rows'] * node['Actual Loops']));
+  t.true(most <= 200, `${most} rows were looked at for 100`);
 });
 
 test.serial('R5: a page of events that the table keeps compressed is no larger than any other', async (t) => {

@@ -15,57 +15,57 @@ const PAGE_BYTES = 512 * 1024;
 
 test.serial('a replay of 100 channels reads in proportion to what it brings', async (t) => {
   const database = await createDatabase(t);
-      const rows = 100_000;
-      // One channel has a third of all, a hundred share a tenth, some of them far less than others; the rest is for nobody here.
-      await database.withClient(async (client) => {
-        await client.query('SET session_replication_role = replica');
-        await client.query(
-          `INSERT INTO outbox (channel, data, position) SELECT CASE WHEN n % 3 = 0 THEN 'dense'
+  const rows = 100_000;
+  // One channel has a third of all, a hundred share a tenth, some of them far less than others; the rest is for nobody here.
+  await database.withClient(async (client) => {
+    await client.query('SET session_replication_role = replica');
+    await client.query(
+      `INSERT INTO outbox (channel, data, position) SELECT CASE WHEN n % 3 = 0 THEN 'dense'
            WHEN n % 10 = 1 THEN 'c' || floor(100 * random() ^ 2)::integer ELSE 'other' END, '1', n
          FROM generate_series(1, $1) AS n`,
-          [rows],
-        );
-      });
-      await database.query('VACUUM ANALYZE outbox');
-      const { db, queries, explain } = observe(t, database);
-      const source = createOutbox(db, db);
+      [rows],
+    );
+  });
+  await database.query('VACUUM ANALYZE outbox');
+  const { db, queries, explain } = observe(t, database);
+  const source = createOutbox(db, db);
 
-      async function replay(filter: ChannelFilter): Promise<{ ids: string[]; pages: number; looked: number }> {
-        const ids: string[] = [];
-        let pages = 0;
-        let looked = 0;
-        for (let position = 0n; position < BigInt(rows); pages += 1) {
-          queries.length = 0;
-          const page = await source.page(filter, position, BigInt(rows), PAGE_BYTES);
-          ids.push(...(page.events.frames.toString().match(/(?<=^id: )\d+$/gm) ?? []));
-          t.true(page.position > position, 'it moves on');
-          position = page.position;
-          for (const query of [...queries]) looked += rowsLookedAt(await explain(query));
-        }
-        return { ids, pages, looked };
-      }
+  async function replay(filter: ChannelFilter): Promise<{ ids: string[]; pages: number; looked: number }> {
+    const ids: string[] = [];
+    let pages = 0;
+    let looked = 0;
+    for (let position = 0n; position < BigInt(rows); pages += 1) {
+      queries.length = 0;
+      const page = await source.page(filter, position, BigInt(rows), PAGE_BYTES);
+      ids.push(...(page.events.frames.toString().match(/(?<=^id: )\d+$/gm) ?? []));
+      t.true(page.position > position, 'it moves on');
+      position = page.position;
+      for (const query of [...queries]) looked += rowsLookedAt(await explain(query));
+    }
+    return { ids, pages, looked };
+  }
 
-      for (const [what, filter] of [
-        ['one dense', channelFilter(['dense', ...Array.from({ length: 99 }, (_, n) => `c${n}`)])],
-        ['all sparse', channelFilter(Array.from({ length: 100 }, (_, n) => `c${n}`))],
-      ] as const) {
-        const { rows: expected } = await database.query<{ id: string }>(
-          'SELECT id FROM outbox WHERE channel = ANY ($1) ORDER BY position',
-          [filter.channels],
-        );
-        const { ids, pages, looked } = await replay(filter);
-        t.deepEqual(
-          ids,
-          expected.map(({ id }) => id),
-          what,
-        );
-        // A key and a row for each, as many keys again that turn out to be for a later page, and a few of each channel.
-        t.true(
-          looked <= 4 * ids.length + pages * 400,
-          `${what}: ${looked} rows for ${ids.length} events in ${pages} pages`,
-        );
-        t.true(pages <= 10 + ids.length / 500, `${what}: ${pages} pages for ${ids.length} events`);
-      }
+  for (const [what, filter] of [
+    ['one dense', channelFilter(['dense', ...Array.from({ length: 99 }, (_, n) => `c${n}`)])],
+    ['all sparse', channelFilter(Array.from({ length: 100 }, (_, n) => `c${n}`))],
+  ] as const) {
+    const { rows: expected } = await database.query<{ id: string }>(
+      'SELECT id FROM outbox WHERE channel = ANY ($1) ORDER BY position',
+      [filter.channels],
+    );
+    const { ids, pages, looked } = await replay(filter);
+    t.deepEqual(
+      ids,
+      expected.map(({ id }) => id),
+      what,
+    );
+    // A key and a row for each, as many keys again that turn out to be for a later page, and a few of each channel.
+    t.true(
+      looked <= 4 * ids.length + pages * 400,
+      `${what}: ${looked} rows for ${ids.length} events in ${pages} pages`,
+    );
+    t.true(pages <= 10 + ids.length / 500, `${what}: ${pages} pages for ${ids.length} events`);
+  }
 });
 
 test('a hundred prefixes match what each of them does, whatever letters they have', async (t) => {

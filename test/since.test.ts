@@ -37,36 +37,36 @@ function open(t: ExecutionContext, database: TestDatabase) {
 }
 
 test.serial('a time is found by a look at what is newer, of 1,000,000 rows', async (t) => {
-      t.timeout(180_000);
-      const rows = 1_000_000;
+  t.timeout(180_000);
+  const rows = 1_000_000;
   const database = await createDatabase(t);
-      await fill(database, rows);
-      const { explain, since } = open(t, database);
-      for (const analyzed of [false, true]) {
-        if (analyzed) await database.query('VACUUM ANALYZE outbox');
-        for (const [what, time, position] of [
-          ['the future', NEWEST + 1000 * SECOND, rows],
-          ['the time of the newest', NEWEST, rows - 1],
-          ['ten seconds ago', NEWEST - 10 * SECOND, rows - 101],
-          ['a minute ago', NEWEST - 60 * SECOND, rows - 601],
-          ['before all', 0, 0],
-          ['soon after the first', NEWEST - rows * 100 + 11 * SECOND, 109],
-        ] as const) {
-          const { cursor, steps } = await since(new Date(time));
-          t.is(cursor.position, BigInt(position), what);
-          t.is(steps.length, 1, what);
-          for (const mode of ['force_custom_plan', 'force_generic_plan'] as const) {
-            const looked = rowsLookedAt(await explain(steps[0] as CompiledQuery, mode));
-            t.true(looked <= 2100, `${what}: ${looked} rows with ${mode}, ${analyzed ? 'analyzed' : 'never analyzed'}`);
-          }
-        }
+  await fill(database, rows);
+  const { explain, since } = open(t, database);
+  for (const analyzed of [false, true]) {
+    if (analyzed) await database.query('VACUUM ANALYZE outbox');
+    for (const [what, time, position] of [
+      ['the future', NEWEST + 1000 * SECOND, rows],
+      ['the time of the newest', NEWEST, rows - 1],
+      ['ten seconds ago', NEWEST - 10 * SECOND, rows - 101],
+      ['a minute ago', NEWEST - 60 * SECOND, rows - 601],
+      ['before all', 0, 0],
+      ['soon after the first', NEWEST - rows * 100 + 11 * SECOND, 109],
+    ] as const) {
+      const { cursor, steps } = await since(new Date(time));
+      t.is(cursor.position, BigInt(position), what);
+      t.is(steps.length, 1, what);
+      for (const mode of ['force_custom_plan', 'force_generic_plan'] as const) {
+        const looked = rowsLookedAt(await explain(steps[0] as CompiledQuery, mode));
+        t.true(looked <= 2100, `${what}: ${looked} rows with ${mode}, ${analyzed ? 'analyzed' : 'never analyzed'}`);
       }
-      const { cursor, steps } = await since(new Date(NEWEST - (rows / 2) * 100));
-      t.is(cursor.position, BigInt(rows / 2 - 1));
-      for (const step of [steps[1], steps.at(-1)]) {
-        const looked = rowsLookedAt(await explain(step as CompiledQuery, 'force_generic_plan'));
-        t.true(looked <= 41_000, `a step of many looked at ${looked} rows`);
-      }
+    }
+  }
+  const { cursor, steps } = await since(new Date(NEWEST - (rows / 2) * 100));
+  t.is(cursor.position, BigInt(rows / 2 - 1));
+  for (const step of [steps[1], steps.at(-1)]) {
+    const looked = rowsLookedAt(await explain(step as CompiledQuery, 'force_generic_plan'));
+    t.true(looked <= 41_000, `a step of many looked at ${looked} rows`);
+  }
 });
 
 test('since finds the first event in the order of positions, wherever its time stands among the others', async (t) => {

@@ -4,17 +4,17 @@
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# The embedded PostgreSQL (optional) and the tests' workspace are not for an image.
+# The embedded PostgreSQL's binaries (optional) and the tests' workspace are not needed for the build.
 RUN npm ci --omit=optional --workspaces=false
 COPY tsconfig.json ./
 COPY src ./src
-COPY packages ./packages
+COPY packages/client ./packages/client
 RUN npm run build
 
 FROM node:24-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --omit=optional --workspaces=false && npm cache clean --force
+RUN npm ci --omit=dev --workspaces=false && npm cache clean --force
 
 FROM node:24-slim
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8001
@@ -22,7 +22,7 @@ WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist/src ./dist/src
-COPY --from=build /app/dist/packages ./dist/packages
+COPY --from=build /app/dist/packages/client ./dist/packages/client
 COPY migrations ./migrations
 # Nothing in /app belongs to this user: the relay writes no files.
 USER node

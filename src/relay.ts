@@ -6,6 +6,7 @@
  * Solid arrows carry events, dashed ones only say "look".
  */
 import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
 import { createAccess } from './access/access.js';
 import { createBudget } from './stream/page-budget.js';
 import type { Config } from './config/config.js';
@@ -29,6 +30,8 @@ export interface Relay {
   readonly url: string;
   /** Where its metrics are, if they have a port of their own. */
   readonly metricsUrl: string | undefined;
+  /** Its metrics, for whoever adds up those of several processes. */
+  readonly registry: Registry;
   /** Why it can't deliver now; empty when it can. */
   notReady(): Trouble[];
   readonly log: Log;
@@ -249,6 +252,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     return {
       url: server.url,
       metricsUrl,
+      registry: metrics.registry,
       notReady,
       log,
       get streams() {

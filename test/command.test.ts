@@ -1,11 +1,17 @@
 /**
  * The command's face: what it prints, how it exits, and that nothing secret is in it.
  */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import net, { type AddressInfo } from 'node:net';
+import { promisify } from 'node:util';
 import test from 'ava';
+import { CommanderError } from 'commander';
 import { jwtVerify } from 'jose';
+import { completionScript } from '../src/cli/completion.js';
+import { createProgram } from '../src/cli/program.js';
+import { VARIABLES } from '../src/config/config.js';
 import { runCommand } from './support/command.js';
 import { createDatabase } from './support/database.js';
 import { eachMigration } from './support/migrations.js';
@@ -13,23 +19,98 @@ import { startTestRelay } from './support/relay.js';
 import { request } from './support/request.js';
 import { SECRET } from './support/token.js';
 
+/** In the order in which they are listed. */
+const COMMANDS = ['start', 'demo', 'migrate', 'roles', 'doctor', 'advance-ids', 'prune', 'token', 'completion', 'help'];
+
 const lines = (output: string) => output.trim().split('\n');
 
-test('--help names every command, --version says which it is', async (t) => {
+/** What commander prints and how it exits, for arguments that run no command: no process of its own is needed. */
+async function face(args: readonly string[]): Promise<{ code: number; output: string }> {
+  const program = createProgram();
+  let output = '';
+  const write = (text: string) => void (output += text);
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ writeOut: write, writeErr: write, getOutHelpWidth: () => 100 });
+  }
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return { code: error.exitCode, output };
+    throw error;
+  }
+  throw new Error(`Not refused: ${args.join(' ')}`);
+}
+
+test('--help names every command, and the --help of each its options, its environment and an example', async (t) => {
   const help = await runCommand(['--help']);
   t.is(help.code, 0);
-  for (const command of ['migrate [up]', 'migrate down', 'migrate status', 'roles --app', 'prune --keep'])
-    t.true(help.output.includes(command));
+  const commands = [...help.output.matchAll(/^ {2}([a-z-]+) .* {2}\w/gm)].map(([, name = '']) => name);
+  t.deepEqual(commands, COMMANDS);
+  for (const command of COMMANDS.filter((name) => name !== 'help')) {
+    const { code, output } = await face([command, '--help']);
+    t.is(code, 0, command);
+    t.regex(output, /^Usage: outbox-relay [\s\S]*^Example:\n {2}.*outbox-relay /m, command);
+    if (command !== 'completion') t.regex(output, /^Environment:\n {2}[A-Z_]+ {2}/m, command);
+  }
+  const start = await face(['start', '--help']);
+  for (const name of VARIABLES) t.true(start.output.includes(`\n  ${name} `), name);
   const version = await runCommand(['--version']);
   t.is(version.code, 0);
   t.regex(version.output, /^\d+\.\d+\.\d+\n$/);
 });
 
-test('an unknown command exits 1 and shows the usage', async (t) => {
-  const { code, output } = await runCommand(['migrat']);
-  t.is(code, 1);
-  t.true(output.includes('There is no command "migrat"'));
-  t.true(output.includes('Usage:'));
+test('a slip in a command, an option or an argument exits 1 and says what was meant', async (t) => {
+  const unknown = await runCommand(['migrat']);
+  t.is(unknown.code, 1);
+  t.regex(unknown.output, /^error: unknown command 'migrat'\n\(Did you mean migrate\?\)\n\n[^]*^ {2}migrate /m);
+  for (const [args, expected] of [
+    [
+      ['prune', '--kep', '7d'],
+      /unknown option '--kep'\n\(Did you mean --keep\?\)\n[^]*prune --keep 7d\n.*prune --help/,
+    ],
+    [['token', '--chanel', 'a'], /Did you mean --channel\?/],
+    [['migrate', 'dwon'], /'dwon' is invalid .* up, down, status/],
+    [['migrate', 'up', 'down'], /too many arguments/],
+    [['start', 'demo'], /too many arguments/],
+    [['prune', '7d'], /too many arguments/],
+    [['prune', '--keep', 'a week'], /--keep .*'a week' is invalid.* 90s, 15m, 1h or 7d/],
+    [['prune', '--keep', '0d'], /--keep/],
+    [['prune', '--keep', '7d', '--batch', '5'], /unknown option '--batch'/],
+    [['token', '--channel', 'a', '--expires', 'soon'], /--expires .* 90s, 15m, 1h or 7d/],
+    [['token', '--channel', 'a', '--expires', '0s'], /--expires/],
+    [['advance-ids', '--by', '0'], /--by .* whole number from 1 to 999999999999999/],
+    [['--or-demo'], /unknown option '--or-demo'/],
+    [['completion', 'tcsh'], /bash, zsh, fish/],
+  ] as const) {
+    const { code, output } = await face(args);
+    t.is(code, 1, args.join(' '));
+    t.regex(output, expected, args.join(' '));
+  }
+});
+
+test('bash completes commands, options and arguments', async (t) => {
+  const { code, output: script } = await runCommand(['completion', 'bash']);
+  t.is(code, 0);
+  const complete = async (...words: string[]) => {
+    const program = `${script}
+      COMP_WORDS=(outbox-relay ${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length}
+      _outbox_relay; echo "\${COMPREPLY[*]}"`;
+    return (await promisify(execFile)('bash', ['-c', program])).stdout.trim().split(' ');
+  };
+  t.deepEqual(await complete('m'), ['migrate']);
+  t.deepEqual(await complete(''), [...COMMANDS, '--help', '--version']);
+  t.deepEqual(await complete('migrate', ''), ['up', 'down', 'status', '--help']);
+  t.deepEqual(await complete('roles', '--re'), ['--relay', '--retention', '--redaction']);
+  t.deepEqual(await complete('completion', 'f'), ['fish']);
+  t.deepEqual(await complete('unknown', ''), ['']);
+});
+
+test('scripts for zsh and fish name every command, with its summary', (t) => {
+  for (const shell of ['zsh', 'fish'] as const) {
+    const output = completionScript(createProgram(), shell);
+    for (const command of COMMANDS) t.regex(output, new RegExp(`[' ]${command}[ :)]`), `${shell}: ${command}`);
+    t.true(output.includes('age from which events are deleted'), shell);
+  }
 });
 
 test('migrate up, status and down do their work, twice in a row without harm', async (t) => {
@@ -133,7 +214,7 @@ test('a deployment that lost DATABASE_URL gets an error that names it and the de
       const { code, output } = await runCommand(args, { ...env, PUBLIC_CHANNELS: '*', PORT: '0' });
       t.is(code, 1);
       t.regex(output, /^DATABASE_URL is not set/);
-      t.regex(output, /npx outbox-relay demo$/m);
+      t.regex(output, /npm start$/m);
     }
   }
 });
@@ -186,9 +267,6 @@ test('token says what it lacks, and never shows the secret', async (t) => {
     [['token'], env, /--channel user:42/],
     [['token', '--channel', 'a'], {}, /JWT_SECRET/],
     [['token', '--channel', 'a*'], env, /"\*" stands alone/],
-    [['token', '--channel', 'a', '--expires', 'soon'], env, /--expires .* 90s/],
-    [['token', '--channel', 'a', '--expires', '0s'], env, /--expires/],
-    [['token', '--chanel', 'a'], env, /Usage:/],
     [['token', '--channel', 'a'], { JWT_SECRET: 'too short s3' }, /at least 16 bytes/],
   ] as const) {
     const { code, output } = await runCommand(args, vars);
@@ -235,10 +313,6 @@ test('prune says what it lacks', async (t) => {
   const env = { DATABASE_URL: url };
   for (const [args, vars, expected] of [
     [['prune'], env, /prune --keep 7d/],
-    [['prune', '--keep', 'a week'], env, /--keep .* 90s, 15m, 1h or 7d, not "a week"/],
-    [['prune', '--keep', '0d'], env, /--keep/],
-    [['prune', '--keep', '7d', '--batch', '5'], env, /Usage:/],
-    [['prune', '7d'], env, /Usage:/],
     [['prune', '--keep', '7d'], {}, /RETENTION_DATABASE_URL/],
     [['prune', '--keep', '7d'], env, /no outbox .*npx outbox-relay migrate/],
   ] as const) {

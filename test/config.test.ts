@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import { channelFilter } from '../src/event/channel-filter.js';
-import { ConfigError, readConfig, VARIABLES } from '../src/config/config.js';
+import { readConfig, VARIABLES } from '../src/config/config.js';
+import { isOperatorError } from '../src/operator-error.js';
 
 const MEBIBYTE = 1024 * 1024;
 const DATABASE_URL = 'postgres://relay:s3cret@db.example:5432/app';
@@ -24,7 +25,7 @@ function problems(env: Record<string, string>): string[] {
     readConfig(env);
     return [];
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
+    if (!isOperatorError(error, 'bad-environment')) throw error;
     const [title, ...lines] = error.message.split('\n');
     if (title !== 'The configuration is not valid:') throw error;
     return lines;

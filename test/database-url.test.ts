@@ -2,7 +2,7 @@
  * Addresses of databases: what is read as psql reads it, and what is refused, with what to do and without a secret.
  */
 import test from 'ava';
-import { ConfigError, readConfig } from '../src/config/config.js';
+import { readConfig } from '../src/config/config.js';
 import { readDatabaseUrl } from '../src/postgres/database-url.js';
 
 for (const [text, expected] of [
@@ -42,7 +42,7 @@ for (const [text, expected] of [
   ['postgres://u:sesame@h/db?sslmode=require&sslcert=/nowhere/c&sslkey=/nowhere/k', /sslcert .*ENOENT/],
 ] as const) {
   test(`${text} is refused by a line that says what to do, and has no secret in it`, (t) => {
-    const error = t.throws(() => readConfig({ DATABASE_URL: text }), { instanceOf: ConfigError });
+    const error = t.throws(() => readConfig({ DATABASE_URL: text }), { name: 'OperatorError' });
     t.regex(error.message, expected);
     t.regex(error.message, /DATABASE_URL/);
     t.notRegex(error.message, /ses.?ame/);

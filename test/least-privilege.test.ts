@@ -386,7 +386,7 @@ test('an owner that is no superuser makes the roles, if it may create some', asy
   await migrate(url, 'up');
 
   await t.throwsAsync(makeRoles(url, { retention: [existing], relay: [relay] }), {
-    name: 'RolesError',
+    name: 'OperatorError',
     code: 'may-not-create-roles',
     message: /--print/,
   });
@@ -403,7 +403,7 @@ test('who does not own the outbox is told so, whatever rights it has itself', as
   const db = await createDatabase(t);
   await onServer(`CREATE ROLE ${stranger} LOGIN CREATEROLE`);
   const url = await urlOf(db, stranger);
-  const told = { name: 'RolesError', code: 'may-not-grant', message: /owner.*--print/ };
+  const told = { name: 'OperatorError', code: 'may-not-grant', message: /owner.*--print/ };
   await t.throwsAsync(makeRoles(url, { relay: [relay] }), told);
   // Now PostgreSQL has but a warning for it.
   await db.query(`GRANT SELECT, DELETE ON outbox TO ${stranger}`);
@@ -587,7 +587,7 @@ test('a name that PostgreSQL would refuse, cut or take for everybody is refused'
     ['none', /keeps that name/],
     ['pg_monitor', /keeps that name/],
   ] as const) {
-    const refused = { name: 'RolesError', code: 'bad-name', message: reason };
+    const refused = { name: 'OperatorError', code: 'bad-role', message: reason };
     await t.throwsAsync(makeRoles(db.url, { relay: [relay], retention: [name] }), refused);
     await t.throwsAsync(rolesSql(db.url, { relay: [relay], retention: [name] }), refused);
   }
@@ -601,14 +601,14 @@ test('a request for roles that cannot be met says what to do', async (t) => {
     [['--relay', 'r', '--print'], {}, 'DATABASE_URL is not set'],
     [['--relay', 'r', '--print'], { DATABASE_URL: empty.url }, 'npx outbox-relay migrate'],
     [['--print'], { DATABASE_URL: url }, '--app, --relay, --retention, --redaction'],
-    [['--relay'], { DATABASE_URL: url }, 'Usage:'],
-    [['--owner', 'r'], { DATABASE_URL: url }, 'Usage:'],
-    [['r'], { DATABASE_URL: url }, 'Usage:'],
+    [['--relay'], { DATABASE_URL: url }, 'argument missing'],
+    [['--owner', 'r'], { DATABASE_URL: url }, "unknown option '--owner'"],
+    [['r'], { DATABASE_URL: url }, 'too many arguments'],
   ] as const) {
     const { code, output } = await runCommand(['roles', ...args], env);
     t.is(code, 1, args.join(' '));
     t.true(output.includes(expected), output);
     t.notRegex(output, /\n\s+at /, 'no stack');
   }
-  await t.throwsAsync(makeRoles(empty.url, { relay: ['r'] }), { name: 'RolesError', code: 'no-outbox' });
+  await t.throwsAsync(makeRoles(empty.url, { relay: ['r'] }), { name: 'OperatorError', code: 'no-outbox' });
 });

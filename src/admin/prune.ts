@@ -9,6 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { OperatorError } from '../operator-error.js';
 import { readDatabaseUrl } from '../postgres/database-url.js';
 import { socketOf } from '../postgres/deadline.js';
 import { openSession, type Session } from '../postgres/session.js';
@@ -24,19 +25,6 @@ const PAUSE = 50;
 /** A peer that has vanished is noticed after so many milliseconds; a statement that takes longer is given up before. */
 const CONNECT_TIMEOUT = 10_000;
 const QUERY_TIMEOUT = 40_000;
-
-/** Why there is nothing to prune, or no way to. The message says what to do. */
-export class RetentionError extends Error {
-  override readonly name = 'RetentionError';
-
-  constructor(
-    readonly code: 'may-not-delete' | 'locked',
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}
 
 export interface PruneOptions {
   readonly url: string;
@@ -54,7 +42,7 @@ export type Outcome = 'done' | 'another prunes' | 'stopped';
  * Deletes once what is due. A row that was committed just before may be deleted too, if its transaction had been open for
  * longer than rows are kept: no earlier head is known here.
  *
- * @throws RetentionError; else what the connection throws
+ * @throws OperatorError `may-not-delete`, `locked`; else what the connection throws
  */
 export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions): Promise<Outcome> {
   const connection = openConnection(url);
@@ -75,7 +63,7 @@ export interface Connection {
   close(): void;
 }
 
-/** A connection for one run: none is kept idle meanwhile. @throws DatabaseUrlError */
+/** A connection for one run: none is kept idle meanwhile. @throws OperatorError `bad-database-url` */
 export function openConnection(url: string): Connection {
   const address = readDatabaseUrl(url);
   let client: pg.Client | undefined;
@@ -129,7 +117,7 @@ export async function requireRights(session: Session): Promise<void> {
   );
   const [found] = rows;
   if (!found?.may) {
-    throw new RetentionError(
+    throw new OperatorError(
       'may-not-delete',
       `Pruning needs the right to delete events, which the role ${JSON.stringify(found?.role)} does not have. Make one for it, ` +
         'as the owner of the outbox: npx outbox-relay roles --retention outbox_retention\n' +
@@ -255,7 +243,7 @@ async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff
     return { rows: found?.rows ?? 0, last: toBigInt(found?.last), left: toBigInt(found?.left) };
   } catch (error) {
     if (!(error instanceof pg.DatabaseError && error.code === '55P03')) throw error; // lock_not_available
-    throw new RetentionError(
+    throw new OperatorError(
       'locked',
       'Somebody holds a lock on events that are due, as a redaction does until it is committed. Pruning goes on once it is.',
       { cause: error },

@@ -36,7 +36,7 @@ export interface Retention {
 /**
  * Prunes now and then, for ever. Trouble is logged once and never ends it.
  *
- * @throws RetentionError, or what the connection throws: a first start fails fast
+ * @throws OperatorError `may-not-delete`, or what the connection throws: a first start fails fast
  */
 export async function startRetention({ url, keepSeconds, logger }: RetentionOptions): Promise<Retention> {
   const stopping = new AbortController();

@@ -7,6 +7,7 @@
 import { sql, type Kysely } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { OperatorError } from '../operator-error.js';
 import { withSession, type Tables } from '../postgres/pool.js';
 import type { Session } from '../postgres/session.js';
 
@@ -55,23 +56,10 @@ const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
   ],
 };
 
-/** A request for roles that cannot be met, with what to do in the message. Nothing has changed then. */
-export class RolesError extends Error {
-  override readonly name = 'RolesError';
-
-  constructor(
-    readonly code: 'bad-name' | 'no-name' | 'no-outbox' | 'may-not-create-roles' | 'may-not-grant',
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}
-
 /**
  * The SQL that `makeRoles` runs, for somebody else to run: in a transaction of its own, harmless to repeat, without secrets.
  *
- * @throws RolesError `no-name`, `bad-name`, `no-outbox`
+ * @throws OperatorError `no-role`, `bad-role`, `no-outbox`
  */
 export async function rolesSql(url: string, names: RoleNames): Promise<string> {
   const wanted = byName(names);
@@ -98,7 +86,7 @@ export async function rolesSql(url: string, names: RoleNames): Promise<string> {
  * it or, on any error, nothing. Harmless to repeat.
  *
  * @returns the names, in the order asked for, each with whether it is new
- * @throws RolesError; else what PostgreSQL throws
+ * @throws OperatorError, as `rolesSql` and `may-not-create-roles`, `may-not-grant`; else what PostgreSQL throws
  */
 export async function makeRoles(url: string, names: RoleNames): Promise<{ name: string; created: boolean }[]> {
   const wanted = byName(names);
@@ -126,19 +114,19 @@ export function passwordCommand(name: string): string {
   return `\\password ${pg.escapeIdentifier(name)}`;
 }
 
-/** @throws RolesError */
+/** @throws OperatorError `no-role`, `bad-role` */
 function byName(names: RoleNames): Map<string, Purpose[]> {
   const wanted = new Map<string, Purpose[]>();
   for (const purpose of PURPOSES) {
     for (const name of new Set(names[purpose])) {
       const reason = reasonAgainst(name);
-      if (reason) throw new RolesError('bad-name', `--${purpose} ${JSON.stringify(name)}: ${reason}`);
+      if (reason) throw new OperatorError('bad-role', `--${purpose} ${JSON.stringify(name)}: ${reason}`);
       wanted.set(name, [...(wanted.get(name) ?? []), purpose]);
     }
   }
   if (wanted.size === 0) {
     const options = PURPOSES.map((purpose) => `--${purpose}`).join(', ');
-    throw new RolesError('no-name', `Which roles? Name at least one, by ${options}; as in: --relay outbox_relay`);
+    throw new OperatorError('no-role', `Which roles? Name at least one, by ${options}; as in: --relay outbox_relay`);
   }
   return wanted;
 }
@@ -154,7 +142,7 @@ function reasonAgainst(name: string): string | undefined {
 
 function outboxSchema({ schema }: Session): string {
   if (schema === undefined) {
-    throw new RolesError(
+    throw new OperatorError(
       'no-outbox',
       'The database has no outbox yet, or the search_path does not lead to it. As its owner, run: npx outbox-relay migrate',
     );
@@ -217,13 +205,13 @@ async function orRefused(query: Promise<unknown>, code: 'may-not-create-roles' |
   }
 }
 
-function refusal(code: 'may-not-create-roles' | 'may-not-grant', cause?: unknown): RolesError {
+function refusal(code: 'may-not-create-roles' | 'may-not-grant', cause?: unknown): OperatorError {
   const what =
     code === 'may-not-grant'
       ? 'The role in DATABASE_URL may not grant rights on the outbox: that is for its owner.'
       : 'The role in DATABASE_URL may not create roles.';
   const advice = 'Run the same command with --print, and hand the SQL to your administrator.';
-  return new RolesError(code, `${what} ${advice}`, cause === undefined ? undefined : { cause });
+  return new OperatorError(code, `${what} ${advice}`, cause === undefined ? undefined : { cause });
 }
 
 export interface ExcessRights {

@@ -1,39 +1,27 @@
 /**
- * Failures, as the command tells of them: what the user can mend in words that say how, and the rest with its stack.
+ * How the command prints a failure: one line for what the operator can fix, a stack only for what nobody foresaw.
  */
 import pg from 'pg';
-import { AdvanceError } from '../admin/advance-ids.js';
-import { ConfigError, type Config } from '../config/config.js';
-import { DatabaseUrlError, isCertificateError } from '../postgres/database-url.js';
-import { MigrateError } from '../postgres/migrate.js';
-import { RetentionError } from '../admin/prune.js';
-import { RolesError } from '../admin/roles.js';
-import { HomeError } from '../postgres/session.js';
-import { WorkerError } from './workers.js';
+import type { Config } from '../config/config.js';
+import { isOperatorError, OperatorError } from '../operator-error.js';
+import { isCertificateError } from '../postgres/database-url.js';
 
-/** A failure that is the user's to mend: printed as it is, without a stack. */
-export class UserError extends Error {
-  override readonly name = 'UserError';
-}
-
-/** Wraps what went wrong with a database, so that it can be said where its address stands. */
-class FailureAt extends Error {
-  override readonly name = 'FailureAt';
-
-  constructor(
-    readonly variable: string,
-    cause: unknown,
-  ) {
-    super(`by ${variable}`, { cause });
-  }
-}
+const UNREACHABLE = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EAI_AGAIN',
+  'ECONNRESET',
+]);
 
 /**
- * Has a failure of the work name the variable that led to its database.
+ * Waits for work with a database, and has its failure name the variable that holds the database's address.
  *
- * @throws what the work throws, for `explain`
+ * @throws OperatorError `database-failed`; what the work throws, where the address is DATABASE_URL
  */
-export async function reaching<T>(
+export async function withDatabaseVariable<T>(
   { databaseUrl, listenDatabaseUrl }: Pick<Config, 'databaseUrl' | 'listenDatabaseUrl'>,
   url: string | undefined,
   work: Promise<T>,
@@ -41,31 +29,21 @@ export async function reaching<T>(
   try {
     return await work;
   } catch (error) {
-    // By default each is as the one before.
+    // By default each address is that of the variable before it.
     if (url === databaseUrl) throw error;
-    throw new FailureAt(url === listenDatabaseUrl ? 'LISTEN_DATABASE_URL' : 'RETENTION_DATABASE_URL', error);
+    const variable = url === listenDatabaseUrl ? 'LISTEN_DATABASE_URL' : 'RETENTION_DATABASE_URL';
+    throw new OperatorError('database-failed', formatError(error, variable), { cause: error });
   }
 }
 
 /**
- * One line for what the user can mend; a stack only for what nobody foresaw.
- *
- * @param variable where the address of the database stands
+ * @param variable the variable that holds the address of the database
+ * @returns text without secrets: no address of a database is in it
  */
-export function explain(error: unknown, variable = 'DATABASE_URL'): string {
-  if (error instanceof FailureAt) return explain(error.cause, error.variable);
-  if (
-    error instanceof UserError ||
-    error instanceof WorkerError ||
-    error instanceof ConfigError ||
-    error instanceof RolesError ||
-    error instanceof AdvanceError ||
-    error instanceof HomeError ||
-    error instanceof MigrateError ||
-    error instanceof RetentionError
-  )
-    return error.message;
-  if (error instanceof DatabaseUrlError) return `${variable}: expected ${error.message}.`;
+export function formatError(error: unknown, variable = 'DATABASE_URL'): string {
+  if (isOperatorError(error)) {
+    return error.code === 'bad-database-url' ? `${variable}: expected ${error.message}.` : error.message;
+  }
   if (error instanceof pg.DatabaseError) {
     const where = variable === 'DATABASE_URL' ? '' : `. Check ${variable}.`;
     return `PostgreSQL refused: ${error.message}${error.detail ? ` (${error.detail})` : ''}${where}`;
@@ -80,10 +58,7 @@ export function explain(error: unknown, variable = 'DATABASE_URL'): string {
   }
   if (code === 'EADDRINUSE') return `Port taken: ${message}. Stop the other process, or set PORT.`;
   if (code === 'EACCES' || code === 'EADDRNOTAVAIL') return `Cannot listen there: ${message}. Check HOST and PORT.`;
-  if (
-    code &&
-    ['ECONNREFUSED', 'ENOTFOUND', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ECONNRESET'].includes(code)
-  ) {
+  if (code !== undefined && UNREACHABLE.has(code)) {
     return `The database is not reachable: ${message || code}. Check ${variable} and that PostgreSQL runs.`;
   }
   if (/timeout/i.test(message)) return `The database does not answer: ${message}. Check ${variable}.`;

@@ -1,74 +1,84 @@
 /**
- * Workers: several relay processes on one port, to use several cores. The primary process only starts, restarts and stops
- * them and gathers their metrics; every worker is a whole relay, with a window and database connections of its own.
+ * Workers: several relay processes that share one port, to use several cores. The primary process starts, replaces and
+ * stops them and adds up their metrics; each worker is a whole relay, with its own window and database connections.
+ * All use of node:cluster is in this file.
  *
- * | worker    | meaning                                      | leaves when                                          |
- * |-----------|----------------------------------------------|------------------------------------------------------|
- * | starting  | forked                                       | it serves, or ends: the first to end so fails the start |
- * | serving   | takes its share of new connections           | it ends (replaced after a pause) or all are stopped  |
- * | stopping  | told to stop                                 | it has ended                                         |
+ * | worker   | meaning                            | left when                                            |
+ * |----------|------------------------------------|------------------------------------------------------|
+ * | starting | forked                             | it serves; it exits, and at startup the start fails  |
+ * | serving  | takes its share of new connections | it exits, and is replaced; all are stopped           |
+ * | stopping | was sent SIGTERM                   | it has exited                                        |
  */
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { Logger } from 'pino';
-import { kept } from '../metrics/kept.js';
+import { AggregatorRegistry, type Registry } from 'prom-client';
 import { METRICS_PATH, serveMetrics } from '../http/metrics-route.js';
-import { createGathering } from '../metrics/worker-metrics.js';
+import { kept } from '../metrics/kept.js';
+import { isOperatorError, OperatorError } from '../operator-error.js';
+
+/** Whether this process is a worker, and not the primary or the only process. */
+export const { isWorker } = cluster;
 
 export interface WorkersOptions {
   readonly count: number;
   readonly host: string;
-  /** Where the metrics of all together are served; undefined: nowhere. */
+  /** Port for the metrics of all workers together; undefined: they are not served. */
   readonly metricsPort: number | undefined;
   readonly shutdownSeconds: number;
   readonly logger: Logger;
 }
 
 export interface Workers {
-  /** Stops all, each in its own time. Safe to call twice. */
+  /** Sends SIGTERM to all and resolves when all have exited. Safe to call twice. */
   stop(): Promise<void>;
 }
 
-/** A worker ended before it served. It has said why itself. */
-export class WorkerError extends Error {
-  override readonly name = 'WorkerError';
-}
+/** Largest age of the gathered metrics: workers are asked at most once in this time. */
+const METRICS_KEPT_MS = 1000;
 
-/** How old the metrics of all may be, in milliseconds: workers are asked once in so long at most. */
-const METRICS_KEPT = 1000;
+/** Time workers have to report metrics before their last report counts: more than a database has to answer a worker. */
+const REPORT_TIMEOUT_MS = 1500;
 
-/** Pause before a worker that ended is replaced, in milliseconds: one that ends at once must not be forked all the time. */
-const REPLACE_PAUSE = 1000;
+/** Pause before a worker that exited is replaced: one that exits at once must not be forked without end. */
+const REPLACE_PAUSE_MS = 1000;
 
-/** Starts them all. @throws WorkerError when one of them cannot start. */
+/** Messages between primary and worker. */
+const SERVING = 'serving';
+const REPORT = 'outbox-relay:metrics';
+
+/**
+ * Starts the workers, and resolves when all of them serve.
+ *
+ * @throws OperatorError `worker-failed` where one exits first; the others are stopped then
+ */
 export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { count, metricsPort, logger } = options;
-  // Workers take connections off the one socket by themselves. By default the primary hands them out, and one on its way to a
-  // worker that dies stays open, its client waiting in silence.
+  // Each worker accepts connections from the shared socket. By default the primary hands them out, and a connection
+  // that is on its way to a worker that dies stays open, its client waiting in silence.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
-  const gathering = createGathering();
+  const reports = gatherReports();
   const workers = new Set<Worker>();
-  /** Of workers that are about to be replaced. */
   const pauses = new Set<NodeJS.Timeout>();
 
   function fork(): Promise<void> {
     return new Promise((serving, failed) => {
       const worker = cluster.fork();
       workers.add(worker);
-      gathering.add(worker);
-      // Unheard, it would end this process.
+      reports.add(worker);
+      // Without a listener the event would end this process.
       worker.on('error', (error) => {
         logger.warn({ err: error, worker: worker.id }, 'a worker cannot be made, or reached');
-        // What was never made does not exit.
+        // A process that was never made does not exit.
         if (worker.process.pid === undefined) worker.emit('exit', null, null);
       });
       worker.on('message', (message) => {
-        if (message === 'serving') serving();
+        if (message === SERVING) serving();
       });
       worker.once('exit', (code, signal) => {
         workers.delete(worker);
-        failed(new WorkerError('A worker could not start: see above.'));
+        failed(new OperatorError('worker-failed', 'A worker could not start: see above.'));
         if (stopping) return;
         logger.error({ worker: worker.id, code, signal }, 'a worker ended; starting another');
         replace();
@@ -80,12 +90,12 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     const pause = setTimeout(() => {
       pauses.delete(pause);
       fork().catch((error: unknown) => {
-        // One that can't start has said why, and is followed by the next.
-        if (error instanceof WorkerError) return;
+        // It has printed why, and its exit has called `replace` again.
+        if (isOperatorError(error, 'worker-failed')) return;
         logger.error({ err: error }, 'a worker cannot be made; trying again');
         replace();
       });
-    }, REPLACE_PAUSE);
+    }, REPLACE_PAUSE_MS);
     pauses.add(pause);
   }
 
@@ -96,7 +106,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     await Promise.all(
       [...workers].map(async (worker) => {
         const gone = once(worker, 'exit');
-        // Not a message: one that has only been forked would not hear it, serve, and be waited for in vain.
+        // A signal and not a message: a worker that was just forked would not get the message, and would serve.
         worker.process.kill('SIGTERM');
         await gone;
       }),
@@ -107,7 +117,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     metricsPort === undefined
       ? undefined
       : await serveMetrics(
-          { text: kept(gathering.text, METRICS_KEPT), contentType: gathering.contentType },
+          { text: kept(reports.text, METRICS_KEPT_MS), contentType: AggregatorRegistry.PROMETHEUS_CONTENT_TYPE },
           { ...options, port: metricsPort },
         );
   if (metrics) logger.info({ url: metrics.url + METRICS_PATH }, 'metrics');
@@ -121,23 +131,95 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   return { stop };
 }
 
-/** In a worker: tells the primary that it serves. */
-export function tellServing(): void {
-  // The primary may have gone meanwhile: its going is heard by `toldToStop`.
-  if (cluster.isWorker) process.send?.('serving', undefined, undefined, () => undefined);
+/** The metrics of one process. */
+type Report = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
+
+/**
+ * Asks all workers for their metrics and adds them up. A worker that hangs or exits delays nobody: its last report counts,
+ * and it is not asked again before it has answered.
+ */
+function gatherReports(): { add(worker: Worker): void; text(): Promise<string> } {
+  const latest = new Map<Worker, Report>();
+  /** Workers that were asked and have not answered. */
+  const asked = new Set<Worker>();
+  let onAnswer: () => void = () => undefined;
+
+  function ask(worker: Worker): void {
+    asked.add(worker);
+    // With this callback a closed channel is no event, which would end the process.
+    worker.send(REPORT, (error) => {
+      if (error) asked.delete(worker);
+      onAnswer();
+    });
+  }
+
+  return {
+    add(worker) {
+      worker.on('message', (message: unknown) => {
+        if (typeof message !== 'object' || message === null || !(REPORT in message)) return;
+        latest.set(worker, message[REPORT] as Report);
+        asked.delete(worker);
+        onAnswer();
+      });
+      worker.once('exit', () => {
+        latest.delete(worker);
+        asked.delete(worker);
+        onAnswer();
+      });
+    },
+    async text() {
+      for (const worker of Object.values(cluster.workers ?? {})) {
+        if (worker?.isConnected() && !asked.has(worker)) ask(worker);
+      }
+      if (asked.size > 0) {
+        await new Promise<void>((done) => {
+          const late = setTimeout(done, REPORT_TIMEOUT_MS);
+          onAnswer = () => {
+            if (asked.size > 0) return;
+            clearTimeout(late);
+            done();
+          };
+        });
+      }
+      return AggregatorRegistry.aggregate([...latest.values()]).metrics();
+    },
+  };
 }
 
-/** In a worker: lets the process end, which the line to the primary would keep alive. */
-export function hangUp(): void {
-  if (cluster.isWorker && process.connected) process.disconnect();
+/**
+ * In a worker: tells the primary that it serves, and answers with its metrics from then on. Elsewhere: does nothing.
+ *
+ * @param registry the worker's metrics
+ */
+export function signalReady(registry: Registry): void {
+  if (!isWorker) return;
+  process.on('message', (message) => {
+    // Where that fails, the last report counts.
+    if (message === REPORT)
+      registry.getMetricsAsJSON().then(
+        (report) => send({ [REPORT]: report }),
+        () => undefined,
+      );
+  });
+  send(SERVING);
 }
 
-/** In a worker: resolves when it is told to stop, or when its primary is gone. */
-export function toldToStop(): Promise<string> {
+/** To the primary, which may have gone: `stopRequested` tells of that, and the callback keeps it from being an event. */
+function send(message: unknown): void {
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+}
+
+/** In a worker: closes the channel to the primary, which would keep the process alive. Elsewhere: does nothing. */
+export function disconnectFromPrimary(): void {
+  if (isWorker && process.connected) process.disconnect();
+}
+
+/** In a worker: resolves with the reason when it is told to stop, or when its primary has gone. */
+export function stopRequested(): Promise<string> {
   return new Promise((resolve) => {
     process.on('disconnect', () => resolve('disconnect'));
     process.on('SIGTERM', () => resolve('SIGTERM'));
-    // A terminal sends it to all processes; the primary then tells us.
+    // A terminal sends it to all processes; the primary then sends SIGTERM.
     process.on('SIGINT', () => undefined);
   });
 }

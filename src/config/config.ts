@@ -9,6 +9,7 @@ import type { ForwardAuthOptions } from '../access/forward-auth.js';
 import type { TokenOptions } from '../access/jwt.js';
 import type { ChannelFilter } from '../event/channel-filter.js';
 import { variables } from './variables.js';
+import { OperatorError } from '../operator-error.js';
 
 export interface Config {
   /** Undefined: the demo, on an embedded PostgreSQL. */
@@ -69,11 +70,6 @@ export interface Config {
   readonly maxHeaderBytes: number;
 }
 
-/** All that is wrong with the environment; the message has a line for each variable. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-}
-
 const MEBIBYTE = 1024 * 1024;
 
 const KEYS = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const;
@@ -106,7 +102,7 @@ const SECRET = new Set(['DATABASE_URL', 'LISTEN_DATABASE_URL', 'RETENTION_DATABA
 /**
  * Reads the configuration. A variable that is set but empty counts as not set, as compose files leave them.
  *
- * @throws ConfigError
+ * @throws OperatorError `bad-environment`: all that is wrong, a line for each variable
  */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const given: Record<string, string> = {};
@@ -118,7 +114,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
       const value = SECRET.has(name) ? '(not shown)' : JSON.stringify(given[name]);
       return `  ${name}=${value}: expected ${issue.message}`;
     });
-    throw new ConfigError(`The configuration is not valid:\n${lines.join('\n')}`);
+    throw new OperatorError('bad-environment', `The configuration is not valid:\n${lines.join('\n')}`);
   }
   const values = result.data;
   return {

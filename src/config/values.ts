@@ -5,7 +5,8 @@ import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { withoutBlanks } from '../access/blanks.js';
 import { ChannelError, channelFilter } from '../event/channel-filter.js';
-import { DatabaseUrlError, readDatabaseUrl } from '../postgres/database-url.js';
+import { isOperatorError } from '../operator-error.js';
+import { readDatabaseUrl } from '../postgres/database-url.js';
 import { secondsIn, SPAN_FORM } from './duration.js';
 
 /** Of PostgreSQL; files that it names have to be there. */
@@ -15,7 +16,7 @@ export const databaseUrl = z
     try {
       readDatabaseUrl(text);
     } catch (error) {
-      if (!(error instanceof DatabaseUrlError)) throw error;
+      if (!isOperatorError(error, 'bad-database-url')) throw error;
       context.addIssue({ code: 'custom', message: error.message });
     }
   })

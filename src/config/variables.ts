@@ -273,3 +273,21 @@ export function descriptionOf(name: keyof typeof variables.shape): Description {
   if (description === undefined) throw new Error(`${name} has no description: see variables.ts.`);
   return description as unknown as Description;
 }
+
+export interface DescribedVariable {
+  readonly name: string;
+  /** What holds where it is not set, as it would be written, or in words; undefined: nothing. */
+  readonly default: string | undefined;
+  readonly description: string;
+}
+
+/** All variables, as plain text for `--help`. */
+export function describeVariables(): DescribedVariable[] {
+  return (Object.keys(variables.shape) as (keyof typeof variables.shape)[]).map((name) => {
+    const { meaning, unset } = descriptionOf(name);
+    const value: unknown = variables.shape[name].safeParse(undefined).data;
+    const text = unset ?? (['string', 'number', 'boolean'].includes(typeof value) ? String(value) : undefined);
+    const standard = text?.replace(/^none(: )?/, '').replaceAll('`', '');
+    return { name, default: standard || undefined, description: meaning.replaceAll('`', '') };
+  });
+}

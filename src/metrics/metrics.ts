@@ -13,7 +13,6 @@ import type { Log } from '../feed/log.js';
 import type { Streams } from '../stream/streams.js';
 import type { Tail } from '../feed/tail.js';
 import type { Undeliverable } from '../outbox/undeliverable.js';
-import { answerGathering } from './worker-metrics.js';
 
 export interface Metrics {
   /** @param createdAt when the event's row was inserted, in milliseconds since 1970, by the database's clock. */
@@ -60,7 +59,6 @@ const KEPT_MS = 1000;
 
 export function createMetrics(measured: Measured): Metrics {
   const registry = new Registry();
-  answerGathering(registry);
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
 

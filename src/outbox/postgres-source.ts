@@ -59,7 +59,7 @@ export interface TablePage {
 /**
  * What the log is fed from and history is read from.
  *
- * All reject with what the database throws, and those by whose answer a client could skip something, with `StandbyError`
+ * All reject with what the database throws, and those by whose answer a client could skip something, with `standby` of OperatorError
  * where it is a standby: one may lag behind what was committed.
  */
 export interface Source {

@@ -31,8 +31,8 @@ const MOST_POSITIONS = 10_000;
 
 /**
  * @param state of an earlier answer by the same database; undefined: whatever was ever redacted.
- * @param above what is of no filter.
- * @throws what the database throws, and `StandbyError`
+ * @param above what is of no interest.
+ * @throws what the database throws, and OperatorError `standby`
  */
 export async function changesSince(db: Kysely<Tables>, state: string | undefined, above: bigint): Promise<Changes> {
   const redacted = state === undefined ? everRedacted(above) : redactedSince(state);

@@ -5,14 +5,10 @@
  */
 import tls from 'node:tls';
 import pg from 'pg';
+import { OperatorError } from '../operator-error.js';
 import { parse, toClientConfig } from 'pg-connection-string';
 
 type Tls = NonNullable<pg.ClientConfig['ssl']>;
-
-/** Why an address can't be used. The message follows the word "expected", and has nothing of the address in it. */
-export class DatabaseUrlError extends Error {
-  override readonly name = 'DatabaseUrlError';
-}
 
 export interface DatabaseAddress {
   /** For a client or a pool, but for `ssl`. */
@@ -31,13 +27,13 @@ const FILES = ['sslrootcert', 'sslcert', 'sslkey'] as const;
 
 /**
  * @param env PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and PGSSLKEY count where the URL says nothing.
- * @throws DatabaseUrlError
+ * @throws OperatorError `bad-database-url`
  */
 export function readDatabaseUrl(
   text: string,
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): DatabaseAddress {
-  if (!/^postgres(ql)?:\/\/./.test(text)) throw new DatabaseUrlError(formOf(text));
+  if (!/^postgres(ql)?:\/\/./.test(text)) throw badUrl(formOf(text));
   const mark = text.indexOf('?');
   const base = mark < 0 ? text : text.slice(0, mark);
   const params = new URLSearchParams(mark < 0 ? '' : text.slice(mark + 1));
@@ -59,6 +55,9 @@ export function readDatabaseUrl(
   return withAttempts({ ...rest, ...(database ? { database } : {}) }, attempts);
 }
 
+/** Why an address can't be used: what follows the word "expected", with nothing of the address in it. */
+const badUrl = (expected: string) => new OperatorError('bad-database-url', expected);
+
 function withAttempts(config: pg.ClientConfig, attempts: readonly Tls[]): DatabaseAddress {
   let current = 0;
   return {
@@ -76,13 +75,13 @@ function withAttempts(config: pg.ClientConfig, attempts: readonly Tls[]): Databa
   };
 }
 
-/** The parser leaves some of it encoded. Empty: the same as the user. @throws DatabaseUrlError */
+/** The parser leaves some of it encoded. Empty: the same as the user. @throws OperatorError `bad-database-url` */
 function databaseIn(base: string): string {
   const [, ...path] = base.slice(base.indexOf('//') + 2).split('/');
   try {
     return decodeURIComponent(path.join('/'));
   } catch {
-    throw new DatabaseUrlError(ENCODING);
+    throw badUrl(ENCODING);
   }
 }
 
@@ -97,22 +96,22 @@ function formOf(text: string): string {
   return /^\s*\w+\s*=/.test(text) ? `${FORM}; a list of key=value words is not read` : FORM;
 }
 
-/** @throws DatabaseUrlError */
+/** @throws OperatorError `bad-database-url` */
 function refuseUnsupported(base: string, params: URLSearchParams): void {
   const authority = base.slice(base.indexOf('//') + 2).split('/', 1)[0] ?? '';
   const hosts = [authority.slice(authority.lastIndexOf('@') + 1), params.get('host') ?? '', params.get('port') ?? ''];
   if (hosts.some((part) => part.includes(','))) {
-    throw new DatabaseUrlError(
+    throw badUrl(
       'one host: of several, none is chosen here. Name a virtual address, a proxy or a pooler that leads to the primary',
     );
   }
   if (params.has('service')) {
-    throw new DatabaseUrlError(`${FORM}, without service=: pg_service.conf is not read, so write out what it says`);
+    throw badUrl(`${FORM}, without service=: pg_service.conf is not read, so write out what it says`);
   }
-  if (params.has('hostaddr')) throw new DatabaseUrlError(`${FORM}, without hostaddr=: write the address as the host`);
+  if (params.has('hostaddr')) throw badUrl(`${FORM}, without hostaddr=: write the address as the host`);
   const target = params.get('target_session_attrs') ?? 'any';
   if (!['any', 'read-write', 'primary'].includes(target)) {
-    throw new DatabaseUrlError('target_session_attrs to be read-write or left out: a relay reads from the primary');
+    throw badUrl('target_session_attrs to be read-write or left out: a relay reads from the primary');
   }
 }
 
@@ -121,7 +120,7 @@ function refuseUnsupported(base: string, params: URLSearchParams): void {
  * and not `prefer` as for psql: that would open each connection to a server without TLS twice.
  *
  * @returns of each attempt whether it is by TLS; undefined where node-postgres' own `ssl=` says it
- * @throws DatabaseUrlError
+ * @throws OperatorError `bad-database-url`
  */
 function tlsModes(
   params: URLSearchParams,
@@ -135,9 +134,9 @@ function tlsModes(
   }
   let mode = params.get('sslmode') ?? 'allow';
   if (params.get('sslrootcert') === 'system') mode = 'verify-full';
-  if (!isMode(mode)) throw new DatabaseUrlError(`sslmode to be one of ${MODES.join(', ')}`);
+  if (!isMode(mode)) throw badUrl(`sslmode to be one of ${MODES.join(', ')}`);
   if (mode === 'verify-ca' && !params.get('sslrootcert')) {
-    throw new DatabaseUrlError('sslrootcert with sslmode=verify-ca: the file with the certificate of the authority');
+    throw badUrl('sslrootcert with sslmode=verify-ca: the file with the certificate of the authority');
   }
   const isOptional = mode === 'prefer' || mode === 'allow';
   params.set('sslmode', isOptional ? 'prefer' : mode === 'no-verify' ? 'require' : mode);
@@ -154,11 +153,11 @@ function isMode(text: string): text is Mode {
 }
 
 /** What the parser says of an address may have parts of it. */
-function unusable(error: unknown, params: URLSearchParams): DatabaseUrlError {
+function unusable(error: unknown, params: URLSearchParams): OperatorError {
   const { code, path } = error as NodeJS.ErrnoException;
   const file = FILES.find((name) => path !== undefined && params.get(name) === path);
-  if (file !== undefined) return new DatabaseUrlError(`${file} to be a file that can be read (${code ?? ''})`);
-  return new DatabaseUrlError(ENCODING);
+  if (file !== undefined) return badUrl(`${file} to be a file that can be read (${code ?? ''})`);
+  return badUrl(ENCODING);
 }
 
 /** That there is no TLS, or none without it: pg_hba.conf's answer is `invalid_authorization_specification`. */

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runner, type MigrationBuilder } from 'node-pg-migrate';
 import pg from 'pg';
+import { OperatorError } from '../operator-error.js';
 import { withSession } from './pool.js';
 import { homeError, type Session } from './session.js';
 
@@ -19,19 +20,6 @@ const LOCK = 7_237_117_401_130_031;
 const LOOK_TIMEOUT = 10;
 /** From `dist/src/` as from an installed package. */
 const DIRECTORY = fileURLToPath(new URL('../../../migrations', import.meta.url));
-
-/** Why there can be no outbox here, with what to do in the message. Nothing has changed then. */
-export class MigrateError extends Error {
-  override readonly name = 'MigrateError';
-
-  constructor(
-    readonly code: 'name-taken',
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}
 
 export interface MigrationStatus {
   /** Names of migrations, oldest first. */
@@ -46,13 +34,17 @@ export interface MigrationStatus {
  * repeat. All is one transaction, which holds the lock: so it passes a pooler in transaction mode, and the second of two waits.
  *
  * @returns the names of the migrations that were run.
- * @throws HomeError `several`; else what PostgreSQL throws; nothing has changed then.
+ * @throws OperatorError `several-outboxes`, `no-schema`, `name-taken`; else what PostgreSQL throws; nothing has changed then.
  */
 export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
   return withSession(url, 'outbox-relay migrate', async (session) => {
     const { client } = session;
     const schema = schemaOf(session);
-    if (!schema) throw new Error('No schema of search_path exists: create one, or set search_path in DATABASE_URL.');
+    if (!schema)
+      throw new OperatorError(
+        'no-schema',
+        'No schema of search_path exists: create one, or set search_path in DATABASE_URL.',
+      );
     // The times of the account are local ones, and give its order.
     await session.begin(
       'READ WRITE',
@@ -101,7 +93,7 @@ const RELATIONS = [
   'outbox_id_seq',
 ];
 
-/** @throws MigrateError where a table, view or sequence of somebody else's has a name that we need */
+/** @throws OperatorError `name-taken` where a table, view or sequence of somebody else's has a name that we need */
 async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
   const { rows } = await client.query<{ name: string; kind: string; columns: string | null }>(
     `SELECT relname AS name, CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
@@ -114,7 +106,7 @@ async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void>
   if (rows.length === 0) return;
   const isOurs = rows.length === RELATIONS.length;
   const found = rows.map(({ name, kind, columns }) => `${kind} "${name}"${columns === null ? '' : ` (${columns})`}`);
-  throw new MigrateError(
+  throw new OperatorError(
     'name-taken',
     isOurs
       ? `Schema "${schema}" has an outbox, but no account of its migrations. Nothing was changed. Run: npx outbox-relay doctor`
@@ -168,7 +160,7 @@ export async function migrationStatus(url: string): Promise<MigrationStatus> {
   return withSession(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
 }
 
-/** Where the outbox is, or is to be. @throws HomeError `several` */
+/** Where the outbox is, or is to be. @throws OperatorError `several-outboxes` */
 function schemaOf(session: Session): string | undefined {
   if (session.rivals.length > 0) throw homeError(session);
   return session.schema ?? session.currentSchema;

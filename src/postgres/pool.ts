@@ -55,7 +55,7 @@ export interface DatabaseOptions {
 /** How long after its client the server ends a statement by itself, in milliseconds: where no cancellation reached it. */
 const STATEMENT_MARGIN_MS = 1000;
 
-/** Opens nothing yet: the first query connects. @throws DatabaseUrlError */
+/** Opens nothing yet: the first query connects. @throws OperatorError `bad-database-url` */
 export function openDatabase(options: DatabaseOptions): Database {
   const address = readDatabaseUrl(options.url);
   const longestMs = (options.longestTimeoutSeconds ?? options.timeoutSeconds) * 1000;
@@ -209,7 +209,7 @@ const FAREWELL = 1000;
  *
  * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a migration may take hours;
  * of a peer that has vanished the kernel tells.
- * @throws DatabaseUrlError; else what the connection throws
+ * @throws OperatorError `bad-database-url`; else what the connection throws
  */
 export async function withClient<T>(
   url: string,

@@ -14,20 +14,9 @@
  * |                 |                                              | next may run in another session of the server    |
  */
 import pg from 'pg';
+import { OperatorError } from '../operator-error.js';
 import type { DatabaseAddress } from './database-url.js';
 import { within, type Deadline } from './deadline.js';
-
-/** Why the outbox can't be found. The message says what to do. */
-export class HomeError extends Error {
-  override readonly name = 'HomeError';
-
-  constructor(
-    readonly code: 'no-outbox' | 'several',
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 export interface SessionOptions {
   /** Transactions can't write. */
@@ -59,7 +48,7 @@ export interface Session extends Surroundings {
    * one is open.
    *
    * @param name that it is prepared by, on a direct connection
-   * @throws HomeError where `here.` is nowhere; else what PostgreSQL throws
+   * @throws OperatorError `no-outbox`, `several-outboxes` where `here.` is nowhere; else what PostgreSQL throws
    */
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
     text: string,
@@ -235,15 +224,15 @@ function readSurroundings(rows: readonly Found[], known: string | undefined): Su
 }
 
 /** Why there is no schema of the outbox. */
-export function homeError({ rivals }: Surroundings): HomeError {
+export function homeError({ rivals }: Surroundings): OperatorError {
   if (rivals.length === 0) {
-    return new HomeError(
+    return new OperatorError(
       'no-outbox',
       'There is no outbox where the search_path of this role leads. As its owner, run: npx outbox-relay migrate',
     );
   }
-  return new HomeError(
-    'several',
+  return new OperatorError(
+    'several-outboxes',
     `The search_path leads to several outboxes, in the schemas ${rivals.map(pg.escapeIdentifier).join(', ')}, of which the first was ` +
       'not made by the owner of its schema. Say which is meant: ALTER ROLE … SET search_path = …',
   );

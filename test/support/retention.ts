@@ -2,7 +2,8 @@
  * Retention at its harshest: what is a few seconds old is deleted all the time. What is deleted is kept aside in the same
  * transaction, whoever deletes it, so that the truth is still known when the run ends.
  */
-import { prune, RetentionError } from '../../src/admin/prune.js';
+import { isOperatorError } from '../../src/operator-error.js';
+import { prune } from '../../src/admin/prune.js';
 import type { TestDatabase } from './database.js';
 import { isLoss } from './lasting-session.js';
 import type { Random } from './random.js';
@@ -60,7 +61,7 @@ export async function runRetention({ url, random, shift }: RetentionOptions): Pr
     try {
       await prune({ url, keepSeconds: age });
     } catch (error) {
-      const isFailure = error instanceof RetentionError ? error.code !== 'locked' : !isLoss(error);
+      const isFailure = isOperatorError(error) ? error.code !== 'locked' : !isLoss(error);
       if (isFailure) failures.push(String(error));
     }
   }

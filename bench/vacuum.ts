@@ -19,7 +19,7 @@ import { channelFilter } from '../src/event/channel-filter.js';
 import { openDatabase } from '../src/postgres/pool.js';
 import { startEmbedded } from '../packages/embedded-postgres/embedded.js';
 import { migrate } from '../src/postgres/migrate.js';
-import { createOutbox } from '../src/outbox/postgres-source.js';
+import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
 import { prune } from '../src/admin/prune.js';
 
 export interface VacuumOptions {
@@ -200,13 +200,13 @@ async function measure(url: string, db: pg.Client, events: number, oldest: numbe
   async function replayOften(): Promise<void> {
     const log = pino({ level: 'silent' });
     const database = openDatabase({ url, applicationName: 'bench', connections: 1, timeoutSeconds: 60, log });
-    const source = createOutbox(database.db, database.db);
+    const archive = createPostgresArchive(database.db);
     while (published < events) {
-      const [lookup] = await source.lookUpCursors(['0']);
+      const [lookup] = await archive.lookUpCursors(['0']);
       if (lookup === undefined || lookup.kind === 'unknown') throw new Error('no floor');
       const { position } = lookup.kind === 'expired' ? lookup.floor : lookup;
       const started = performance.now();
-      await source.page(channelFilter(['channel:1', 'channel:2']), position, position + 1_000_000n, 64 * 1024);
+      await archive.page(channelFilter(['channel:1', 'channel:2']), position, position + 1_000_000n, 64 * 1024);
       replays.push(performance.now() - started);
       await delay(100);
     }

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { channelFilter } from '../src/event/channel-filter.js';
-import { createOutbox } from '../src/outbox/postgres-source.js';
+import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
+import { createPostgresReader } from '../src/outbox/postgres-feed.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { observe } from './support/plan.js';
 import { startTestRelay, type Environment } from './support/relay.js';
@@ -127,10 +128,10 @@ test.serial(`a replay's reads are proportional to what it missed`, async (t) => 
   await database.query('VACUUM (ANALYZE) outbox');
 
   const { db, queries, explain } = observe(t, database);
-  const source = createOutbox(db, db);
-  const head = await source.head();
+  const archive = createPostgresArchive(db);
+  const head = await createPostgresReader(db).head();
   queries.length = 0;
-  const page = await source.page(channelFilter(['rare', 'none']), 0n, head.position, 64 * 1024);
+  const page = await archive.page(channelFilter(['rare', 'none']), 0n, head.position, 64 * 1024);
   t.is(page.events.length, 100);
   t.is(page.position, head.position);
 
@@ -152,12 +153,12 @@ test.serial('R5: a page of events that the table keeps compressed is no larger t
     [frame],
   );
   const { db } = observe(t, database);
-  const source = createOutbox(db, db);
-  const head = await source.head();
+  const archive = createPostgresArchive(db);
+  const head = await createPostgresReader(db).head();
   for (const filter of [channelFilter(['a']), channelFilter(['*'])]) {
     const ids: string[] = [];
     for (let position = 0n; position < head.position;) {
-      const page = await source.page(filter, position, head.position, bytes);
+      const page = await archive.page(filter, position, head.position, bytes);
       const size = page.events.frames.length;
       t.true(size < bytes + frame + 100, `${size} bytes`);
       t.true(page.position > position);

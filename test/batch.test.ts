@@ -5,7 +5,10 @@ import { pino } from 'pino';
 import { batchOfText, NO_EVENTS } from '../src/outbox/frame-batch.js';
 import { channelFilter } from '../src/event/channel-filter.js';
 import { openDatabase } from '../src/postgres/pool.js';
-import { createOutbox, type Source } from '../src/outbox/postgres-source.js';
+import type { Archive } from '../src/outbox/archive.js';
+import type { FeedReader } from '../src/outbox/feed.js';
+import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
+import { createPostgresReader } from '../src/outbox/postgres-feed.js';
 import { encodeEvent } from '../src/event/sse.js';
 import { unchunked } from './support/chunks.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
@@ -26,11 +29,11 @@ const events = fc
     }));
   });
 
-function openSource(t: ExecutionContext, { url }: TestDatabase): Source {
+function openOutbox(t: ExecutionContext, { url }: TestDatabase): { feed: FeedReader; archive: Archive } {
   const log = pino({ level: 'silent' });
   const { db, close } = openDatabase({ url, applicationName: 'batch', connections: 1, timeoutSeconds: 60, log });
   t.teardown(close);
-  return createOutbox(db, db);
+  return { feed: createPostgresReader(db), archive: createPostgresArchive(db) };
 }
 
 type Events = typeof events extends fc.Arbitrary<infer T> ? T : never;
@@ -96,17 +99,17 @@ test('a replay frames in the database what the live path frames in the relay, by
     [JSON.stringify(json.map((data, n) => ({ event: rows[n]?.event, data })))],
   );
   await database.query("INSERT INTO outbox (channel, data) VALUES ('a', NULL), ('a', 'null'), ('a', '\"\"')");
-  const source = openSource(t, database);
-  const head = await source.head();
+  const { feed, archive } = openOutbox(t, database);
+  const head = await feed.head();
   const pages: Buffer[] = [];
   for (let at = 0n; at < head.position;) {
-    const page = await source.page(channelFilter(['a']), at, head.position, 20_000);
+    const page = await archive.page(channelFilter(['a']), at, head.position, 20_000);
     pages.push(page.events.frames);
     at = page.position;
   }
   const live: Buffer[] = [];
   for (let at = 0n; at < head.position;) {
-    const { events: fresh } = await source.eventsAfter(at);
+    const { events: fresh } = await feed.readNew(at);
     live.push(...fresh.map(({ frame }) => frame));
     at = fresh.at(-1)?.position ?? head.position;
   }
@@ -116,7 +119,7 @@ test('a replay frames in the database what the live path frames in the relay, by
 
 test('the tail reads whatever follows, few or many, small or large, and says whether there is more', async (t) => {
   const database = await createDatabase(t);
-  const source = openSource(t, database);
+  const { feed } = openOutbox(t, database);
   let at = 0n;
   // Random, or the table would keep it small.
   const large = Array.from({ length: 500 }, () => Math.random()).join();
@@ -134,15 +137,15 @@ test('the tail reads whatever follows, few or many, small or large, and says whe
     );
     const read: string[] = [];
     for (let more = true; more;) {
-      const page = await source.eventsAfter(at);
+      const page = await feed.readNew(at);
       read.push(...page.events.map(({ frame }) => /data: (.*)/.exec(frame.toString())?.[1] ?? ''));
       at = page.events.at(-1)?.position ?? at;
       ({ more } = page);
     }
     t.deepEqual(read, data);
-    t.deepEqual((await source.eventsAfter(at)).events, []);
+    t.deepEqual((await feed.readNew(at)).events, []);
   }
   await database.query('DELETE FROM outbox WHERE position <= $1', [String(at)]);
   await database.query("INSERT INTO outbox (channel) VALUES ('a')");
-  t.is((await source.eventsAfter(at)).floor.position, at);
+  t.is((await feed.readNew(at)).floor.position, at);
 });

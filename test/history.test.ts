@@ -7,7 +7,9 @@ import { createBudget } from '../src/stream/page-budget.js';
 import { channelFilter, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
-import { createOutbox, type CursorLookup, type Source } from '../src/outbox/postgres-source.js';
+import type { Archive, CursorLookup } from '../src/outbox/archive.js';
+import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
+import { createPostgresReader } from '../src/outbox/postgres-feed.js';
 import { createDatabase } from './support/database.js';
 import { observe, rowsLookedAt } from './support/plan.js';
 
@@ -28,7 +30,7 @@ test.serial('a replay of 100 channels reads in proportion to what it brings', as
   });
   await database.query('VACUUM ANALYZE outbox');
   const { db, queries, explain } = observe(t, database);
-  const source = createOutbox(db, db);
+  const archive = createPostgresArchive(db);
 
   async function replay(filter: ChannelFilter): Promise<{ ids: string[]; pages: number; looked: number }> {
     const ids: string[] = [];
@@ -36,7 +38,7 @@ test.serial('a replay of 100 channels reads in proportion to what it brings', as
     let looked = 0;
     for (let position = 0n; position < BigInt(rows); pages += 1) {
       queries.length = 0;
-      const page = await source.page(filter, position, BigInt(rows), PAGE_BYTES);
+      const page = await archive.page(filter, position, BigInt(rows), PAGE_BYTES);
       ids.push(...(page.events.frames.toString().match(/(?<=^id: )\d+$/gm) ?? []));
       t.true(page.position > position, 'it moves on');
       position = page.position;
@@ -78,10 +80,10 @@ test('a hundred prefixes match what each of them does, whatever letters they hav
     [channels],
   );
   const { db } = observe(t, database);
-  const source = createOutbox(db, db);
-  const { position } = await source.head();
+  const archive = createPostgresArchive(db);
+  const { position } = await createPostgresReader(db).head();
   for (const wanted of [prefixes, prefixes.filter((_, n) => n % 2 === 0), ['a:'], ['😀😀:', '\uffee\uffee:']]) {
-    const page = await source.page(channelFilter(wanted.map((prefix) => `${prefix}*`)), 0n, position, PAGE_BYTES);
+    const page = await archive.page(channelFilter(wanted.map((prefix) => `${prefix}*`)), 0n, position, PAGE_BYTES);
     const got = page.events.frames.toString().match(/(?<=^data: ).*$/gm) ?? [];
     t.deepEqual(
       got,
@@ -126,7 +128,7 @@ function setUp() {
       asked.push({ what, signal, answer: () => resolve(answer) });
     });
   const unused = () => Promise.reject(new Error('not used here'));
-  const source = {
+  const archive: Archive = {
     lookUpCursors: (ids, signal) =>
       pending<CursorLookup[]>(
         ids.join(),
@@ -135,8 +137,8 @@ function setUp() {
       ),
     since: ({ time }, signal) => pending(time.toISOString(), signal, { id: '7', position: 7n }),
     page: unused,
-  } satisfies Partial<Source> as unknown as Source;
-  const history = createHistory(source, createBudget(1_000_000), { connections: 2 });
+  };
+  const history = createHistory(archive, createBudget(1_000_000), { connections: 2 });
   const client = () => {
     let isThere = true;
     const flow = createFlow(() => isThere);

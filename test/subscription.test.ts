@@ -10,7 +10,7 @@ import { createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
 import { createLog } from '../src/feed/log.js';
 import type { LogEvent } from '../src/event/event.js';
-import type { Source, TablePage } from '../src/outbox/postgres-source.js';
+import type { Archive, ArchivePage } from '../src/outbox/archive.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
 import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/stream/slices.js';
 import { holdsAsync } from './support/property.js';
@@ -71,16 +71,11 @@ function createTable() {
   let asked = 0;
   const reads: { answer: () => void; fail: () => void }[] = [];
   const unused = () => Promise.reject(new Error('not used here'));
-  const source: Source = {
-    head: unused,
-    nearHead: unused,
-    eventsAfter: unused,
+  const archive: Archive = {
     lookUpCursors: unused,
-    holds: unused,
     since: unused,
-    changesSince: unused,
     page: (wanted, after, head, bytes) =>
-      new Promise<TablePage>((resolve, reject) => {
+      new Promise<ArchivePage>((resolve, reject) => {
         const now = pageOf(wanted, after, head, bytes);
         asked += 1;
         const isEarly = asked % 2 === 0;
@@ -91,7 +86,7 @@ function createTable() {
       }),
   };
 
-  function pageOf(wanted: ChannelFilter, after: bigint, head: bigint, bytes: number): TablePage {
+  function pageOf(wanted: ChannelFilter, after: bigint, head: bigint, bytes: number): ArchivePage {
     const found: LogEvent[] = [];
     let size = 0;
     for (const event of events) {
@@ -113,7 +108,7 @@ function createTable() {
     /** All that was ever committed. */
     events,
     reads,
-    source,
+    archive,
     /** Position of the newest event that was deleted. */
     get floor() {
       return floor;
@@ -207,7 +202,7 @@ test.serial(
           const table = createTable();
           const log = createLog({ id: '0', position: 0n }, { bytes });
           const budget = createBudget(BUDGET);
-          const history = createHistory(table.source, budget, { connections: 2, log });
+          const history = createHistory(table.archive, budget, { connections: 2, log });
           // So few that most reads of the window take several.
           const turns = createTurns({ perTurn: 60, perSlice: 3 });
           const redacted = new Set<bigint>();
@@ -359,7 +354,7 @@ function setUp(windowBytes: number) {
   const table = createTable();
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
-  const history = createHistory(table.source, budget, { connections: 2, log });
+  const history = createHistory(table.archive, budget, { connections: 2, log });
   const resets: string[] = [];
   return {
     table,
@@ -647,10 +642,10 @@ test.serial('a read that nobody waits for any more is not made', async (t) => {
 test.serial('cursors that arrive together, or while others are looked up, are looked up in one read', async (t) => {
   const asked: string[][] = [];
   const answers: (() => void)[] = [];
-  const source = createTable().source;
+  const { archive } = createTable();
   const history = createHistory(
     {
-      ...source,
+      ...archive,
       lookUpCursors: (ids) =>
         new Promise((resolve) => {
           asked.push([...ids]);

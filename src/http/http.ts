@@ -5,6 +5,7 @@
  * Until the headers are out an error is a status with a JSON body, `{"error": code, "message": what to do}`. From then on
  * the connection belongs to `stream/stream.ts`.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type Koa from 'koa';
 import Router from 'koa-router';
 import { browserScript, SCRIPTS } from './client-module.js';
@@ -16,12 +17,6 @@ import { methodNotAllowed, notFound, type RefusalOptions } from './errors.js';
 import { createApp, startServer, type HttpServer, type ServerOptions } from './server.js';
 import { METHODS, routeStreams, type StreamRequestOptions } from './stream-route.js';
 
-/** Something that keeps the relay from delivering. What the database said of it is for the log, and not for who asks. */
-export interface Trouble {
-  readonly code: 'not_listening' | 'cannot_read' | 'behind' | 'floor_missing';
-  readonly since: Date;
-}
-
 /** What the demo adds. */
 export interface Extension {
   /** Asked before all else whether there is to be an answer. */
@@ -29,16 +24,26 @@ export interface Extension {
   routes(router: Router): void;
 }
 
-export interface HttpOptions
-  extends StreamRequestOptions, RefusalOptions, ServerOptions, Pick<LimitsOptions, 'maxConnectionsPerAddress'> {
+/** What is configured of HTTP. */
+export interface HttpSettings
+  extends
+    Pick<StreamRequestOptions, 'maxChannels' | 'trustProxy'>,
+    Pick<RefusalOptions, 'retrySeconds'>,
+    Omit<ServerOptions, 'logger' | 'mostFrom'>,
+    Pick<LimitsOptions, 'maxConnectionsPerAddress'> {
   readonly allowedOrigins: readonly string[];
   /** Whether streams are at /{channel} too, where no other path is of that name. */
   readonly legacyPaths: boolean;
+}
+
+/** The parts that HTTP leads to. */
+export interface HttpParts
+  extends Pick<StreamRequestOptions, 'streams' | 'access' | 'limits'>, Pick<RefusalOptions, 'logger' | 'onRefused'> {
   /** Served at /metrics to all who reach it; undefined: nothing is there. */
   readonly metrics: Pick<Metrics, 'text' | 'contentType'> | undefined;
   /** What keeps the relay from delivering; empty when it is ready. */
-  readonly notReady: () => Trouble[];
-  readonly extend?: Extension;
+  readonly notReady: () => readonly { readonly code: string; readonly since: Date }[];
+  readonly extend?: Extension | undefined;
 }
 
 /** Connections that are not streams (yet): requests on their way, health checks, refusals. */
@@ -48,24 +53,35 @@ const LEGACY_PATH = '/:channel';
 /** Strict: what a slash ends is not a channel of that name, which nobody publishes to. A path has one spelling. */
 const ROUTING = { strict: true, sensitive: true };
 
-/** @throws the server's error, such as EADDRINUSE. */
-export async function startHttp(options: HttpOptions): Promise<HttpServer> {
-  const app = createApp(options);
+/** Parts of SHUTDOWN_SECONDS after which streams are cut off, and connections are not waited for. */
+const STREAMS_WITHIN = 0.8;
+const CONNECTIONS_WITHIN = 0.9;
+
+/**
+ * Serves until `close`, which stops accepting, ends all streams and resolves within SHUTDOWN_SECONDS.
+ *
+ * @throws the server's error, such as EADDRINUSE.
+ */
+export async function startHttp(settings: HttpSettings, parts: HttpParts): Promise<HttpServer> {
+  const { maxChannels, trustProxy, shutdownSeconds } = settings;
+  const { streams, access, limits, logger, onRefused } = parts;
+  const app = createApp({ retrySeconds: settings.retrySeconds, logger, onRefused });
   const router = new Router(ROUTING);
-  if (options.extend) app.use(options.extend.guard);
-  app.use(cors(options.allowedOrigins, METHODS));
+  const options = { streams, access, limits, maxChannels, trustProxy };
+  if (parts.extend) app.use(parts.extend.guard);
+  app.use(cors(settings.allowedOrigins, METHODS));
   routeStreams(router, PATHS, options);
   router.get('/healthz', (context) => {
     context.body = { status: 'ok' };
   });
   router.get('/readyz', (context) => {
-    const reasons = options.notReady();
+    const reasons = parts.notReady();
     context.status = reasons.length === 0 ? 200 : 503;
     context.body = { ready: reasons.length === 0, reasons };
   });
-  if (options.metrics) router.get(METRICS_PATH, answerMetrics(options.metrics));
+  if (parts.metrics) router.get(METRICS_PATH, answerMetrics(parts.metrics));
   for (const name of SCRIPTS) router.get(`/${name}`, browserScript(name));
-  options.extend?.routes(router);
+  parts.extend?.routes(router);
   app.use(router.routes());
   app.use(async (context, next) => {
     if (router.match(context.path, 'GET').path.length > 0) throw methodNotAllowed('GET, HEAD');
@@ -73,7 +89,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     if (context.path === METRICS_PATH) throw notFound(context.path);
     await next();
   });
-  if (options.legacyPaths) {
+  if (settings.legacyPaths) {
     // Asked last: what has a path of its own is never shadowed, whatever the method.
     const legacy = new Router(ROUTING);
     routeStreams(legacy, [LEGACY_PATH], options);
@@ -82,9 +98,23 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   app.use((context: Koa.Context) => {
     throw notFound(context.path);
   });
-  return startServer(app, {
-    ...options,
-    maxConnections: options.maxConnections + SPARE_CONNECTIONS,
-    mostFrom: options.trustProxy === 0 ? (address) => mostFrom(options, address) : undefined,
+  const server = await startServer(app, {
+    host: settings.host,
+    port: settings.port,
+    maxConnections: settings.maxConnections + SPARE_CONNECTIONS,
+    maxHeaderBytes: settings.maxHeaderBytes,
+    requestTimeoutSeconds: settings.requestTimeoutSeconds,
+    shutdownSeconds,
+    logger,
+    mostFrom: trustProxy === 0 ? (address) => mostFrom(settings, address) : undefined,
   });
+  return {
+    url: server.url,
+    async close() {
+      const deadline = delay(shutdownSeconds * CONNECTIONS_WITHIN * 1000, undefined, { ref: false });
+      const closed = server.close();
+      await streams.close(shutdownSeconds * STREAMS_WITHIN * 1000);
+      await Promise.race([closed, deadline]);
+    },
+  };
 }

@@ -43,6 +43,24 @@ export async function serveMetrics(
   });
 }
 
+/**
+ * The same where a port is configured, and logs where; else undefined.
+ *
+ * @throws the server's error, such as EADDRINUSE.
+ */
+export async function serveMetricsAlone(
+  settings: { readonly metricsPort: number | undefined; readonly host: string; readonly shutdownSeconds: number },
+  metrics: Pick<Metrics, 'text' | 'contentType'>,
+  logger: Logger,
+): Promise<(HttpServer & { readonly metricsUrl: string }) | undefined> {
+  const { metricsPort: port, host, shutdownSeconds } = settings;
+  if (port === undefined) return undefined;
+  const server = await serveMetrics(metrics, { host, port, shutdownSeconds, logger });
+  const metricsUrl = server.url + METRICS_PATH;
+  logger.info({ url: metricsUrl }, 'metrics');
+  return { ...server, metricsUrl };
+}
+
 /** Answers a request for metrics. */
 export function answerMetrics(
   metrics: Pick<Metrics, 'text' | 'contentType'>,

@@ -7,16 +7,17 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { History } from '../stream/history.js';
+import type { Budget } from '../stream/page-budget.js';
 import { kept } from './kept.js';
-import type { Listener } from '../feed/listener.js';
+import type { Watch } from '../outbox/feed.js';
 import type { Log } from '../feed/log.js';
 import type { Streams } from '../stream/streams.js';
 import type { Tail } from '../feed/tail.js';
 import type { Undeliverable } from '../outbox/undeliverable.js';
 
 export interface Metrics {
-  /** @param createdAt when the event's row was inserted, in milliseconds since 1970, by the database's clock. */
-  delivered(createdAt: number): void;
+  /** @param events with when their rows were inserted, in ms since 1970, by the database's clock. */
+  delivered(events: readonly { readonly createdAt: number }[]): void;
   /** A request was refused. @param code as the client was told, such as `forbidden`. */
   refused(code: string): void;
   /** What is scraped. */
@@ -25,16 +26,21 @@ export interface Metrics {
   readonly registry: Registry;
 }
 
+/** What is configured of what is measured. */
+export interface MetricsSettings {
+  readonly windowBytes: number;
+  readonly replayBytes: number;
+}
+
 /** What is measured. */
 export interface Measured {
   readonly streams: Streams;
   readonly log: Log;
   readonly history: History;
   readonly tail: Tail;
-  readonly listener: Listener;
+  readonly watch: Omit<Watch, 'stop'>;
   readonly undeliverable: Pick<Undeliverable, 'count'>;
-  readonly waitingBytes: () => number;
-  readonly limits: { readonly windowBytes: number; readonly replayBytes: number };
+  readonly budget: Pick<Budget, 'heldBytes'>;
   /**
    * What only the database knows, asked on no connection that delivers. @throws when the database does not answer.
    */
@@ -57,7 +63,7 @@ const DATABASE_TIMEOUT_MS = 1000;
 /** How old what is scraped may be. A scraper comes every few seconds; whoever comes more often gets the same again. */
 const KEPT_MS = 1000;
 
-export function createMetrics(measured: Measured): Metrics {
+export function createMetrics(settings: MetricsSettings, measured: Measured): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -101,7 +107,7 @@ export function createMetrics(measured: Measured): Metrics {
     });
   }
 
-  const { streams, log, history, tail, listener } = measured;
+  const { streams, log, history, tail, watch } = measured;
   const { totals } = streams;
 
   new Gauge({
@@ -142,17 +148,17 @@ export function createMetrics(measured: Measured): Metrics {
   });
   gauge('window_events', 'Events in memory.', () => log.size.events);
   gauge('window_bytes', 'Memory that they take.', () => log.size.bytes);
-  gauge('window_limit_bytes', 'WINDOW_MEGABYTES.', () => measured.limits.windowBytes);
-  gauge('waiting_bytes', 'Pages that wait on slow clients.', measured.waitingBytes);
-  gauge('waiting_limit_bytes', 'REPLAY_MEGABYTES.', () => measured.limits.replayBytes);
-  gauge('listening', '1 while the listening session is up.', () => (listener.trouble ? 0 : 1), 'min');
+  gauge('window_limit_bytes', 'WINDOW_MEGABYTES.', () => settings.windowBytes);
+  gauge('waiting_bytes', 'Pages that wait on slow clients.', () => measured.budget.heldBytes);
+  gauge('waiting_limit_bytes', 'REPLAY_MEGABYTES.', () => settings.replayBytes);
+  gauge('listening', '1 while the listening session is up.', () => (watch.trouble ? 0 : 1), 'min');
   gauge(
     'notifications_arrive',
     '1 while notifications are known to arrive; 0: polling.',
-    () => (listener.hears ? 1 : 0),
+    () => (watch.notificationsWork ? 1 : 0),
     'min',
   );
-  counter('listener_losses', 'Listening sessions that were lost.', () => listener.losses);
+  counter('listener_losses', 'Listening sessions that were lost.', () => watch.losses);
   gauge(
     'tail_lag_seconds',
     'For how long the tail has not read all there is, or not known whether it has.',
@@ -202,7 +208,9 @@ export function createMetrics(measured: Measured): Metrics {
   return {
     registry,
     contentType: registry.contentType,
-    delivered: (createdAt) => latency.observe(Math.max(0, Date.now() - createdAt) / 1000),
+    delivered(events) {
+      for (const { createdAt } of events) latency.observe(Math.max(0, Date.now() - createdAt) / 1000);
+    },
     refused: (code) => refusals.inc({ code }),
     text: kept(() => registry.metrics(), KEPT_MS),
   };

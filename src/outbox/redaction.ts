@@ -7,31 +7,16 @@
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
-import type { Cursor } from '../event/event.js';
-import { FLOOR_ID, FLOOR_POSITION } from './page.js';
 import { refuseStandby } from '../postgres/standby.js';
-
-export interface Changes {
-  /** What the next answer is to go on from. */
-  readonly state: string;
-  /** Positions of events that were redacted, the highest first: those above what was asked for, and at most `MOST_POSITIONS`. */
-  readonly redacted: readonly bigint[];
-  /** At or below this position any may have been redacted besides: there were too many to name. Else 0. */
-  readonly redactedThrough: bigint;
-  /** Whether anything was redacted, above what was asked for or not. */
-  readonly hasRedacted: boolean;
-  /** The newest event that was deleted. */
-  readonly floor: Cursor;
-  /** The row that keeps the floor is gone, so that deletions can't be told from what never was. */
-  readonly isFloorMissing: boolean;
-}
+import type { Changes } from './feed.js';
+import { FLOOR_ID, FLOOR_POSITION } from './floor.js';
 
 /** Most positions of an answer: some 100 kB. Of more, the lowest are not named one by one. */
 const MOST_POSITIONS = 10_000;
 
 /**
  * @param state of an earlier answer by the same database; undefined: whatever was ever redacted.
- * @param above what is of no interest.
+ * @param above positions up to here are not named.
  * @throws what the database throws, and OperatorError `standby`
  */
 export async function changesSince(db: Kysely<Tables>, state: string | undefined, above: bigint): Promise<Changes> {

@@ -8,7 +8,7 @@
 import { sql, type Kysely } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
 import type { Cursor } from '../event/event.js';
-import { FLOOR_ID, FLOOR_POSITION } from './page.js';
+import { FLOOR_ID, FLOOR_POSITION } from './floor.js';
 import { refuseStandby } from '../postgres/standby.js';
 
 /** What has been looked at of events from `time` on, without an end. */

@@ -30,6 +30,8 @@ export interface Undeliverable {
   readonly count: number;
   /** Tells of one, once. */
   report(id: string, reason: string): void;
+  /** The same of an event that has more bytes as sent than any may have. */
+  reportTooLarge(id: string, bytes: number): void;
   /** Makes a way to read pages that gets around those rows: one for each thing that is read in a row. */
   reader(): ReadAround;
 }
@@ -79,6 +81,8 @@ export function createUndeliverable(logger?: Pick<Logger, 'error'>): Undeliverab
       return count;
     },
     report,
+    reportTooLarge: (id, bytes) =>
+      report(id, `its data has ${bytes} bytes as sent, and ${MAX_EVENT_BYTES} is the most`),
     reader() {
       let most = Number.POSITIVE_INFINITY;
       const readAround: ReadAround = async (limit, read, first, passed) => {

@@ -22,15 +22,15 @@ export class QueryTimeoutError extends Error {
   }
 }
 
-/** How long the server may take to say that it has cancelled, in milliseconds, and at most this part of the timeout. */
+/** Time that the server has to confirm a cancellation, and at most this part of the timeout. */
 const CANCEL_MS = 1000;
 const CANCEL_PART = 0.25;
 
 /** `query_canceled` (PostgreSQL manual, appendix A): of ours, or of statement_timeout. */
 const CANCELLED = '57014';
 
-/** A cancellation that overtakes its query ends nothing, so it is sent again after so many milliseconds. */
-const AGAIN_MS = 100;
+/** Pause before a cancellation is sent again: one that overtakes its query ends nothing. */
+const CANCEL_AGAIN_MS = 100;
 
 /**
  * Runs queries on a connection, until the deadline. Where the server has not confirmed the end of one by then, the connection is
@@ -55,7 +55,7 @@ export async function within<T>(
   async function cancelUntilOver(): Promise<void> {
     while (goesOn()) {
       await cancel(client);
-      if (goesOn()) await delay(AGAIN_MS);
+      if (goesOn()) await delay(CANCEL_AGAIN_MS);
     }
   }
   const end = (reason: unknown) => {

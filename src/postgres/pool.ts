@@ -27,6 +27,8 @@ export interface Tables {
 
 export interface Database {
   readonly db: Kysely<Tables>;
+  /** Calls back whenever a connection has been opened, before anything is asked on it. */
+  onConnect(callback: () => void): void;
   /** Drops all connections, which are believed to be dead: what runs on them fails at once, and the next query connects anew. */
   drop(): void;
   /** Closes all connections, once the queries that are running have ended. */
@@ -47,12 +49,10 @@ export interface DatabaseOptions {
   readonly longestTimeoutSeconds?: number;
   /** Keeps connections that are idle. Default: false. */
   readonly keepsIdle?: boolean;
-  /** Called whenever a connection has been opened, before anything is asked on it. */
-  readonly onConnected?: () => void;
   readonly log: Logger;
 }
 
-/** How long after its client the server ends a statement by itself, in milliseconds: where no cancellation reached it. */
+/** How long after its client the server ends a statement by itself: where no cancellation reached it. */
 const STATEMENT_MARGIN_MS = 1000;
 
 /** Opens nothing yet: the first query connects. @throws OperatorError `bad-database-url` */
@@ -87,6 +87,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
+  const onConnect: (() => void)[] = [];
   // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
   const open = new Set<pg.PoolClient>();
   /** Those that nothing runs on. */
@@ -102,7 +103,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       open.delete(client);
       idle.delete(client);
     });
-    options.onConnected?.();
+    for (const callback of onConnect) callback();
   });
 
   async function acquire(): Promise<pg.PoolClient> {
@@ -168,6 +169,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   bound.set(db, kysely);
   return {
     db,
+    onConnect: (callback) => void onConnect.push(callback),
     drop() {
       for (const client of open) {
         // What runs there would run on for nobody, beside what is asked anew.
@@ -197,11 +199,11 @@ export function abortable(db: Kysely<Tables>, signal: AbortSignal | undefined): 
   return bound.get(db)?.(signal) ?? db;
 }
 
-/** After so many milliseconds of silence the kernel asks whether the peer is still there. */
-const KEEPALIVE = 30_000;
+/** Silence after which the kernel asks whether the peer is still there. */
+const KEEPALIVE_MS = 30_000;
 
-/** How long the server may take to end a session that we leave, in milliseconds. */
-const FAREWELL = 1000;
+/** Time that the server has to end a session that is closed. */
+const FAREWELL_MS = 1000;
 
 /**
  * Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. Its settings are those
@@ -222,13 +224,13 @@ export async function withClient<T>(
     connectionTimeoutMillis: 10_000,
     ...(timeoutSeconds === undefined ? {} : { query_timeout: timeoutSeconds * 1000 }),
     keepAlive: true,
-    keepAliveInitialDelayMillis: KEEPALIVE,
+    keepAliveInitialDelayMillis: KEEPALIVE_MS,
   });
   try {
     return await use(client);
   } finally {
     // A peer that has vanished takes no leave.
-    const cut = setTimeout(() => socketOf(client).destroy(), FAREWELL);
+    const cut = setTimeout(() => socketOf(client).destroy(), FAREWELL_MS);
     await client.end();
     clearTimeout(cut);
   }

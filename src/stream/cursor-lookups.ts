@@ -6,7 +6,7 @@
  */
 import type { FairQueue, Flow } from './fair-queue.js';
 import type { Cursor } from '../event/event.js';
-import type { CursorLookup, Source } from '../outbox/postgres-source.js';
+import type { Archive, CursorLookup } from '../outbox/archive.js';
 import { searchSince } from '../outbox/since.js';
 
 /** Most cursors in one look-up. */
@@ -16,19 +16,19 @@ const NOWHERE: Cursor = { id: '0', position: 0n };
 const UNKNOWN: CursorLookup = { kind: 'unknown' };
 
 export interface Lookups {
-  /** Where the event of an id stands. @throws what the source throws. */
+  /** Where the event of an id stands. @throws what the archive throws. */
   lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /**
    * The cursor before the first event, in their order, that was created at `time` or later; that of the newest where there is none.
    *
-   * @throws what the source throws.
+   * @throws what the archive throws.
    */
   since(time: Date, flow: Flow): Promise<Cursor>;
   /** How many were made. */
   readonly count: number;
 }
 
-export function createLookups(source: Source, queue: FairQueue): Lookups {
+export function createLookups(archive: Archive, queue: FairQueue): Lookups {
   const cursors = new Map<string, Lookup<CursorLookup>>();
   const times = new Map<string, Lookup<Cursor>>();
   let isLookingUp = false;
@@ -62,7 +62,7 @@ export function createLookups(source: Source, queue: FairQueue): Lookups {
     };
     for (const [, lookup] of batch) lookup.onAllLeft = cancel;
     try {
-      const found = await source.lookUpCursors(
+      const found = await archive.lookUpCursors(
         batch.map(([id]) => id),
         leaving.signal,
       );
@@ -80,7 +80,7 @@ export function createLookups(source: Source, queue: FairQueue): Lookups {
     count += 1;
     for (let at = searchSince(time); ;) {
       const found = await queue.run(flow, () =>
-        lookup.isWanted() ? source.since(at, leaving.signal) : Promise.resolve(NOWHERE),
+        lookup.isWanted() ? archive.since(at, leaving.signal) : Promise.resolve(NOWHERE),
       );
       if (!('steps' in found)) return lookup.resolve(found);
       at = found;

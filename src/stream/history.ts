@@ -15,7 +15,7 @@ import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
 import { createLookups } from './cursor-lookups.js';
-import type { CursorLookup, Source, TablePage } from '../outbox/postgres-source.js';
+import type { Archive, ArchivePage, CursorLookup } from '../outbox/archive.js';
 
 export interface HistoryPage {
   /** The matching frames, in order, without chunks; undefined where there are none. */
@@ -33,14 +33,14 @@ export interface HistoryPage {
 
 export interface History {
   /**
-   * The next page after `after` for `filter`; see `Source.page`.
+   * The next page after `after` for `filter`; see `Archive.page`.
    *
-   * @throws what the source throws.
+   * @throws what the archive throws.
    */
   read(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
-  /** Where the event of an id stands. @throws what the source throws. */
+  /** Where the event of an id stands. @throws what the archive throws. */
   lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
-  /** Where a time stands; see `Lookups.since`. @throws what the source throws. */
+  /** Where a time stands; see `Lookups.since`. @throws what the archive throws. */
   since(time: Date, flow: Flow): Promise<Cursor>;
   /** Reads of pages, pages that others shared, events read, and look-ups of cursors and times. */
   readonly stats: {
@@ -83,7 +83,7 @@ export interface HistoryOptions {
 const UNCHANGING: NonNullable<HistoryOptions['log']> = { epoch: 0, changes: 0, isUnchanged: () => true };
 
 export function createHistory(
-  source: Source,
+  archive: Archive,
   budget: Budget,
   { connections, log = UNCHANGING }: HistoryOptions,
 ): History {
@@ -92,7 +92,7 @@ export function createHistory(
   /** How many positions the latest page of a filter reached over: the next will reach about as far. */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue = createFairQueue(connections);
-  const lookups = createLookups(source, queue);
+  const lookups = createLookups(archive, queue);
   const stats = {
     reads: 0,
     shared: 0,
@@ -104,7 +104,7 @@ export function createHistory(
 
   async function fetch(filter: ChannelFilter, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
     const { after, readers } = asked;
-    const nothing: TablePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
+    const nothing: ArchivePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
     const read = (bytes?: number) =>
       queue.run(flow, async () => {
         if (!readers.areWaiting()) return nothing;
@@ -114,7 +114,7 @@ export function createHistory(
         const most = bytes ?? budget.pageBytes();
         const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
         try {
-          return await source.page(filter, after, head, most, readers.signal);
+          return await archive.page(filter, after, head, most, readers.signal);
         } catch (error) {
           if (readers.signal.aborted) return nothing;
           throw error;
@@ -213,7 +213,7 @@ export function createHistory(
   };
 }
 
-function pageForEach({ events, position, floor }: TablePage): PageFor {
+function pageForEach({ events, position, floor }: ArchivePage): PageFor {
   return (after) => {
     const { frames, length } = events.after(after);
     return {

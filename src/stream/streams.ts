@@ -2,6 +2,7 @@
  * All streams of a relay: opens them where their clients want to start, counts them, and ends them together.
  */
 import type { Socket } from 'node:net';
+import type { Logger } from 'pino';
 import type { Budget } from './page-budget.js';
 import { BREAK_OFF_MS, chunkOf } from '../event/chunk.js';
 import { resolve } from './resume-point.js';
@@ -10,7 +11,7 @@ import { createFlow, type Flow } from './fair-queue.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from '../feed/log.js';
-import { createResumes, type Stuck } from './repeated-resumes.js';
+import { createResumes } from './repeated-resumes.js';
 import { encodeControl, pauseText } from '../event/sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
 import { subscribe } from './subscription.js';
@@ -36,37 +37,42 @@ export interface StreamStates {
   readonly stalled: number;
 }
 
-export interface StreamsOptions {
-  readonly log: Log;
-  readonly history: History;
-  readonly budget: Budget;
-  readonly heartbeat: Heartbeat;
-  /** Of `heartbeat`; clients are told, so that they can notice a connection that has died in silence. */
+export interface StreamSettings {
+  /** Of the heartbeat; clients are told, so that they can notice a connection that has died in silence. */
   readonly heartbeatSeconds: number;
   readonly retrySeconds: number;
   /** A client that takes nothing for so long, of what it was given, is dropped. */
   readonly stallSeconds: number;
   /** The longest that a stream lives, by four fifths of that or more; 0: for ever. */
   readonly maxConnectionSeconds: number;
-  /** Whether the log's head is known to be the table's. */
-  readonly isCurrent: () => boolean;
-  /** What comes from memory, and from reads that have begun: whether there is such a read, and how to have it free of old data. */
-  readonly tail: Pick<Tail, 'isReading' | 'upToDate'>;
-  /** A read for one client failed and will be tried again. */
-  readonly onReadError: (error: unknown) => void;
-  /** A client comes back to one cursor again and again; called once in a while. */
-  readonly onStuck: (stuck: Stuck) => void;
+}
+
+export interface StreamParts {
+  readonly log: Log;
+  readonly history: History;
+  readonly budget: Budget;
+  readonly heartbeat: Heartbeat;
+  /** Keeps the log free of what was redacted, and knows whether its head is the table's. */
+  readonly tail: Pick<Tail, 'isReading' | 'upToDate' | 'trouble'>;
+  readonly logger: Pick<Logger, 'debug' | 'warn'>;
 }
 
 /** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
 const LOOKUP_PAUSE = 500;
 
+/** To the operator, of a client whose resumes are repeated. */
+const STUCK =
+  'a client comes back to the same cursor again and again: it may be unable to take the event that follows, as clients whose ' +
+  'buffers hold 64 KiB (r3labs/sse, go-sse) are with a larger one: raise their limit, or publish a reference in place of what is ' +
+  'large; or its page comes from a cache, with an old cursor in it';
+
 /** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
 const SHUTDOWN_SPREAD = 3;
 
-export function createStreams(options: StreamsOptions): Streams {
-  const { log, history, budget, heartbeat, heartbeatSeconds } = options;
-  const retry = Math.round(options.retrySeconds * 1000);
+export function createStreams(settings: StreamSettings, parts: StreamParts): Streams {
+  const { log, history, budget, heartbeat, tail, logger } = parts;
+  const { heartbeatSeconds } = settings;
+  const retry = Math.round(settings.retrySeconds * 1000);
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
   const expiry = startExpiry<Stream>((stream) => stream.expire());
@@ -82,10 +88,10 @@ export function createStreams(options: StreamsOptions): Streams {
   const shared: Shared = {
     totals,
     heartbeat,
-    stallMilliseconds: options.stallSeconds * 1000,
-    maxAge: options.maxConnectionSeconds * 1000,
+    stallMilliseconds: settings.stallSeconds * 1000,
+    maxAge: settings.maxConnectionSeconds * 1000,
     closing: false,
-    isCurrent: options.isCurrent,
+    isCurrent: () => tail.trouble === undefined,
     headFrame,
     stillFrame: encodeControl('stream-cursor', { lastEventId: null }, { retry }),
     expiredFrame: encodeControl(
@@ -99,8 +105,12 @@ export function createStreams(options: StreamsOptions): Streams {
     ),
     pauseFrame: (reason) => chunkOf(pauseText(reason, retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)))),
   };
-  const resumes = createResumes(options.onStuck);
+  const resumes = createResumes((stuck) => logger.warn(stuck, STUCK));
   let cursorFrame: { id: string; frame: Buffer } | undefined;
+
+  function onReadError(error: unknown): void {
+    logger.debug({ err: error }, 'a read for one client failed; it is tried again');
+  }
 
   /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
   function headFrame(): Buffer {
@@ -117,7 +127,7 @@ export function createStreams(options: StreamsOptions): Streams {
         const { epoch } = log;
         const resolved = await resolve(request.cursor, log, history, flow);
         // What was redacted before the client came is not for it (promise R8); to what the tail has yet to ask for that can't happen.
-        if (resolved.position < log.head.position || options.tail.isReading) await options.tail.upToDate();
+        if (resolved.position < log.head.position || tail.isReading) await tail.upToDate();
         // Else it is a place in a table that is no longer ours.
         if (epoch === log.epoch) return resolved;
       }
@@ -141,7 +151,7 @@ export function createStreams(options: StreamsOptions): Streams {
       after: cursor,
       sink: stream,
       onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),
-      onReadError: options.onReadError,
+      onReadError,
     });
   }
 
@@ -155,7 +165,7 @@ export function createStreams(options: StreamsOptions): Streams {
         const result = await attempt(flow);
         return isWanted() ? result : undefined;
       } catch (error) {
-        options.onReadError(error);
+        onReadError(error);
         await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
       } finally {
         stream.socket.off('close', flow.leave);

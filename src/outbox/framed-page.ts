@@ -1,116 +1,27 @@
 /**
- * Pages of the outbox: its events in position order, bounded in number and in bytes, with the floor of the same snapshot:
- * the SQL of reads that may be large.
+ * Framed pages: the SQL of history. A page has its events in position order, bounded in number and in bytes, framed by the
+ * database, with the floor of the same snapshot.
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
-import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
 import type { ChannelFilter } from '../event/channel-filter.js';
-import type { Tables } from '../postgres/pool.js';
 import type { Cursor } from '../event/event.js';
+import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
-import { isOfData, MAX_EVENT_BYTES } from './undeliverable.js';
-
-/** A row as the tail needs it. */
-export interface Row {
-  id: string;
-  position: string;
-  channel: string;
-  event: string;
-  /** Null: it has more than `MAX_EVENT_BYTES`. */
-  data: string | null;
-  /** About how many bytes its data has as sent. */
-  bytes: string;
-  /** When it was inserted, in milliseconds since 1970. */
-  created: number;
-}
-
-interface Bounds {
-  /** Events were cut off, so that the page has no more bytes than were asked for. */
-  readonly isCut: boolean;
-  readonly floor: Cursor;
-}
-
-/** Bytes that a row is taken to cost beside its payload: the frame's fields. */
-export const ROW_BYTES = 100;
+import { FLOOR_ID, FLOOR_POSITION, floorIn, type FirstRow, type FloorRow } from './floor.js';
+import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
+import { cut, LINES, sized } from './sized-rows.js';
 
 /** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
 export const SLICE = 20_000n;
 
-/** When a row was inserted, in milliseconds since 1970. */
-export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double precision`;
-
-/** An event's data as it is delivered. */
-const TEXT = sql`coalesce(data #>> '{}', 'null')`;
-
-/** The same as it stands in a frame: each line break begins a line of its own. Plain replacing is quick, by patterns it takes minutes. */
-const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r', E'\\n'), E'\\n', E'\\ndata: ')`;
-
 /**
- * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk, which a test holds it to. Replays are framed in the database because
- * a page is then one value: rows would each be parsed, and made objects of, for four times the work of the relay.
+ * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk; a test compares them. The database frames
+ * replays, so that a page is one value: parsing rows takes the relay four times the CPU time.
  *
  * Names have no control characters, by the table's checks, and only a JSON string has line breaks in its text.
  */
 const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' ELSE E'\\nevent: ' || event || E'\\ndata: ' END
   || CASE jsonb_typeof(data) WHEN 'string' THEN ${LINES} ELSE text END || E'\\n\\n'`;
-
-/** How many rows a read for few may find, less one; and what each may have stored. */
-export const FEW = 16;
-const FEW_BYTES = 2000;
-
-/**
- * What follows `after`, of all channels, where that is few and small rows, as it is mostly when the tail is rung. Otherwise undefined:
- * `rowsAfter` is for any number of any size, and takes a quarter more time.
- */
-export async function fewRowsAfter(
-  db: Kysely<Tables>,
-  after: bigint,
-): Promise<{ readonly rows: readonly Row[]; readonly floor: Cursor } | undefined> {
-  // Ends with the first that is not small, also as text: a number of eight bytes can have 130,000 digits. How, see `cut`.
-  const { rows } = await sql<Row & { floorId: string } & FloorRow>`
-    WITH page AS MATERIALIZED (
-      SELECT *, row_number() OVER (ORDER BY position) AS n FROM (
-        SELECT id, position, channel, event, created, octet_length(text) AS bytes,
-          CASE WHEN octet_length(text) <= ${FEW_BYTES} THEN text END AS data
-        FROM (
-          SELECT id, position, channel::text, event::text, ${CREATED} AS created,
-            CASE WHEN data IS NULL OR pg_column_size(data) <= ${FEW_BYTES} THEN ${TEXT} END AS text
-          FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT ${FEW}
-        ) few ORDER BY position
-      ) small
-    )
-    SELECT id, position, channel, event, created, bytes, data,
-      ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
-    FROM page LIMIT (SELECT n FROM page WHERE data IS NULL LIMIT 1)`.execute(db);
-  const [first] = rows;
-  refuseStandby(first);
-  if (first === undefined || rows.length === FEW || rows.some(({ data }) => data === null)) return undefined;
-  return { rows, floor: floorIn({ ...first, id: first.floorId }) };
-}
-
-/** What follows `after`, of all channels. */
-export async function rowsAfter(
-  db: Kysely<Tables>,
-  after: bigint,
-  limit: number,
-  bytes: number,
-): Promise<Bounds & { readonly rows: readonly Row[] }> {
-  const query = sql`
-    SELECT id, position, channel, event, data, created_at FROM here.outbox
-    WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
-  // No ORDER BY, for which all rows would have to be there: they come in order.
-  const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, data, created_at`)})
-    SELECT NULL AS position, ${FLOOR_ID} AS id, NULL AS channel, NULL AS event, NULL AS data, NULL AS bytes, NULL AS created,
-      NULL AS "isCut", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
-    UNION ALL
-    SELECT position, id, channel::text, event::text, text, size, ${CREATED},
-      CASE WHEN through >= ${bytes} OR text IS NULL THEN true END, NULL, NULL
-    FROM (${cut(bytes)}) page`.execute(db);
-  const floor: FloorRow | undefined = rows.shift();
-  refuseStandby(floor);
-  return { rows, isCut: rows.at(-1)?.isCut === true, floor: floorIn(floor) };
-}
 
 /** A page of history, framed. */
 export interface FramedPage {
@@ -211,22 +122,6 @@ export async function firstMatchAfter(db: Kysely<Tables>, asked: FramedQuery): P
   return rows[0];
 }
 
-/** The first row after `after`, without its data; and without its channel where that can't be put into our encoding. */
-export async function firstAfter(
-  db: Kysely<Tables>,
-  after: bigint,
-): Promise<(FirstRow & Pick<Row, 'channel' | 'created'>) | undefined> {
-  const read = (channel: RawBuilder<unknown>) =>
-    sql<FirstRow & Pick<Row, 'channel' | 'created'>>`
-    SELECT id, position, ${channel} AS channel, ${CREATED} AS created, ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor
-    FROM here.outbox WHERE position > ${after} ORDER BY position LIMIT 1`.execute(db);
-  const { rows } = await read(sql`channel::text`).catch((error: unknown) => {
-    if (!isOfData(error)) throw error;
-    return read(sql`''`);
-  });
-  return rows[0];
-}
-
 function matching(asked: FramedQuery): RawBuilder<unknown> {
   const { channels, prefixes } = asked.filter;
   if (prefixes.length > 0) return walk(asked);
@@ -296,61 +191,6 @@ function walk({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> 
       AND (channel = ANY (${filter.channels}::text[]) OR starts_with(channel::text,
         (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")]))
     ORDER BY position LIMIT ${limit}`;
-}
-
-/** Texts up to this size are kept from being measured until they are framed; larger ones are made once more. */
-const KEPT_BYTES = 16 * 1024;
-
-/**
- * Of a query for rows in position order: each with the bytes that its data has as sent, and those of all rows up to it. With `cut` it
- * makes no text of what comes after the page: texts can be thousands of times the size that is stored. For that the rows have to
- * come in order by themselves. Each ORDER BY here also keeps the planner from making a text wherever it is mentioned.
- */
-function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`
-    SELECT *, row_number() OVER rows AS n,
-      sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN size ELSE 0 END) OVER rows AS through FROM (
-      SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept,
-        CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
-          WHEN jsonb_typeof(data) = 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
-      FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
-    ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
-}
-
-/**
- * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or which has more than an event may
- * have: of that the text is null, and its size does not count. A CTE is read no further than it is asked
- * for (PostgreSQL manual, "Common Table Expression Materialization").
- */
-function cut(bytes: number): RawBuilder<unknown> {
-  return sql`
-    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN coalesce(kept, ${TEXT}) END AS text
-    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(MAX_EVENT_BYTES)} LIMIT 1)`;
-}
-
-/**
- * The floor, which has to be of the page's snapshot. Zeros where its row is gone, so that nothing else goes with it: a row that should be there
- * and is not is told of elsewhere.
- */
-export const FLOOR_ID = sql`coalesce((SELECT max(id) FROM here.outbox_floor), 0)`;
-export const FLOOR_HIGHEST_ID = sql`coalesce((SELECT max(highest_id) FROM here.outbox_floor), 0)`;
-export const FLOOR_POSITION = sql`coalesce((SELECT max(position) FROM here.outbox_floor), 0)`;
-
-interface FloorRow {
-  readonly id: string;
-  readonly floor: string;
-  readonly standby: boolean;
-}
-
-export interface FirstRow {
-  readonly id: string;
-  readonly position: string;
-  readonly floorId: string;
-  readonly floor: string;
-}
-
-function floorIn(row: FloorRow | undefined): Cursor {
-  return { id: row?.id ?? '0', position: BigInt(row?.floor ?? 0) };
 }
 
 function min(a: bigint, b: bigint): bigint {

@@ -1,0 +1,32 @@
+/**
+ * Notifications: the words that travel by NOTIFY, as the migrations' triggers send them and relays take them.
+ *
+ * Any role may notify anything, so a payload is never more than a reason to look.
+ */
+import { randomUUID } from 'node:crypto';
+import { sql, type Kysely } from 'kysely';
+import type { Tables } from '../postgres/pool.js';
+
+/** The channel that the triggers notify. */
+export const CHANNEL = 'outbox';
+
+/** Payload of the triggers where events were redacted or deleted; that of an INSERT is the row's id. */
+const CHANGED = 'changed';
+/** How the payloads begin by which a relay finds out whether notifications arrive. */
+const PROBE = 'probe:';
+
+/** What a payload stands for. */
+export function meaningOf(payload: string): 'published' | 'changed' | 'probe' {
+  if (payload === CHANGED) return 'changed';
+  return payload.startsWith(PROBE) ? 'probe' : 'published';
+}
+
+/** A probe that no other relay sends. */
+export function newProbe(): string {
+  return PROBE + randomUUID();
+}
+
+/** Notifies all who LISTEN, as the triggers do. @throws what the database throws. */
+export async function notify(db: Kysely<Tables>, payload: string): Promise<void> {
+  await sql`SELECT pg_notify(${CHANNEL}, ${payload})`.execute(db);
+}

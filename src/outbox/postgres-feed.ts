@@ -1,0 +1,169 @@
+/**
+ * The feed from PostgreSQL: the newest rows of the outbox table, and NOTIFY for wake-ups. It only ever selects (promise R7).
+ *
+ * The trigger draws positions under a lock that is held until the commit is visible: whatever is visible above a position is
+ * complete below itself, and nothing can appear behind it later.
+ */
+import { sql, type Kysely } from 'kysely';
+import type { Logger } from 'pino';
+import type { Cursor, FreshEvent } from '../event/event.js';
+import { encodeEvent } from '../event/sse.js';
+import type { Tables } from '../postgres/pool.js';
+import { refuseStandby } from '../postgres/standby.js';
+import type { Databases } from './databases.js';
+import type { Feed, FeedReader } from './feed.js';
+import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
+import { startListener } from './listener.js';
+import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
+import { meaningOf, notify } from './notifications.js';
+import { changesSince } from './redaction.js';
+import { CREATED } from './sized-rows.js';
+import { createTypicalSize } from './typical-size.js';
+import { createUndeliverable, type Undeliverable } from './undeliverable.js';
+
+/** Bounds of one read. What is larger takes more reads. */
+const PAGE_EVENTS = 1000;
+const PAGE_BYTES = 1024 * 1024;
+
+const NO_FRAME = Buffer.alloc(0);
+
+export interface FeedSettings {
+  /** A session for notifications that has not answered for so long is dead. */
+  readonly listenTimeoutSeconds: number;
+}
+
+export interface FeedParts {
+  readonly databases: Databases;
+  readonly undeliverable: Undeliverable;
+  readonly logger: Logger;
+}
+
+export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts: FeedParts): Feed {
+  const { databases, undeliverable, logger } = parts;
+  const { live, history, listenUrl } = databases;
+  return {
+    ...createPostgresReader(live.db, undeliverable),
+    async watch(watcher) {
+      // Of a new connection nobody knows where it leads.
+      live.onConnect(watcher.recheck);
+      return startListener({
+        url: listenUrl,
+        timeoutSeconds: listenTimeoutSeconds,
+        logger,
+        notify: (payload) => notify(live.db, payload),
+        onNotificationsWork: watcher.notificationsWork,
+        onListening() {
+          watcher.recheck();
+          watcher.changed();
+        },
+        onLost() {
+          // What ended the session, a dead machine or a forgetful firewall, has ended these connections, and none would tell.
+          live.drop();
+          history.drop();
+        },
+        onNotification(payload) {
+          const meaning = meaningOf(payload);
+          if (meaning === 'changed') watcher.changed();
+          else if (meaning === 'published') watcher.wake();
+        },
+      });
+    },
+  };
+}
+
+/** @param undeliverable is told what can't be delivered. */
+export function createPostgresReader(
+  db: Kysely<Tables>,
+  undeliverable: Undeliverable = createUndeliverable(),
+): FeedReader {
+  const size = createTypicalSize();
+  /** The last read found few rows. */
+  let expectsFew = true;
+  const readAround = undeliverable.reader();
+
+  async function head(): Promise<Cursor> {
+    const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
+      SELECT id, position, pg_is_in_recovery() AS standby FROM (
+        -- Above the floor only: below it the index may be full of what was deleted.
+        (SELECT id, position FROM here.outbox WHERE position > ${FLOOR_POSITION} ORDER BY position DESC LIMIT 1)
+        UNION ALL SELECT ${FLOOR_ID}, ${FLOOR_POSITION}
+      ) newest ORDER BY position DESC LIMIT 1`.execute(db);
+    refuseStandby(rows[0]);
+    return cursorIn(rows[0]);
+  }
+
+  function eventOf(row: Row): FreshEvent {
+    const { data } = row;
+    if (data === null) undeliverable.reportTooLarge(row.id, Number(row.bytes));
+    const frame = data === null ? NO_FRAME : encodeEvent({ ...row, data });
+    return { ...cursorIn(row), channel: row.channel, createdAt: row.created, frame };
+  }
+
+  /** What `readNew` answers, without `through`. */
+  async function read(after: bigint, limit: number) {
+    const few = expectsFew && limit >= FEW ? await fewRowsAfter(db, after) : undefined;
+    const { rows, isCut, floor } = few ? { ...few, isCut: false } : await rowsAfter(db, after, limit, PAGE_BYTES);
+    // In the midst of many, or of large ones, the next read finds such, too.
+    expectsFew = rows.length < FEW && !isCut;
+    const events = rows.map(eventOf);
+    size.learn(
+      events.length,
+      events.reduce((sum, { frame }) => sum + frame.length, 0),
+    );
+    return { events, more: few === undefined && (isCut || rows.length >= limit), floor };
+  }
+
+  return {
+    head,
+
+    async nearHead({ events, bytes }) {
+      const { rows } = await sql<{ id: string; position: string }>`
+        SELECT id, position FROM (
+          SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
+          FROM (SELECT id, position, data FROM here.outbox WHERE position > ${FLOOR_POSITION}
+                ORDER BY position DESC LIMIT ${events}) newest
+        ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(db);
+      return rows[0] ? cursorIn(rows[0]) : head();
+    },
+
+    async readNew(after) {
+      const page = await readAround(
+        size.rowsFor(PAGE_BYTES, PAGE_EVENTS),
+        (limit) => read(after, limit),
+        () => {
+          expectsFew = false;
+          return firstAfter(db, after);
+        },
+        ({ id, position, channel, created, floor, floorId }) => ({
+          events: [{ id, position: BigInt(position), channel, createdAt: created, frame: NO_FRAME }],
+          more: true,
+          floor: cursorIn({ id: floorId, position: floor }),
+        }),
+      );
+      return { ...page, through: page.events.at(-1)?.position ?? after };
+    },
+
+    changesSince: (state, above) => changesSince(db, state, above),
+
+    async isSameHistory(read) {
+      const { rows } = await sql<{
+        floorId: string;
+        floor: string;
+        id: string | null;
+        created: number | null;
+        standby: boolean;
+      }>`
+        SELECT ${FLOOR_ID} AS "floorId", ${FLOOR_POSITION} AS floor, outbox.id, ${CREATED} AS created,
+          pg_is_in_recovery() AS standby
+        FROM (VALUES (true)) AS always(present)
+        LEFT JOIN here.outbox ON outbox.position = ${read.position}`.execute(db);
+      const [found] = rows;
+      refuseStandby(found);
+      if (found === undefined) return false;
+      const floor = BigInt(found.floor);
+      // What was read has been deleted since; `readNew` tells whether anything was missed.
+      if (floor > read.position || (floor === read.position && found.floorId === read.id)) return true;
+      return found.id === read.id && (read.createdAt === undefined || read.createdAt === found.created);
+    },
+  };
+}

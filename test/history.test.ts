@@ -6,6 +6,7 @@ import test from 'ava';
 import { createBudget } from '../src/stream/page-budget.js';
 import { channelFilter, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
+import { createReadLimit } from '../src/stream/read-limit.js';
 import { createHistory } from '../src/stream/history.js';
 import type { Archive, CursorLookup } from '../src/outbox/archive.js';
 import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
@@ -94,7 +95,7 @@ test('a hundred prefixes match what each of them does, whatever letters they hav
 
 test('whoever has had the least of the database is next, so that who reads much waits for the others', async (t) => {
   let now = 0;
-  const queue = createFairQueue(1, () => now);
+  const queue = createFairQueue(createReadLimit(1), () => now);
   const order: string[] = [];
   const read = async (name: string, flow: ReturnType<typeof createFlow>, ms: number) => {
     await queue.run(flow, async () => {
@@ -118,6 +119,46 @@ test('whoever has had the least of the database is next, so that who reads much 
   order.length = 0;
   await Promise.all([loop('new', 3, 400), loop('newer', 3, 400)]);
   t.deepEqual(order, ['new', 'newer', 'new', 'newer', 'new', 'newer']);
+});
+
+test('while the event loop is late one read is made at a time, and as many as before once it is in time', async (t) => {
+  const limit = createReadLimit(4);
+  // What the event loop is really like here counts for nothing.
+  const queue = createFairQueue({
+    get allowed() {
+      return limit.allowed;
+    },
+    observe: () => undefined,
+  });
+  const ends: (() => void)[] = [];
+  const read = () =>
+    void queue.run(
+      createFlow(() => true),
+      () => new Promise<void>((end) => ends.push(end)),
+    );
+  for (let n = 0; n < 12; n += 1) read();
+  await turn();
+  t.is(ends.length, 4);
+  for (let n = 0; n < 3; n += 1) limit.observe(50);
+  t.is(limit.allowed, 1);
+  for (let n = 0; n < 3; n += 1) {
+    ends[n]?.();
+    await turn();
+    await turn();
+  }
+  t.is(ends.length, 4, 'three have ended, one is under way and none has begun');
+  ends[3]?.();
+  await turn();
+  await turn();
+  t.is(ends.length, 5);
+  for (let n = 0; n < 80; n += 1) limit.observe(0);
+  t.is(limit.allowed, 4);
+  while (ends.length < 8) await turn();
+  t.is(ends.length, 8, 'those that waited begin without another that ends');
+  for (let n = 0; n < 12; n += 1) {
+    while (ends[n] === undefined) await turn();
+    ends[n]?.();
+  }
 });
 
 function setUp() {

@@ -5,6 +5,7 @@
  * millisecond, and not they for it. Who comes anew begins where the others are, with no claim for the time before.
  */
 import { createHeap } from '../feed/heap.js';
+import { TICK_MS, type ReadLimit } from './read-limit.js';
 
 /** How far behind the others somebody may be who comes back for more, in milliseconds: for so long it is ahead of all. */
 const MOST_CREDIT_MS = 1000;
@@ -43,8 +44,8 @@ export interface FairQueue {
   runFirst<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** @param places how much is done at a time. @param now in milliseconds. */
-export function createFairQueue(places: number, now: () => number = () => performance.now()): FairQueue {
+/** @param limit how much is done at a time. @param now in milliseconds. */
+export function createFairQueue(limit: ReadLimit, now: () => number = () => performance.now()): FairQueue {
   interface Waiting {
     readonly begins: number;
     readonly ticket: number;
@@ -57,23 +58,45 @@ export function createFairQueue(places: number, now: () => number = () => perfor
   let wasFirst = false;
   /** Where the flow stands that began last. */
   let clock = 0;
+  let isWatched = false;
 
   async function turn(begins: number): Promise<void> {
-    if (running < places) running += 1;
+    watch();
+    if (running < limit.allowed) running += 1;
     else await new Promise<void>((start) => waiting.push({ begins, ticket: (tickets += 1), start }));
   }
 
-  /** Hands the place to the next, if there is one. */
+  function startNext(): void {
+    while (running < limit.allowed) {
+      const next = waiting.pop();
+      if (next === undefined) return;
+      running += 1;
+      next.start();
+    }
+  }
+
   function done(): void {
-    const next = waiting.pop();
-    if (next) next.start();
-    else running -= 1;
+    running -= 1;
+    startNext();
   }
 
   /** A turn later, where others wait: whose read has ended may want the next, and have the best claim to it. */
   function leave(): void {
     if (waiting.size > 0) setImmediate(done);
     else done();
+  }
+
+  /** Looks how late the event loop is, for as long as anything is under way. */
+  function watch(): void {
+    if (isWatched) return;
+    isWatched = true;
+    const due = performance.now() + TICK_MS;
+    setTimeout(() => {
+      isWatched = false;
+      limit.observe(performance.now() - due);
+      startNext();
+      if (running > 0) watch();
+    }, TICK_MS).unref();
   }
 
   return {

@@ -14,6 +14,7 @@ import type { ChannelFilter } from '../event/channel-filter.js';
 import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
+import { createReadLimit } from './read-limit.js';
 import { createLookups } from './cursor-lookups.js';
 import type { Archive, ArchivePage, CursorLookup } from '../outbox/archive.js';
 
@@ -71,7 +72,7 @@ type PageFor = (after: bigint) => HistoryPage;
 const SPANS_KEPT = 1000;
 
 export interface HistoryOptions {
-  /** Most reads of pages at a time. */
+  /** Most reads at a time, while the event loop is in time; see `ReadLimit`. */
   readonly connections: number;
   /**
    * What was read in one epoch is for nobody in the next, and what has been redacted or deleted since it was read for nobody who
@@ -91,7 +92,7 @@ export function createHistory(
   const reads = new Map<string, Set<Read>>();
   /** How many positions the latest page of a filter reached over: the next will reach about as far. */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
-  const queue = createFairQueue(connections);
+  const queue = createFairQueue(createReadLimit(connections));
   const lookups = createLookups(archive, queue);
   const stats = {
     reads: 0,

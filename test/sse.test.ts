@@ -3,7 +3,7 @@ import test from 'ava';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
 import { payloadsOf } from '../src/event/chunk.js';
-import { controlText, encodeControl, encodeEvent, pauseText } from '../src/event/sse.js';
+import { controlText, encodeControl, encodeEvent, encodeInSteps, pauseText } from '../src/event/sse.js';
 import { createUnchunker, unchunked } from './support/chunks.js';
 import { holds } from './support/property.js';
 
@@ -85,6 +85,24 @@ test('an event of millions of line breaks is framed at once, each kind as seven 
     const text = Buffer.byteLength(unit.replace(/[\r\n]/g, ''));
     t.is(frame.length, 'id: 1\ndata: \n\n'.length + COUNT * (text + 7 * breaks), JSON.stringify(unit));
     t.true(frame.subarray(-9).equals(Buffer.from('\ndata: \n\n')));
+  }
+});
+
+test('what is framed in steps is what is framed at once, wherever a step ends, and no step is long', (t) => {
+  const STEPS_OF = 128 * 1024;
+  for (const unit of ['\n', '\r', '\r\n', '\r \n', 'é\r\n\r', 'x', '😀', `${'x'.repeat(99)}\r\n`]) {
+    const data = unit.repeat(Math.ceil((3 * STEPS_OF) / unit.length) + 1);
+    const event = { id: '1', event: 'order', data };
+    const steps = encodeInSteps(event);
+    let count = 0;
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) count += 1;
+    const expected = `id: 1\nevent: order\n${data
+      .split(/\r\n|\r|\n/)
+      .map((one) => `data: ${one}\n`)
+      .join('')}\n`;
+    t.is(unchunked(step.value), expected, JSON.stringify(unit));
+    t.true(count >= Math.floor(data.length / STEPS_OF), `${count} steps`);
   }
 });
 

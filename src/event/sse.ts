@@ -37,32 +37,55 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = {
 
 const LF = 0x0a;
 const CR = 0x0d;
-/** What a line break in data becomes. */
-const NEXT_LINE = Buffer.from('\ndata: ');
+/** Bytes that a line break in data becomes: `\ndata: `. */
+const LINE_BREAK_BYTES = 7;
 const END = '\n\n';
 
-/** Frames an event, with a chunk around it. This runs once per event, whatever the number of its readers. */
-export function encodeEvent({ id, event, data }: WireEvent): Buffer {
-  const name = event === 'message' ? '' : `event: ${oneLine(event)}\n`;
-  const fields = `id: ${oneLine(id)}\n${name}data: `;
+/**
+ * Frames an event, with a chunk around it. This runs once per event, whatever the number of its readers.
+ *
+ * What is large takes many milliseconds: see `encodeInSteps`.
+ */
+export function encodeEvent(event: WireEvent): Buffer {
+  const { data } = event;
   // Most payloads are JSON on one line.
-  if (!data.includes('\n') && !data.includes('\r')) return chunkOf(`${fields}${data}${END}`);
-  return encodeLines(fields, data);
+  if (!data.includes('\n') && !data.includes('\r')) return chunkOf(`${fieldsOf(event)}${data}${END}`);
+  const steps = encodeInSteps(event);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
 }
 
+function fieldsOf({ id, event }: WireEvent): string {
+  const name = event === 'message' ? '' : `event: ${oneLine(event)}\n`;
+  return `id: ${oneLine(id)}\n${name}data: `;
+}
+
+/** How many characters or bytes a step of `encodeInSteps` looks at: a millisecond or two, if each is a line break. */
+const STEP = 128 * 1024;
+
 /**
- * Frames data that has line breaks, in its final place and without a string for each line: there may be millions. The data is
+ * The same in steps of some milliseconds, between which others may have their turn.
+ *
+ * The frame is made in its final place and without a string for each line: there may be millions. The data is
  * written to the end of the frame and from there moved forward. What is written never reaches what has yet to be read: between them is
  * the room that the line breaks to come have yet to take.
  */
-function encodeLines(fields: string, data: string): Buffer {
-  const size = Buffer.byteLength(data);
+export function* encodeInSteps(event: WireEvent): Generator<undefined, Buffer, undefined> {
+  const { data } = event;
+  const fields = fieldsOf(event);
   let growth = 0;
-  for (let at = 0; at < data.length; at += 1) {
-    const code = data.charCodeAt(at);
-    if (code === CR && data.charCodeAt(at + 1) === LF) growth -= 1;
-    else if (code === CR || code === LF) growth += NEXT_LINE.length - 1;
+  for (let at = 0, stop = 0; at < data.length;) {
+    stop = Math.min(stop + STEP, data.length);
+    for (; at < stop; at += 1) {
+      const code = data.charCodeAt(at);
+      if (code === CR && data.charCodeAt(at + 1) === LF) growth -= 1;
+      else if (code === CR || code === LF) growth += LINE_BREAK_BYTES - 1;
+    }
+    yield;
   }
+  const size = Buffer.byteLength(data);
   const fieldsSize = Buffer.byteLength(fields);
   const start = chunkStart(fieldsSize + growth + size + END.length);
   let to = start.length + fieldsSize;
@@ -72,16 +95,30 @@ function encodeLines(fields: string, data: string): Buffer {
   start.copy(chunk);
   chunk.write(fields, start.length);
   chunk.write(data, from);
-  for (let at = from; at < end; at += 1) {
-    const byte = chunk[at] ?? 0;
-    if (byte === LF || (byte === CR && (at + 1 === end || chunk[at + 1] !== LF))) {
-      for (const part of NEXT_LINE) chunk[to++] = part;
-    } else if (byte !== CR) {
-      chunk[to++] = byte;
-    }
-  }
   chunk.write(END, end);
   CHUNK_END.copy(chunk, end + END.length);
+  yield;
+  // Without line breaks it is where it belongs.
+  for (let at = from, stop = from; at < end && growth > 0;) {
+    stop = Math.min(stop + STEP, end);
+    for (; at < stop; at += 1) {
+      const byte = chunk[at] as number;
+      if (byte === LF || (byte === CR && (at + 1 === end || chunk[at + 1] !== LF))) {
+        // `\ndata: `, byte by byte: a loop takes several times as long.
+        chunk[to] = LF;
+        chunk[to + 1] = 0x64;
+        chunk[to + 2] = 0x61;
+        chunk[to + 3] = 0x74;
+        chunk[to + 4] = 0x61;
+        chunk[to + 5] = 0x3a;
+        chunk[to + 6] = 0x20;
+        to += LINE_BREAK_BYTES;
+      } else if (byte !== CR) {
+        chunk[to++] = byte;
+      }
+    }
+    yield;
+  }
   return chunk;
 }
 

@@ -76,10 +76,11 @@ const ID = 'id: ';
 export function batchOfText(text: string, positions: string): Batch {
   const frames = Buffer.from(text);
   const at = positions.split(' ');
-  const beginning = text.lastIndexOf(BLANK_LINE, text.length - BLANK_LINE.length - 1);
+  // One alone may be large: it is not searched.
+  const beginning = at.length === 1 ? -1 : frames.lastIndexOf(BLANK_LINE, -BLANK_LINE.length - 1);
   const lastFrame = beginning === -1 ? 0 : beginning + BLANK_LINE.length;
-  const lastId = text.slice(lastFrame + ID.length, text.indexOf('\n', lastFrame));
-  const last = { position: BigInt(at.at(-1) ?? 0), id: lastId, bytes: Buffer.byteLength(text.slice(lastFrame)) };
+  const lastId = frames.toString('latin1', lastFrame + ID.length, frames.indexOf('\n', lastFrame));
+  const last = { position: BigInt(at.at(-1) ?? 0), id: lastId, bytes: frames.length - lastFrame };
 
   return batchOf(frames, at.length, last, () => {
     let begin = 0;

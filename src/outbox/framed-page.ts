@@ -9,7 +9,7 @@ import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { FLOOR_ID, FLOOR_POSITION, floorIn, type FirstRow, type FloorRow } from './floor.js';
 import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
-import { cut, LINES, sized } from './sized-rows.js';
+import { cut, FRAMED_BYTES, LINES, sized } from './sized-rows.js';
 
 /** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
 export const SLICE = 20_000n;
@@ -18,10 +18,10 @@ export const SLICE = 20_000n;
  * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk; a test compares them. The database frames
  * replays, so that a page is one value: parsing rows takes the relay four times the CPU time.
  *
- * Names have no control characters, by the table's checks, and only a JSON string has line breaks in its text.
+ * Names have no control characters, by the table's checks. Each line break makes `size` larger.
  */
 const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' ELSE E'\\nevent: ' || event || E'\\ndata: ' END
-  || CASE jsonb_typeof(data) WHEN 'string' THEN ${LINES} ELSE text END || E'\\n\\n'`;
+  || CASE WHEN size > octet_length(text) THEN ${LINES} ELSE text END || E'\\n\\n'`;
 
 /** A page of history, framed. */
 export interface FramedPage {
@@ -63,7 +63,7 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
   const query = matching(asked);
   // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
   const { rows } = await sql<FramedRow & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`)})
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`, FRAMED_BYTES)})
     SELECT string_agg(${FRAME}, '') FILTER (WHERE delivered) AS frames,
       string_agg(position::text, ' ') FILTER (WHERE delivered) AS positions,
       string_agg(channel::text, ' ') FILTER (WHERE delivered) AS channels,
@@ -75,7 +75,7 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
       count(convert_to(name, 'UTF8')) AS names,
       ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
     FROM (
-      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes)}) cut
+      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes, sql`through <= ${bytes}`)}) cut
     ) judged`.execute(db);
   const [page] = rows;
   refuseStandby(page);

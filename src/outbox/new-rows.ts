@@ -6,7 +6,7 @@ import type { Cursor } from '../event/event.js';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { FLOOR_ID, FLOOR_POSITION, floorIn, type FirstRow, type FloorRow } from './floor.js';
-import { CREATED, cut, sized, TEXT } from './sized-rows.js';
+import { CREATED, cut, ROUGH_BYTES, sized, TEXT } from './sized-rows.js';
 import { isOfData } from './undeliverable.js';
 
 /** A row as the tail needs it. */
@@ -73,7 +73,7 @@ export async function rowsAfter(
     WHERE position > ${after} ORDER BY position LIMIT ${limit}`;
   // No ORDER BY, for which all rows would have to be there: they come in order.
   const { rows } = await sql<Row & { isCut: true | null } & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, data, created_at`)})
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, channel, event, data, created_at`, ROUGH_BYTES)})
     SELECT NULL AS position, ${FLOOR_ID} AS id, NULL AS channel, NULL AS event, NULL AS data, NULL AS bytes, NULL AS created,
       NULL AS "isCut", ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
     UNION ALL

@@ -7,7 +7,7 @@
 import { sql, type Kysely } from 'kysely';
 import type { Logger } from 'pino';
 import type { Cursor, FreshEvent } from '../event/event.js';
-import { encodeEvent } from '../event/sse.js';
+import { encodeEvent, encodeInSteps } from '../event/sse.js';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import type { Databases } from './databases.js';
@@ -26,6 +26,8 @@ const PAGE_EVENTS = 1000;
 const PAGE_BYTES = 1024 * 1024;
 
 const NO_FRAME = Buffer.alloc(0);
+/** Data from this length on is framed in steps. */
+const LARGE_CHARACTERS = 64 * 1024;
 
 export interface FeedSettings {
   /** A session for notifications that has not answered for so long is dead. */
@@ -92,11 +94,18 @@ export function createPostgresReader(
     return cursorIn(rows[0]);
   }
 
-  function eventOf(row: Row): FreshEvent {
-    const { data } = row;
-    if (data === null) undeliverable.reportTooLarge(row.id, Number(row.bytes));
-    const frame = data === null ? NO_FRAME : encodeEvent({ ...row, data });
-    return { ...cursorIn(row), channel: row.channel, createdAt: row.created, frame };
+  /** Frames events in their order. One that is large is framed in steps, with a turn of the event loop after each. */
+  async function eventsOf(rows: readonly Row[]): Promise<FreshEvent[]> {
+    const events: FreshEvent[] = [];
+    for (const row of rows) {
+      const { data, channel, created } = row;
+      let frame: Buffer = NO_FRAME;
+      if (data === null) undeliverable.reportTooLarge(row.id, Number(row.bytes));
+      else if (data.length < LARGE_CHARACTERS) frame = encodeEvent({ ...row, data });
+      else frame = await inTurns(encodeInSteps({ ...row, data }));
+      events.push({ ...cursorIn(row), channel, createdAt: created, frame });
+    }
+    return events;
   }
 
   /** What `readNew` answers, without `through`. */
@@ -105,7 +114,7 @@ export function createPostgresReader(
     const { rows, isCut, floor } = few ? { ...few, isCut: false } : await rowsAfter(db, after, limit, PAGE_BYTES);
     // In the midst of many, or of large ones, the next read finds such, too.
     expectsFew = rows.length < FEW && !isCut;
-    const events = rows.map(eventOf);
+    const events = await eventsOf(rows);
     size.learn(
       events.length,
       events.reduce((sum, { frame }) => sum + frame.length, 0),
@@ -166,4 +175,12 @@ export function createPostgresReader(
       return found.id === read.id && (read.createdAt === undefined || read.createdAt === found.created);
     },
   };
+}
+
+async function inTurns<T>(steps: Generator<unknown, T, undefined>): Promise<T> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await new Promise((next) => setImmediate(next));
+  }
 }

@@ -17,18 +17,35 @@ export const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r
 /** Texts up to this size are kept from being measured until they are framed; larger ones are made once more. */
 const KEPT_BYTES = 16 * 1024;
 
+/** Most bytes that one of text can become in a frame: a line break, by which the next `data: ` begins. */
+const MOST_GROWTH = 7;
+
+/** Bytes of an event's data in its frame. Only a JSON string has line breaks in its text; asking for the type decompresses the data. */
+export const FRAMED_BYTES = sql`CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
+  WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} AND jsonb_typeof(data) <> 'string' THEN octet_length(text)
+  WHEN strpos(text, E'\\n') = 0 AND strpos(text, E'\\r') = 0 THEN octet_length(text)
+  ELSE octet_length(${LINES}) END`;
+
+/** The same, but that of the text alone where no line breaks could make it too large: counting these takes longer than reading it. */
+export const ROUGH_BYTES = sql`CASE WHEN octet_length(text) <= ${sql.lit(Math.floor(MAX_EVENT_BYTES / MOST_GROWTH))}
+  THEN octet_length(text) ELSE ${FRAMED_BYTES} END`;
+
 /**
- * Of a query for rows in position order: each with the bytes that its data has as sent, and those of all rows up to it. With `cut` it
+ * Of a query for rows in position order: each with its size, and the bytes of all rows up to it. With `cut` it
  * makes no text of what comes after the page: texts can be thousands of times the size that is stored. For that the rows have to
  * come in order by themselves. Each ORDER BY here also keeps the planner from making a text wherever it is mentioned.
+ *
+ * @param size `FRAMED_BYTES` or `ROUGH_BYTES`
  */
-export function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>): RawBuilder<unknown> {
+export function sized(
+  query: RawBuilder<unknown>,
+  columns: RawBuilder<unknown>,
+  size: RawBuilder<unknown>,
+): RawBuilder<unknown> {
   return sql`
     SELECT *, row_number() OVER rows AS n,
       sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN size ELSE 0 END) OVER rows AS through FROM (
-      SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept,
-        CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
-          WHEN jsonb_typeof(data) = 'string' THEN octet_length(${LINES}) ELSE octet_length(text) END AS size
+      SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept, ${size} AS size
       FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
     ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
 }
@@ -37,9 +54,11 @@ export function sized(query: RawBuilder<unknown>, columns: RawBuilder<unknown>):
  * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or which has more than an event may
  * have: of that the text is null, and its size does not count. A CTE is read no further than it is asked
  * for (PostgreSQL manual, "Common Table Expression Materialization").
+ *
+ * @param hasText a condition on rows, without which they have no text either. Default: none
  */
-export function cut(bytes: number): RawBuilder<unknown> {
+export function cut(bytes: number, hasText: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
   return sql`
-    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN coalesce(kept, ${TEXT}) END AS text
+    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} AND ${hasText} THEN coalesce(kept, ${TEXT}) END AS text
     FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(MAX_EVENT_BYTES)} LIMIT 1)`;
 }

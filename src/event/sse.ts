@@ -49,7 +49,7 @@ const END = '\n\n';
 export function encodeEvent(event: WireEvent): Buffer {
   const { data } = event;
   // Most payloads are JSON on one line.
-  if (!data.includes('\n') && !data.includes('\r')) return chunkOf(`${fieldsOf(event)}${data}${END}`);
+  if (!hasLineBreak(data)) return chunkOf(`${fieldsOf(event)}${data}${END}`);
   const steps = encodeInSteps(event);
   for (;;) {
     const { done, value } = steps.next();
@@ -76,20 +76,15 @@ export function* encodeInSteps(event: WireEvent): Generator<undefined, Buffer, u
   const { data } = event;
   const fields = fieldsOf(event);
   let growth = 0;
-  for (let at = 0, stop = 0; at < data.length;) {
-    stop = Math.min(stop + STEP, data.length);
-    for (; at < stop; at += 1) {
-      const code = data.charCodeAt(at);
-      if (code === CR && data.charCodeAt(at + 1) === LF) growth -= 1;
-      else if (code === CR || code === LF) growth += LINE_BREAK_BYTES - 1;
-    }
+  for (let at = hasLineBreak(data) ? 0 : data.length; at < data.length; at += STEP) {
+    growth += growthOf(data, at, Math.min(at + STEP, data.length));
     yield;
   }
   const size = Buffer.byteLength(data);
   const fieldsSize = Buffer.byteLength(fields);
   const start = chunkStart(fieldsSize + growth + size + END.length);
-  let to = start.length + fieldsSize;
-  const from = to + growth;
+  const begin = start.length + fieldsSize;
+  const from = begin + growth;
   const end = from + size;
   const chunk = Buffer.allocUnsafe(end + END.length + CHUNK_END.length);
   start.copy(chunk);
@@ -99,27 +94,49 @@ export function* encodeInSteps(event: WireEvent): Generator<undefined, Buffer, u
   CHUNK_END.copy(chunk, end + END.length);
   yield;
   // Without line breaks it is where it belongs.
-  for (let at = from, stop = from; at < end && growth > 0;) {
-    stop = Math.min(stop + STEP, end);
-    for (; at < stop; at += 1) {
-      const byte = chunk[at] as number;
-      if (byte === LF || (byte === CR && (at + 1 === end || chunk[at + 1] !== LF))) {
-        // `\ndata: `, byte by byte: a loop takes several times as long.
-        chunk[to] = LF;
-        chunk[to + 1] = 0x64;
-        chunk[to + 2] = 0x61;
-        chunk[to + 3] = 0x74;
-        chunk[to + 4] = 0x61;
-        chunk[to + 5] = 0x3a;
-        chunk[to + 6] = 0x20;
-        to += LINE_BREAK_BYTES;
-      } else if (byte !== CR) {
-        chunk[to++] = byte;
-      }
-    }
+  for (let at = from, to = begin; at < end && growth > 0; at += STEP) {
+    to = moveLines(chunk, at, Math.min(at + STEP, end), end, to);
     yield;
   }
   return chunk;
+}
+
+/** By how many bytes the line breaks in a part of the data make it longer. */
+function growthOf(data: string, from: number, end: number): number {
+  let growth = 0;
+  for (let at = from; at < end; at += 1) {
+    const code = data.charCodeAt(at);
+    if (code > CR || (code !== CR && code !== LF)) continue;
+    growth += code === CR && data.charCodeAt(at + 1) === LF ? -1 : LINE_BREAK_BYTES - 1;
+  }
+  return growth;
+}
+
+/**
+ * Moves a part of the data forward to `to`, and has a `data: ` follow each line break.
+ *
+ * @param dataEnd end of all data, of which the part may have less.
+ * @returns where the next part goes.
+ */
+function moveLines(chunk: Buffer, from: number, end: number, dataEnd: number, to: number): number {
+  for (let at = from; at < end; at += 1) {
+    const byte = chunk[at] as number;
+    if (byte > CR || (byte !== LF && byte !== CR)) {
+      chunk[to] = byte;
+      to += 1;
+    } else if (byte === LF || at + 1 === dataEnd || chunk[at + 1] !== LF) {
+      // Byte by byte: a loop takes several times as long.
+      chunk[to] = LF;
+      chunk[to + 1] = 0x64;
+      chunk[to + 2] = 0x61;
+      chunk[to + 3] = 0x74;
+      chunk[to + 4] = 0x61;
+      chunk[to + 5] = 0x3a;
+      chunk[to + 6] = 0x20;
+      to += LINE_BREAK_BYTES;
+    }
+  }
+  return to;
 }
 
 /**
@@ -150,9 +167,13 @@ export function pauseText(
   return controlText('stream-pause', { reason, retryMs: Math.round(retry), ...more }, { retry });
 }
 
+function hasLineBreak(data: string): boolean {
+  return data.includes('\n') || data.includes('\r');
+}
+
 function dataLines(data: string): string {
   // Most payloads are JSON on one line: the split is only paid for by those that need it.
-  if (!data.includes('\n') && !data.includes('\r')) return `data: ${data}\n`;
+  if (!hasLineBreak(data)) return `data: ${data}\n`;
   let lines = '';
   for (const line of data.split(/\r\n|\r|\n/)) lines += `data: ${line}\n`;
   return lines;

@@ -12,6 +12,7 @@ import { createLog } from '../src/feed/log.js';
 import type { LogEvent } from '../src/event/event.js';
 import type { Archive, ArchivePage } from '../src/outbox/archive.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
+import { createWindowPages } from '../src/stream/window-pages.js';
 import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/stream/slices.js';
 import { holdsAsync } from './support/property.js';
 
@@ -205,6 +206,7 @@ test.serial(
           const history = createHistory(table.archive, budget, { connections: 2, log });
           // So few that most reads of the window take several.
           const turns = createTurns({ perTurn: 60, perSlice: 3 });
+          const pages = createWindowPages(log);
           const redacted = new Set<bigint>();
           const clients: ReturnType<typeof createClient>[] = [];
           const left: { client: (typeof clients)[number]; had: string }[] = [];
@@ -267,6 +269,7 @@ test.serial(
               clients.push(client);
               client.subscription = subscribe({
                 log,
+                pages,
                 history,
                 budget,
                 filter: action.filter,
@@ -355,6 +358,7 @@ function setUp(windowBytes: number) {
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
   const history = createHistory(table.archive, budget, { connections: 2, log });
+  const pages = createWindowPages(log);
   const resets: string[] = [];
   return {
     table,
@@ -379,6 +383,7 @@ function setUp(windowBytes: number) {
       const client = createClient(channelFilter(names), after, blocks);
       client.subscription = subscribe({
         log,
+        pages,
         history,
         budget,
         filter: client.filter,
@@ -695,8 +700,8 @@ test.serial(
       looked += page.looked;
       return page;
     };
-    const names = Array.from({ length: 100 }, (_, n) => `none${n}:*`);
-    const crowd = Array.from({ length: 40 }, () => open(0n, { names }));
+    const names = (reader: number) => Array.from({ length: 100 }, (_, n) => `none${n}:${reader}:*`);
+    const crowd = Array.from({ length: 40 }, (_, reader) => open(0n, { names: names(reader) }));
     const newcomer = open(BigInt(held - 10), { names: ['other'] });
     let roundsOfNewcomer = 0;
     for (let rounds = 1; crowd.some(({ subscription }) => !subscription?.parked); rounds += 1) {
@@ -711,5 +716,39 @@ test.serial(
     t.true(most >= LOOKS_PER_SLICE);
     t.true(newcomer.got.endsWith(`<${held}>`));
     t.true(roundsOfNewcomer <= (crowd.length * LOOKS_PER_SLICE) / LOOKS_PER_TURN + 1, 'it waits for one slice of each');
+  },
+);
+
+test.serial(
+  'a crowd with one prefix looks at each event of the window once, wherever its cursors stand, and not once each',
+  async (t) => {
+    const held = 20_000;
+    const { log, commit, subscribe: open } = setUp(100_000_000);
+    const events = commit(held, 'other').map((event) =>
+      event.position % 1000n === 7n ? { ...event, channel: 'mine:1' } : event,
+    );
+    log.append(events);
+    let looked = 0;
+    const { read } = log;
+    log.read = (...args) => {
+      const page = read(...args);
+      looked += page.looked;
+      return page;
+    };
+    const size = 50;
+    const crowd = Array.from({ length: size }, (_, n) => open(BigInt(n * 5), { names: ['mine:*'] }));
+    while (crowd.some(({ subscription }) => !subscription?.parked)) await turn();
+    for (const { got, after } of crowd) {
+      const expected = events.filter(({ channel, position }) => channel === 'mine:1' && position > after);
+      t.is(got, expected.map(({ frame }) => frame.toString()).join(''));
+    }
+    t.true(looked <= held + size * LOOKS_PER_SLICE, `${looked} looks of ${size} readers at ${held} events`);
+
+    // What is redacted meanwhile is in no page that is kept.
+    log.redact([1007n]);
+    const late = open(0n, { names: ['mine:*'] });
+    await turn();
+    t.is(late.got, '<7>');
+    t.false(late.subscription?.parked, 'the next is read from the table');
   },
 );

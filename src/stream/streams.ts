@@ -8,6 +8,7 @@ import { BREAK_OFF_MS, chunkOf } from '../event/chunk.js';
 import { resolve } from './resume-point.js';
 import { startExpiry } from './deadlines.js';
 import { createFlow, type Flow } from './fair-queue.js';
+import { createWindowPages } from './window-pages.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { History } from './history.js';
 import type { Log } from '../feed/log.js';
@@ -105,6 +106,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     ),
     pauseFrame: (reason) => chunkOf(pauseText(reason, retry * (1 + Math.random() * (SHUTDOWN_SPREAD - 1)))),
   };
+  const pages = createWindowPages(log);
   const resumes = createResumes((stuck) => logger.warn(stuck, STUCK));
   let cursorFrame: { id: string; frame: Buffer } | undefined;
 
@@ -145,6 +147,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
     stream.subscription = subscribe({
       log,
+      pages,
       history,
       budget,
       filter: request.filter,

@@ -48,6 +48,8 @@ export interface Subscription {
 
 export interface SubscriptionOptions {
   readonly log: Log;
+  /** Reads the log for many; see `createWindowPages`. Default: the log, for this one alone. */
+  readonly pages?: Pick<Log, 'read'>;
   readonly history: History;
   readonly budget: Budget;
   readonly filter: ChannelFilter;
@@ -87,6 +89,7 @@ interface PageAhead {
 
 export function subscribe(options: SubscriptionOptions): Subscription {
   const { log, history, budget, filter, after, sink, onReset, onReadError, turns = allTurns } = options;
+  const { pages = log } = options;
   let { position, id: lastId } = after;
   /** In which `position` counts. */
   let { epoch } = log;
@@ -143,7 +146,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       const looks = turns.allowance();
       if (looks === 0) return waitFor(turns.wait);
       const bytes = budget.pageBytes();
-      const page = log.read(filter, position, bytes, looks);
+      const page = pages.read(filter, position, bytes, looks);
       if (page.isRedacted && page.position === position) {
         turns.spend(page.looked, 0);
         dropRoom();

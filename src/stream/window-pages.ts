@@ -1,0 +1,51 @@
+/**
+ * Pages of the window that readers with one filter share: of what a thousand dashboards have missed, each event is matched once.
+ *
+ * Without sharing, a crowd of readers with a prefix looks at the whole window once for each, and a fast publisher may add to it faster
+ * than they get on. Where readers begin at different cursors their pages soon end at the same positions.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Log, LogPage } from '../feed/log.js';
+import { LOOKS_PER_SLICE } from './slices.js';
+
+/** Memory of the pages that are kept: small ones only, of which the work is to find that there is little in them. */
+const KEPT_BYTES = 2 * 1024 * 1024;
+const LARGEST_KEPT_BYTES = 64 * 1024;
+/** What a page costs beside its frames. */
+const PAGE_OVERHEAD = 300;
+
+interface Kept {
+  readonly page: LogPage;
+  /** The log's when it was read: once events have been redacted it is for nobody. */
+  readonly changes: number;
+}
+
+/** A log whose `read` has looked at nothing for pages that another reader of the same filter got before. */
+export function createWindowPages(log: Log): Pick<Log, 'read'> {
+  const pages = new LRUCache<string, Kept>({
+    maxSize: KEPT_BYTES,
+    sizeCalculation: ({ page }, key) => (page.frames?.length ?? 0) + key.length + PAGE_OVERHEAD,
+  });
+
+  return {
+    read(filter, after, bytes, looks = Infinity) {
+      // Of channels alone the window finds the events without looking at others.
+      if (filter.prefixes.length === 0) return log.read(filter, after, bytes, looks);
+      const key = `${after} ${filter.key}`;
+      const kept = pages.get(key);
+      const isGood = kept?.changes === log.changes && (kept.page.frames?.length ?? 0) <= bytes && after >= log.floor;
+      if (kept && isGood) return { ...kept.page, looked: 0 };
+      const page = log.read(filter, after, bytes, Math.min(looks, looksToNextEnd(after)));
+      const size = page.frames?.length ?? 0;
+      if (!page.isRedacted && page.position > after && size <= LARGEST_KEPT_BYTES) {
+        pages.set(key, { page, changes: log.changes });
+      }
+      return page;
+    },
+  };
+}
+
+/** Where slices end, whatever the cursor of their reader: each `LOOKS_PER_SLICE` positions, if these have no gaps. */
+function looksToNextEnd(after: bigint): number {
+  return LOOKS_PER_SLICE - Number(after % BigInt(LOOKS_PER_SLICE));
+}

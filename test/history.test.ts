@@ -6,6 +6,7 @@ import test from 'ava';
 import { createBudget } from '../src/stream/page-budget.js';
 import { channelFilter, type ChannelFilter } from '../src/event/channel-filter.js';
 import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
+import { createReadsByCursor } from '../src/stream/reads-by-cursor.js';
 import { createReadLimit } from '../src/stream/read-limit.js';
 import { createHistory } from '../src/stream/history.js';
 import type { Archive, CursorLookup } from '../src/outbox/archive.js';
@@ -159,6 +160,29 @@ test('while the event loop is late one read is made at a time, and as many as be
     while (ends[n] === undefined) await turn();
     ends[n]?.();
   }
+});
+
+test('to find a read to share takes a few comparisons, however many reads there are', (t) => {
+  const size = 5000;
+  let comparisons = 0;
+  const unusable = new Set<bigint>();
+  const reads = createReadsByCursor<{ readonly after: bigint }>(({ after }) => !unusable.has(after));
+  const readAfter = (position: bigint) => ({
+    get after() {
+      comparisons += 1;
+      return position;
+    },
+  });
+  const all = Array.from({ length: size }, (_, n) => readAfter(BigInt(2 * (size - n))));
+  for (const read of all) reads.add(read);
+  for (let n = 0; n < size; n += 1) t.is(reads.nearest(BigInt(2 * n + 3)), all[size - n - 1]);
+  t.is(reads.nearest(1n), undefined);
+  t.true(comparisons < 2 * size * 20, `${comparisons} comparisons`);
+  for (const position of [20n, 22n, 24n]) unusable.add(position);
+  t.is(reads.nearest(25n), all[size - 9]);
+  t.is(reads.size, size - 3);
+  for (const read of all) reads.remove(read);
+  t.is(reads.size, 0);
 });
 
 function setUp() {

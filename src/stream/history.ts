@@ -14,6 +14,7 @@ import type { ChannelFilter } from '../event/channel-filter.js';
 import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
+import { createReadsByCursor, type ReadsByCursor } from './reads-by-cursor.js';
 import { createReadLimit } from './read-limit.js';
 import { createLookups } from './cursor-lookups.js';
 import type { Archive, ArchivePage, CursorLookup } from '../outbox/archive.js';
@@ -89,7 +90,7 @@ export function createHistory(
   { connections, log = UNCHANGING }: HistoryOptions,
 ): History {
   /** By the filter's key. */
-  const reads = new Map<string, Set<Read>>();
+  const reads = new Map<string, ReadsByCursor<Read>>();
   /** How many positions the latest page of a filter reached over: the next will reach about as far. */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue = createFairQueue(createReadLimit(connections));
@@ -165,28 +166,26 @@ export function createHistory(
     readers.add(flow);
     const asked: Asked = { epoch: log.epoch, after, changes: undefined, readers };
     const pageFor = fetch(filter, asked, head, flow).finally(() => {
-      siblings.delete(read);
-      if (siblings.size === 0) reads.delete(filter.key);
+      siblings.remove(read);
+      if (siblings.size === 0 && reads.get(filter.key) === siblings) reads.delete(filter.key);
       readers.dismiss();
     });
     const read: Read = Object.assign(asked, { pageFor });
-    const siblings = reads.get(filter.key) ?? new Set();
-    reads.set(filter.key, siblings.add(read));
+    const siblings = reads.get(filter.key) ?? createReadsByCursor(isUsable);
+    siblings.add(read);
+    reads.set(filter.key, siblings);
     return read;
   }
 
-  /** Whether it may be shared: else it has what is no longer so. */
-  function isCurrent({ epoch, after, changes }: Read): boolean {
-    return epoch === log.epoch && (changes === undefined || log.isUnchanged(after, changes));
+  /** Whether readers may join it: not what was redacted since, nor what nobody waits for any more. */
+  function isUsable({ epoch, after, changes, readers }: Read): boolean {
+    if (epoch !== log.epoch || readers.signal.aborted) return false;
+    return changes === undefined || log.isUnchanged(after, changes);
   }
 
   /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
   function nearest(filter: ChannelFilter, after: bigint): Read | undefined {
-    let best: Read | undefined;
-    for (const read of reads.get(filter.key) ?? []) {
-      if (!isCurrent(read) || read.after > after || read.readers.signal.aborted) continue;
-      if (best === undefined || read.after > best.after) best = read;
-    }
+    const best = reads.get(filter.key)?.nearest(after);
     if (best === undefined || best.after === after) return best;
     const span = spans.get(filter.key);
     return span === undefined || after - best.after < span ? best : undefined;

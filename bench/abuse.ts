@@ -158,15 +158,18 @@ function judge(
   beside: Side,
 ): Result {
   const lateMs = LATE_MS + (attack.locksMs ?? 0);
+  const burdenMs = attack.burdensServer ? percentile(beside.seen.commit, 0.99) : 0;
   const compared = (['one', 'twenty', ...(attack.hasUser ? (['user'] as const) : [])] as const).map(
-    (key) => percentile(beside.seen[key], 0.99) / Math.max(FLOOR_MS, percentile(without.seen[key], 0.99)),
+    (key) => percentile(beside.seen[key], 0.99) / Math.max(FLOOR_MS, burdenMs, percentile(without.seen[key], 0.99)),
   );
   const ratio = Math.max(...compared);
   const late = [...beside.seen.twenty, ...beside.seen.resume, ...beside.seen.user].filter((took) => took > lateMs);
   const checks: [is: string, holds: boolean][] = [
     // What a locked table takes is not the relay's to give back.
     ...(attack.locksMs === undefined
-      ? ([[`p99 at most ${MOST_TIMES} times`, ratio <= MOST_TIMES]] as [string, boolean][])
+      ? ([
+          [`p99 at most ${MOST_TIMES} times${attack.burdensServer ? ' that of commits' : ''}`, ratio <= MOST_TIMES],
+        ] as [string, boolean][])
       : []),
     [`nothing later than ${lateMs / 1000} s`, late.length === 0],
     ...(attack.judgesHealth === true

@@ -19,6 +19,8 @@ export interface Attack {
   readonly attackers?: number;
   /** For how long, in milliseconds, it keeps everybody from the table by itself: that is not the relay's delay. */
   readonly locksMs?: number;
+  /** Its own statements take the CPU of PostgreSQL, from publishers as well: what these wait is not the relay's delay. */
+  readonly burdensServer?: boolean;
   /** Its events are deleted when it has been measured: one that stops a relay would stop the next one, too. */
   readonly leaves?: string;
   /** A user whom the application knows comes every now and then, and is measured, too. */

@@ -57,6 +57,8 @@ const BOMBS = [
 const bombs: Attack = {
   name: 'JSON that is short when it is published and long when it is read',
   leaves: 'bombs',
+  // Ten sessions that make half a gigabyte of text each: a publisher waits as long without a relay.
+  burdensServer: true,
   loop: (scene, attacker) =>
     withSession(scene.signal, scene.databaseUrl, async (client) => {
       let n = attacker;

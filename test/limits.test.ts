@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { counted } from '../src/access/client-address.js';
 import { createLimits, type LimitsOptions } from '../src/access/connection-limits.js';
-import { RequestError } from '../src/access/request-error.js';
+import { Denied } from '../src/access/denied.js';
 import { createDatabase } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';
@@ -192,10 +192,10 @@ function letIn(options: LimitsOptions, addresses: readonly string[]): number {
   let count = 0;
   for (const address of addresses) {
     try {
-      limits.enter(counted(address));
+      limits.take(counted(address));
       count += 1;
     } catch (error) {
-      if (!(error instanceof RequestError)) throw error;
+      if (!(error instanceof Denied)) throw error;
     }
   }
   return count;

@@ -7,7 +7,8 @@ import { exportJWK, type JWK } from 'jose';
 import { pino } from 'pino';
 import { channelFilter } from '../src/event/channel-filter.js';
 import { readConfig } from '../src/config/config.js';
-import { RequestError } from '../src/access/request-error.js';
+import { refusalOf } from '../src/http/errors.js';
+import type { RequestError } from '../src/http/request-error.js';
 import { createTokens, mintToken, type Tokens } from '../src/access/jwt.js';
 import { json, startServer } from './support/http-server.js';
 import { inSeconds, SECRET, sign, tokenFor } from './support/token.js';
@@ -27,8 +28,7 @@ async function refusal(tokens: Tokens, token: string): Promise<RequestError> {
   try {
     await tokens.verify(token);
   } catch (error) {
-    if (error instanceof RequestError) return error;
-    throw error;
+    return refusalOf(error);
   }
   throw new Error('the token was taken');
 }

@@ -15,7 +15,7 @@ import pg from 'pg';
 import { isOwnOrigin } from '../../src/access/access.js';
 import { withClient } from '../../src/postgres/pool.js';
 import type { Extension } from '../../src/http/http.js';
-import { RequestError } from '../../src/access/request-error.js';
+import { RequestError } from '../../src/http/request-error.js';
 import { makeRoles } from '../../src/admin/roles.js';
 
 const PAGE = new URL('../../../packages/demo/page/', import.meta.url);

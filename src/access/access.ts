@@ -11,7 +11,7 @@ import { withoutBlanks } from './blanks.js';
 import { allows, type ChannelFilter } from '../event/channel-filter.js';
 import type { Counted } from './client-address.js';
 import { createForwardAuth, type ForwardAuthOptions } from './forward-auth.js';
-import { RequestError } from './request-error.js';
+import { Denied } from './denied.js';
 import { createTokens, type TokenOptions } from './jwt.js';
 
 export interface AccessOptions {
@@ -50,8 +50,7 @@ export interface Permission {
 
 export interface Access {
   /**
-   * @throws RequestError 401, 403, or 503 when it can't be told.
-   * @throws Denied with the application's own refusal, or the reason of the request's `left`.
+   * @throws Denied where it may not, or where it can't be told; else the reason of the request's `left`.
    */
   permit(request: AccessRequest): Promise<Permission>;
 }
@@ -73,7 +72,8 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
     }
     if (queryToken === null) return undefined;
     if (options.allowQueryToken) return queryToken;
-    throw unauthorized(
+    throw new Denied(
+      'unauthorized',
       'A token in the address is not taken here: send it in "Authorization: Bearer" or in a cookie, or set ALLOW_QUERY_TOKEN=true.',
     );
   }
@@ -81,8 +81,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
   /** Cookies come along whoever's page makes the request, so that page's origin has to be one that we trust. */
   function requireOwnOrigin(origin: string | undefined, host: string): void {
     if (origin === undefined || options.allowedOrigins.includes(origin) || isOwnOrigin(origin, host)) return;
-    throw new RequestError(
-      403,
+    throw new Denied(
       'foreign_origin',
       'Pages of that origin may not use the cookies here. Name it in ALLOWED_ORIGINS if they shall; "*" does not name it.',
     );
@@ -108,9 +107,10 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
         return grant;
       }
       if (!tokens) throw forbidden(notPublic);
-      throw unauthorized(
+      throw new Denied(
+        'unauthorized',
         `Not public: ${notPublic.join(', ')}. Send a token in "Authorization: Bearer" or in the cookie "${authCookie}".`,
-        notPublic,
+        { channels: notPublic },
       );
     },
   };
@@ -121,15 +121,8 @@ function requireAll(names: readonly string[], allowed: ChannelFilter): void {
   if (refused.length > 0) throw forbidden(refused);
 }
 
-function forbidden(channels: readonly string[]): RequestError {
-  return new RequestError(403, 'forbidden', `Not open to you: ${channels.join(', ')}.`, { channels });
-}
-
-function unauthorized(message: string, channels?: readonly string[]): RequestError {
-  return new RequestError(401, 'unauthorized', message, {
-    headers: { 'WWW-Authenticate': 'Bearer' },
-    ...(channels ? { channels } : {}),
-  });
+function forbidden(channels: readonly string[]): Denied {
+  return new Denied('forbidden', `Not open to you: ${channels.join(', ')}.`, { channels });
 }
 
 /** Whether a page of that origin was loaded from `host`; a proxy in front may have had it over TLS. */

@@ -4,7 +4,7 @@
  * A connection is counted from its request on, so that those who are still being judged count too, until it is gone.
  */
 import type { Counted } from './client-address.js';
-import { RequestError } from './request-error.js';
+import { Denied } from './denied.js';
 
 export interface LimitsOptions {
   readonly maxConnections: number;
@@ -13,12 +13,12 @@ export interface LimitsOptions {
   readonly maxConnectionsPerSubject: number;
 }
 
-/** One connection's place. */
-export interface Place {
-  /** Says whose it is. @throws RequestError 429 when the subject has too many. */
-  takenBy(subject: string): void;
-  /** Gives the place up. Safe to call twice. */
-  leave(): void;
+/** What one connection has taken of the limits. */
+export interface ConnectionSlot {
+  /** Counts it for a subject as well. @throws Denied `subject_full` */
+  assignTo(subject: string): void;
+  /** Gives it back. Safe to call twice. */
+  release(): void;
 }
 
 /** An office of a few hundred people, with a few tabs each, may be behind one address. */
@@ -39,8 +39,8 @@ function streamsFrom({ maxConnectionsPerAddress }: Pick<LimitsOptions, 'maxConne
 }
 
 export interface Limits {
-  /** @throws RequestError 503 or 429 when there is no place. */
-  enter(address: Counted): Place;
+  /** @throws Denied `relay_full` or `address_full` */
+  take(address: Counted): ConnectionSlot;
 }
 
 export function createLimits(options: LimitsOptions): Limits {
@@ -49,37 +49,31 @@ export function createLimits(options: LimitsOptions): Limits {
   let all = 0;
 
   return {
-    enter({ key, isPublic }) {
+    take({ key, isPublic }) {
       if (all >= options.maxConnections) {
-        throw new RequestError(503, 'too_many_connections', 'The relay has all the connections that it may have.', {
-          temporary: true,
-        });
+        throw new Denied('relay_full', 'The relay has all the connections that it may have.');
       }
       if ((byAddress.get(key) ?? 0) >= streamsFrom(options, isPublic)) {
-        throw new RequestError(429, 'too_many_connections', 'There are too many connections from this address.', {
-          temporary: true,
-        });
+        throw new Denied('address_full', 'There are too many connections from this address.');
       }
       all += 1;
       add(byAddress, key);
-      let who: string | undefined;
-      let isHere = true;
+      let owner: string | undefined;
+      let isTaken = true;
       return {
-        takenBy(subject) {
+        assignTo(subject) {
           if ((bySubject.get(subject) ?? 0) >= options.maxConnectionsPerSubject) {
-            throw new RequestError(429, 'too_many_connections', 'There are too many connections of this user.', {
-              temporary: true,
-            });
+            throw new Denied('subject_full', 'There are too many connections of this user.');
           }
-          who = subject;
+          owner = subject;
           add(bySubject, subject);
         },
-        leave() {
-          if (!isHere) return;
-          isHere = false;
+        release() {
+          if (!isTaken) return;
+          isTaken = false;
           all -= 1;
-          take(byAddress, key);
-          if (who !== undefined) take(bySubject, who);
+          remove(byAddress, key);
+          if (owner !== undefined) remove(bySubject, owner);
         },
       };
     },
@@ -90,7 +84,7 @@ function add(counts: Map<string, number>, key: string): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-function take(counts: Map<string, number>, key: string): void {
+function remove(counts: Map<string, number>, key: string): void {
   const rest = (counts.get(key) ?? 0) - 1;
   if (rest > 0) counts.set(key, rest);
   else counts.delete(key);

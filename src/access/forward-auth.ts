@@ -12,7 +12,7 @@ import { z } from 'zod';
 import type { Counted } from './client-address.js';
 import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createQuestion, QueueTooLong, type Question } from './shared-question.js';
-import { RequestError } from './request-error.js';
+import { Denied } from './denied.js';
 import type { Grant } from './jwt.js';
 import { createTurns } from './fair-turns.js';
 
@@ -32,28 +32,12 @@ export interface ForwardedCredentials {
 
 export interface ForwardAuth {
   /**
-   * @throws Denied with the application's own answer, when that was 401 or 403.
-   * @throws RequestError 503 when there was no answer, or none that can be understood, or too many questions came before.
-   *
+   * @throws Denied with the application's own answer where that was 401 or 403; `auth_unavailable` where there was no answer, or
+   * none that can be understood; `auth_busy` where too many questions came before.
    * @param asker from where it is asked
    * @param left aborted when the client is gone: then it rejects with the signal's reason
    */
   ask(credentials: ForwardedCredentials, wanted: ChannelFilter, asker: Counted, left: AbortSignal): Promise<Grant>;
-}
-
-/** The application's refusal, to be passed on as it is. */
-export class Denied extends Error {
-  override readonly name = 'Denied';
-  readonly status: 401 | 403;
-  readonly contentType: string;
-  readonly body: Buffer;
-
-  constructor(status: 401 | 403, contentType: string, body: Buffer) {
-    super('the application refused');
-    this.status = status;
-    this.contentType = contentType;
-    this.body = body;
-  }
 }
 
 type Answer = Grant | Denied;
@@ -95,7 +79,10 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     ...KEPT_GRANTS,
     sizeCalculation: ({ channels }) => sizeOf(channels.key),
   });
-  const refusals = new LRUCache<string, Denied>({ ...KEPT_REFUSALS, sizeCalculation: ({ body }) => sizeOf(body) });
+  const refusals = new LRUCache<string, Denied>({
+    ...KEPT_REFUSALS,
+    sizeCalculation: ({ answer }) => sizeOf(answer?.body ?? ''),
+  });
   const underWay = new Map<string, Question<Answer>>();
   const turns = createTurns(MAX_QUESTIONS);
   const tellFailures = seldom((reason, failures) => {
@@ -122,8 +109,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
       return answer;
     } catch (error) {
       tellFailures(reasonOf(error));
-      throw new RequestError(503, 'auth_unavailable', 'Who may read what cannot be told at the moment. Try again.', {
-        temporary: true,
+      throw new Denied('auth_unavailable', 'Who may read what cannot be told at the moment. Try again.', {
         cause: error,
       });
     }
@@ -153,8 +139,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
           .catch((error: unknown) => {
             if (!(error instanceof QueueTooLong)) throw error;
             tellBusy(asker.key);
-            throw new RequestError(503, 'auth_busy', 'Too many ask at the moment who may read what. Come back later.', {
-              temporary: true,
+            throw new Denied('auth_busy', 'Too many ask at the moment who may read what. Come back later.', {
               cause: error,
             });
           }));
@@ -200,7 +185,8 @@ async function askApplication(
   });
   const body = await readBody(response);
   if (response.status === 401 || response.status === 403) {
-    return new Denied(response.status, response.headers.get('Content-Type') ?? 'text/plain; charset=utf-8', body);
+    const contentType = response.headers.get('Content-Type') ?? 'text/plain; charset=utf-8';
+    return new Denied('denied', 'The application refused.', { answer: { status: response.status, contentType, body } });
   }
   if (!response.ok) throw new Error(`the answer has status ${response.status}`);
 

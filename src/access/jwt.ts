@@ -12,7 +12,7 @@ import type { Logger } from 'pino';
 import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createKeySetCheck, KeysUnavailable } from './jwks.js';
 import { algorithmsOf } from './public-key.js';
-import { RequestError } from './request-error.js';
+import { Denied } from './denied.js';
 
 /** What a client was found to be allowed. */
 export interface Grant {
@@ -41,7 +41,7 @@ export interface TokenOptions {
 }
 
 export interface Tokens {
-  /** @throws RequestError 401 when the token is not good, 503 when the keys to judge it by can't be had. */
+  /** @throws Denied where the token is not good, or the keys to judge it by can't be had. */
   verify(token: string): Promise<Grant>;
 }
 
@@ -153,21 +153,20 @@ function createSecretCheck(secret: KeyObject, checks: JWTVerifyOptions): Check {
   return async (token) => (await jwtVerify(token, keyFor, { ...checks, algorithms: SECRET_ALGORITHMS })).payload;
 }
 
-function refusal(error: unknown): RequestError {
+function refusal(error: unknown): Denied {
   if (error instanceof KeysUnavailable) {
-    return new RequestError(503, 'auth_unavailable', 'The keys for tokens cannot be had at the moment. Try again.', {
-      temporary: true,
+    return new Denied('auth_unavailable', 'The keys for tokens cannot be had at the moment. Try again.', {
       cause: error,
     });
   }
   if (error instanceof errors.JWTExpired) {
-    return unauthorized('expired_token', 'The token has expired. Come back with a fresh one.');
+    return new Denied('expired_token', 'The token has expired. Come back with a fresh one.');
   }
   if (error instanceof errors.JWTClaimValidationFailed) {
     if (error.reason === 'missing') {
-      return unauthorized('invalid_token', `The token has no claim "${error.claim}", which it needs here.`);
+      return new Denied('invalid_token', `The token has no claim "${error.claim}", which it needs here.`);
     }
-    return unauthorized(
+    return new Denied(
       'invalid_token',
       error.claim === 'nbf'
         ? 'The token is not valid yet: check the clocks.'
@@ -175,42 +174,37 @@ function refusal(error: unknown): RequestError {
     );
   }
   if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) {
-    return unauthorized('invalid_token', 'The token is signed with an algorithm that does not go with the key here.');
+    return new Denied('invalid_token', 'The token is signed with an algorithm that does not go with the key here.');
   }
   if (error instanceof errors.JWSSignatureVerificationFailed || error instanceof errors.JWKSNoMatchingKey) {
-    return unauthorized('invalid_token', 'The signature of the token is not by a key that is known here.');
+    return new Denied('invalid_token', 'The signature of the token is not by a key that is known here.');
   }
   // What else jose, and the Web Cryptography below it, throws is about the token's form.
   return noToken();
 }
 
-function noToken(): RequestError {
-  return unauthorized('invalid_token', 'This is not a token: it has to be a signed JWT in compact form.');
+function noToken(): Denied {
+  return new Denied('invalid_token', 'This is not a token: it has to be a signed JWT in compact form.');
 }
 
 function requireTimes(payload: JWTPayload): void {
   for (const claim of TIMES) {
     const value: unknown = payload[claim];
     if (value === undefined || (typeof value === 'number' && value >= 0 && value <= LAST_SECOND)) continue;
-    throw unauthorized('invalid_token', `The token's claim "${claim}" has to be a time in seconds since 1970.`);
+    throw new Denied('invalid_token', `The token's claim "${claim}" has to be a time in seconds since 1970.`);
   }
-}
-
-/** RFC 6750, section 3. */
-function unauthorized(code: string, message: string): RequestError {
-  return new RequestError(401, code, message, { headers: { 'WWW-Authenticate': 'Bearer error="invalid_token"' } });
 }
 
 function channelsOf(payload: JWTPayload, claim: string): ChannelFilter {
   const names = Object.hasOwn(payload, claim) ? payload[claim] : [];
   if (!isListOfStrings(names)) {
-    throw unauthorized('invalid_token', `The token's claim "${claim}" has to be a list of channels.`);
+    throw new Denied('invalid_token', `The token's claim "${claim}" has to be a list of channels.`);
   }
   try {
     return channelFilter([...names, ...mercureSelectors(payload).filter(isChannel)]);
   } catch (error) {
     if (!(error instanceof ChannelError)) throw error;
-    throw unauthorized('invalid_token', `The token's claim "${claim}" names no channel: ${error.message}`);
+    throw new Denied('invalid_token', `The token's claim "${claim}" names no channel: ${error.message}`);
   }
 }
 

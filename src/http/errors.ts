@@ -6,8 +6,8 @@ import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type { Logger } from 'pino';
 import { BREAK_OFF_MS, setEndless } from '../event/chunk.js';
-import { Denied } from '../access/forward-auth.js';
-import { RequestError } from '../access/request-error.js';
+import { Denied, type DenialCode } from '../access/denied.js';
+import { RequestError } from './request-error.js';
 import { pauseText, STREAM_HEADERS } from '../event/sse.js';
 
 export interface RefusalOptions {
@@ -24,23 +24,53 @@ const REFUSED_LINGER_MS = 1000;
 const BUSY_SPREAD = 2;
 const BUSY_RETRIES = 3;
 
+interface Answer {
+  readonly status: number;
+  /** What the client is told, where that is not the code. */
+  readonly error?: string;
+  /** Source: RFC 6750, section 3. */
+  readonly challenge?: string;
+  readonly temporary?: boolean;
+}
+
+const INVALID_TOKEN = 'Bearer error="invalid_token"';
+
+/** How each denial is answered; `denied` by the application's own answer. */
+const ANSWERS: Readonly<Record<Exclude<DenialCode, 'denied'>, Answer>> = {
+  unauthorized: { status: 401, challenge: 'Bearer' },
+  invalid_token: { status: 401, challenge: INVALID_TOKEN },
+  expired_token: { status: 401, challenge: INVALID_TOKEN },
+  forbidden: { status: 403 },
+  foreign_origin: { status: 403 },
+  auth_unavailable: { status: 503, temporary: true },
+  auth_busy: { status: 503, temporary: true },
+  relay_full: { status: 503, error: 'too_many_connections', temporary: true },
+  address_full: { status: 429, error: 'too_many_connections', temporary: true },
+  subject_full: { status: 429, error: 'too_many_connections', temporary: true },
+};
+
 /** Answers what the next throws. */
 export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions): Koa.Middleware {
+  function note(context: Koa.Context, status: number, code: string): void {
+    logger.debug({ status, code }, 'refused');
+    onRefused(code);
+    context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
+  }
+
   return async (context, next) => {
     try {
       await next();
     } catch (error) {
-      const refused = refusalOf(error);
-      const reason = refused instanceof Denied ? 'denied' : refused.code;
-      logger.debug({ status: refused.status, code: reason }, 'refused');
-      onRefused(reason);
-      context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
-      if (refused instanceof Denied) {
-        context.status = refused.status;
-        context.body = refused.body;
-        context.set('Content-Type', refused.contentType);
+      if (error instanceof Denied && error.answer) {
+        const { status, contentType, body } = error.answer;
+        note(context, status, error.code);
+        context.status = status;
+        context.body = body;
+        context.set('Content-Type', contentType);
         return;
       }
+      const refused = refusalOf(error);
+      note(context, refused.status, refused.code);
       const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
       if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
         sendAway(context, refused, pause * 1000);
@@ -74,9 +104,19 @@ function sendAway(context: Koa.Context, { code, message }: RequestError, pause: 
   setTimeout(() => socket?.destroySoon(), BREAK_OFF_MS).unref();
 }
 
-/** @throws what is not the client's business. */
-function refusalOf(error: unknown): RequestError | Denied {
-  if (error instanceof RequestError || error instanceof Denied) return error;
+/** What the client is told of an error. @throws the error, where that is not the client's business. */
+export function refusalOf(error: unknown): RequestError {
+  if (error instanceof RequestError) return error;
+  if (error instanceof Denied && error.code !== 'denied') {
+    const { status, error: code = error.code, challenge, temporary = false } = ANSWERS[error.code];
+    const headers = challenge === undefined ? {} : { 'WWW-Authenticate': challenge };
+    return new RequestError(status, code, error.message, {
+      headers,
+      temporary,
+      cause: error,
+      ...(error.channels && { channels: error.channels }),
+    });
+  }
   if (isBadRequest(error)) {
     return new RequestError(400, 'bad_request', 'The address is not valid: check its percent-encoding.');
   }

@@ -4,7 +4,7 @@
 import type Koa from 'koa';
 import type { Logger } from 'pino';
 import type { Metrics } from '../metrics/metrics.js';
-import { RequestError } from '../access/request-error.js';
+import { RequestError } from './request-error.js';
 import { methodNotAllowed } from './errors.js';
 import { createApp, startServer, type HttpServer } from './server.js';
 

@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
-import { RequestError } from '../access/request-error.js';
+import { RequestError } from './request-error.js';
 
 /** A path and a query of visible ASCII. No fragment, which is not sent; no backslash, which some take for a slash. */
 const ORIGIN_FORM = /^\/[!-~]*$/;

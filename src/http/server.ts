@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import { counted, type Counted } from '../access/client-address.js';
 import { layer, type Connection } from './detachable-connection.js';
 import { answerErrors, hangUpWith, refuse, type RefusalOptions } from './errors.js';
-import { RequestError } from '../access/request-error.js';
+import { RequestError } from './request-error.js';
 import { requireTarget } from './request-target.js';
 
 export interface ServerOptions {

@@ -12,7 +12,7 @@ import { Connection } from './detachable-connection.js';
 import { requestedCursor, SinceError, type CursorRequest } from '../stream/resume-point.js';
 import type { Limits } from '../access/connection-limits.js';
 import { methodNotAllowed } from './errors.js';
-import { RequestError } from '../access/request-error.js';
+import { RequestError } from './request-error.js';
 import { STREAM_HEADERS } from '../event/sse.js';
 import type { Streams } from '../stream/streams.js';
 
@@ -43,14 +43,14 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
   const connection: Duplex = request.socket;
   const departure = new AbortController();
   const asked = { ...readRequest(context, options), left: departure.signal };
-  const place = options.limits.enter(asked.address);
+  const slot = options.limits.take(asked.address);
   let isOpen = false;
   const onClose = () => departure.abort();
   connection.once('close', onClose);
   try {
     const permission: Permission = await options.access.permit(asked);
     const cursor = readCursor(context);
-    if (permission.subject !== undefined) place.takenBy(permission.subject);
+    if (permission.subject !== undefined) slot.assignTo(permission.subject);
     context.status = 200;
     context.set(STREAM_HEADERS);
     // From here on the answer is ours: it goes out in chunks that are made elsewhere, and breaks off with the connection.
@@ -73,7 +73,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
         client: permission.subject ?? asked.address.key,
         expiresAt: permission.expiresAt,
         isChunked,
-        onGone: () => place.leave(),
+        onGone: slot.release,
       });
     }
   } catch (error) {
@@ -82,7 +82,7 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
     context.respond = false;
   } finally {
     connection.off('close', onClose);
-    if (!isOpen) place.leave();
+    if (!isOpen) slot.release();
   }
 }
 

@@ -16,7 +16,7 @@ import { obstacles, type Obstacle } from './feed/readiness.js';
 import { caughtUp, openLog } from './feed/start-up.js';
 import { startTail } from './feed/tail.js';
 import { startWakeups } from './feed/wakeups.js';
-import { startHttp, type Extension } from './http/http.js';
+import { startHttp, type Extension } from './http/routes.js';
 import { serveMetricsAlone } from './http/metrics-route.js';
 import { createMetrics } from './metrics/metrics.js';
 import { openDatabases } from './outbox/databases.js';

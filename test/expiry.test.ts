@@ -3,7 +3,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { startExpiry } from '../src/stream/deadlines.js';
+import { startDeadlines } from '../src/stream/deadlines.js';
 import { createDatabase } from './support/database.js';
 import { json, startServer } from './support/http-server.js';
 import { startTestRelay, type Environment } from './support/relay.js';
@@ -149,13 +149,13 @@ test('a token without an end gives a stream without an end', async (t) => {
 
 test('deadlines are met in any order, within a second and a tick, and not after they were taken back', async (t) => {
   const met = new Map<string, number>();
-  const expiry = startExpiry<string>((name) => met.set(name, Date.now()));
-  t.teardown(() => expiry.stop());
+  const timer = startDeadlines<string>((name) => met.set(name, Date.now()));
+  t.teardown(() => timer.stop());
   const start = Date.now();
   const deadlines = { later: start + 1600, past: start - 5000, soon: start + 200, gone: start + 300, never: Infinity };
-  for (const [name, at] of Object.entries(deadlines)) expiry.add(name, at);
-  expiry.remove('gone', deadlines.gone);
-  expiry.remove('unknown', deadlines.soon);
+  for (const [name, at] of Object.entries(deadlines)) timer.add(name, at);
+  timer.remove('gone', deadlines.gone);
+  timer.remove('unknown', deadlines.soon);
   while (met.size < 3) await delay(POLL_MS);
   t.deepEqual([...met.keys()], ['past', 'soon', 'later']);
   for (const name of ['soon', 'later'] as const) t.true((met.get(name) ?? 0) >= deadlines[name]);

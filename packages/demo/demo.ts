@@ -14,7 +14,7 @@ import type Router from 'koa-router';
 import pg from 'pg';
 import { isOwnOrigin } from '../../src/access/access.js';
 import { withClient } from '../../src/postgres/pool.js';
-import type { Extension } from '../../src/http/http.js';
+import type { Extension } from '../../src/http/routes.js';
 import { RequestError } from '../../src/http/request-error.js';
 import { makeRoles } from '../../src/admin/roles.js';
 

@@ -55,22 +55,22 @@ const MAX_BODY_BYTES = 256 * 1024;
  */
 const MAX_QUESTIONS = 64;
 /**
- * How long a question waits its turn, in milliseconds, before its client is told to come later. Where the application takes a
- * tenth of a second, 1,600 questions from one address have theirs within this time.
+ * Time that a question waits its turn before its client is told to come later. Where the application takes 100 ms for an answer,
+ * 1,600 questions from one address have their turn within this time.
  */
-const PATIENCE = 5000;
-/** The application is asked anew after so long where it does not say how long its answer holds. */
-const DEFAULT_EXPIRES_IN = 600;
-/** A hundred years, in seconds: more is a slip, such as milliseconds, or what JSON has as 1e400. */
-const LONGEST_EXPIRES_IN = 36_500 * 86_400;
-/** At most so often is trouble logged, in milliseconds. */
-const LOG_PAUSE = 10_000;
+const TURN_TIMEOUT_MS = 5000;
+/** How long a grant holds where the application does not say. */
+const DEFAULT_EXPIRES_IN_SECONDS = 600;
+/** A hundred years. More is a mistake, such as milliseconds, or JSON's 1e400. */
+const LONGEST_EXPIRES_IN_SECONDS = 36_500 * 86_400;
+/** Shortest time between two warnings of one kind. */
+const LOG_PAUSE_MS = 10_000;
 /** A kept-alive connection that the application closed just now: the question never reached it. */
 const CLOSED_CONNECTION = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 const allowed = z.object({
   channels: z.array(z.string()),
-  expires_in: z.number().positive().max(LONGEST_EXPIRES_IN).default(DEFAULT_EXPIRES_IN),
+  expires_in: z.number().positive().max(LONGEST_EXPIRES_IN_SECONDS).default(DEFAULT_EXPIRES_IN_SECONDS),
   sub: z.union([z.string(), z.number().transform(String)]).optional(),
 });
 
@@ -120,7 +120,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
     if (known) return known;
     const asked = createQuestion({
       turns,
-      patienceMs: PATIENCE,
+      turnTimeoutMs: TURN_TIMEOUT_MS,
       put: () => question(key, credentials, wanted),
       onOver: () => underWay.delete(key),
     });
@@ -149,13 +149,13 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
   };
 }
 
-/** Tells, at most once in `LOG_PAUSE`, and of how many it was since. */
+/** Tells, at most once in `LOG_PAUSE_MS`, and of how many it was since. */
 function seldom(tell: (what: string, count: number) => void): (what: string) => void {
   let count = 0;
   let toldAt = -Infinity;
   return (what) => {
     count += 1;
-    if (Date.now() - toldAt <= LOG_PAUSE) return;
+    if (Date.now() - toldAt <= LOG_PAUSE_MS) return;
     tell(what, count);
     toldAt = Date.now();
     count = 0;

@@ -9,14 +9,13 @@ import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload, type JWTVerifyO
 import type { Logger } from 'pino';
 import { PUBLIC_KEY_ALGORITHMS } from './public-key.js';
 
-/** It is read again when it is as old as this, in milliseconds: so long a withdrawn key is still believed. */
-const AGE = 10 * 60_000;
-/** After it could not be read it is left alone for so long, in milliseconds. */
-const PAUSE = 10_000;
-/** For keys that it did not have it is read again at once, so often in a row; then once in each pause. */
+/** The key set is read again when it is this old: for so long a withdrawn key still verifies tokens. */
+const MAX_AGE_MS = 10 * 60_000;
+/** Pause after a read that failed, and between reads for unknown keys. */
+const PAUSE_MS = 10_000;
+/** Reads for unknown keys that are made without a pause. */
 const BURST = 3;
-/** In milliseconds. */
-const TIMEOUT = 5000;
+const TIMEOUT_MS = 5000;
 
 /** The keys could not be had, which says nothing about the token. */
 export class KeysUnavailable extends Error {
@@ -38,7 +37,7 @@ export function createKeySetCheck(
   const keys = createRemoteJWKSet(new URL(url), {
     cacheMaxAge: Infinity,
     cooldownDuration: Infinity,
-    timeoutDuration: TIMEOUT,
+    timeoutDuration: TIMEOUT_MS,
   });
   const restricted = { ...checks, algorithms: PUBLIC_KEY_ALGORITHMS };
   let dueAt = 0;
@@ -49,9 +48,9 @@ export function createKeySetCheck(
   async function read(): Promise<void> {
     try {
       await keys.reload();
-      dueAt = Date.now() + AGE;
+      dueAt = Date.now() + MAX_AGE_MS;
     } catch (error) {
-      dueAt = Date.now() + PAUSE;
+      dueAt = Date.now() + PAUSE_MS;
       logger.warn({ reason: reasonOf(error) }, 'JWKS_URL could not be read; going on with the keys that are known');
     } finally {
       reading = undefined;
@@ -60,8 +59,8 @@ export function createKeySetCheck(
 
   /** Anybody can make up tokens by unknown keys, and must not send us to the issuer with each. */
   function mayReadAgain(): boolean {
-    const pauses = Math.floor((Date.now() - sparedAt) / PAUSE);
-    sparedAt += pauses * PAUSE;
+    const pauses = Math.floor((Date.now() - sparedAt) / PAUSE_MS);
+    sparedAt += pauses * PAUSE_MS;
     spare = Math.min(BURST, spare + pauses) - 1;
     if (spare >= 0) return true;
     spare = 0;

@@ -23,13 +23,13 @@ export class QueueTooLong extends Error {
 export interface QuestionOptions<T> {
   readonly turns: Turns;
   /** How long an asker waits for the turn. */
-  readonly patienceMs: number;
+  readonly turnTimeoutMs: number;
   readonly put: () => Promise<T>;
   /** Called once, when there is nothing to be had of it any more: it was answered, or nobody asks. */
   readonly onOver: () => void;
 }
 
-export function createQuestion<T>({ turns, patienceMs, put, onOver }: QuestionOptions<T>): Question<T> {
+export function createQuestion<T>({ turns, turnTimeoutMs, put, onOver }: QuestionOptions<T>): Question<T> {
   let isPut = false;
   const hasBeenPut = () => isPut;
   let askers = 0;
@@ -83,7 +83,7 @@ export function createQuestion<T>({ turns, patienceMs, put, onOver }: QuestionOp
         const onLeft = () => giveUp(left.reason as Error);
         const late = setTimeout(() => {
           if (!isPut) giveUp(new QueueTooLong('the turn did not come in time'));
-        }, patienceMs);
+        }, turnTimeoutMs);
         left.addEventListener('abort', onLeft);
         answer.promise.then(
           (value) => end() && resolve(value),

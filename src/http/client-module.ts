@@ -7,8 +7,8 @@ import type { Middleware } from 'koa';
 
 export const SCRIPTS = ['outbox-relay.js', 'outbox-relay-htmx.js'] as const;
 
-/** Pages hold on to it for so long, and then ask whether it is another, in seconds. */
-const MAX_AGE = 3600;
+/** How long browsers use the module without asking whether it has changed. */
+const MAX_AGE_SECONDS = 3600;
 
 /** Serves one. Module scripts are fetched with CORS, which is its caller's affair. */
 export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
@@ -17,7 +17,7 @@ export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
   return (context) => {
     context.set({
       'Content-Type': 'text/javascript; charset=utf-8',
-      'Cache-Control': `public, max-age=${MAX_AGE}`,
+      'Cache-Control': `public, max-age=${MAX_AGE_SECONDS}`,
       ETag: etag,
       'X-Content-Type-Options': 'nosniff',
     });

@@ -148,16 +148,16 @@ export function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBy
   }
   if (error.code === 'HPE_HEADER_OVERFLOW') {
     const message = `Address and headers together have at most ${maxHeaderBytes} bytes.`;
-    hangUpWith(socket, '431 Request Header Fields Too Large', 'headers_too_large', message);
+    refuseRaw(socket, '431 Request Header Fields Too Large', 'headers_too_large', message);
   } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
-    hangUpWith(socket, '408 Request Timeout', 'request_timeout', 'The request was not complete in time.');
+    refuseRaw(socket, '408 Request Timeout', 'request_timeout', 'The request was not complete in time.');
   } else {
-    hangUpWith(socket, '400 Bad Request', 'bad_request', 'This is not a valid HTTP request.');
+    refuseRaw(socket, '400 Bad Request', 'bad_request', 'This is not a valid HTTP request.');
   }
 }
 
 /** The last that is said on a connection. The client may still be sending: the rest is read and dropped, for a moment. */
-export function hangUpWith(socket: Duplex, status: string, code: string, message: string): void {
+export function refuseRaw(socket: Duplex, status: string, code: string, message: string): void {
   const body = JSON.stringify({ error: code, message });
   socket.removeAllListeners('data');
   socket.on('error', () => undefined);

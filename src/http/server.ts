@@ -9,7 +9,7 @@ import Koa from 'koa';
 import type { Logger } from 'pino';
 import { counted, type Counted } from '../access/client-address.js';
 import { layer, type Connection } from './detachable-connection.js';
-import { answerErrors, hangUpWith, refuse, type RefusalOptions } from './errors.js';
+import { answerErrors, refuseRaw, refuse, type RefusalOptions } from './errors.js';
 import { RequestError } from './request-error.js';
 import { requireTarget } from './request-target.js';
 
@@ -116,7 +116,7 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
   server.on('checkExpectation', onRequest);
   server.on('connect', (_request, socket: Duplex) => {
     if (answering.has(socket)) socket.destroy();
-    else hangUpWith(socket, '405 Method Not Allowed', 'method_not_allowed', 'This is no proxy.');
+    else refuseRaw(socket, '405 Method Not Allowed', 'method_not_allowed', 'This is no proxy.');
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     if (answering.has(socket)) socket.destroy();

@@ -1,18 +1,20 @@
 /**
- * Ends what has its time: one timer for the deadlines of all streams, which lie in sets by the second.
+ * Deadlines of all streams: when a right or a stream's longest life ends. One timer serves them, in sets by the second.
  */
 
-export interface Expiry<T> {
-  /** @param at in milliseconds since 1970; `Infinity` is never. */
+export interface Deadlines<T> {
+  /** @param at in ms since 1970; `Infinity` is never. */
   add(item: T, at: number): void;
+  /** @param at as it was added. */
   remove(item: T, at: number): void;
   stop(): void;
 }
 
-/** How often it looks, in milliseconds. With the rest of its second, a deadline is met so much late. */
-const TICK = 250;
+/** How often the timer fires. A deadline is met late by this and the rest of its second, at most. */
+const TICK_MS = 250;
 
-export function startExpiry<T>(onExpired: (item: T) => void): Expiry<T> {
+/** @param onDue called once for each item whose deadline has passed. */
+export function startDeadlines<T>(onDue: (item: T) => void): Deadlines<T> {
   const bySecond = new Map<number, Set<T>>();
   const secondOf = (at: number) => Math.ceil(at / 1000);
   let earliest = Infinity;
@@ -24,12 +26,12 @@ export function startExpiry<T>(onExpired: (item: T) => void): Expiry<T> {
     for (const [second, items] of bySecond) {
       if (second <= now) {
         bySecond.delete(second);
-        for (const item of items) onExpired(item);
+        for (const item of items) onDue(item);
       } else {
         earliest = Math.min(earliest, second);
       }
     }
-  }, TICK);
+  }, TICK_MS);
 
   return {
     add(item, at) {

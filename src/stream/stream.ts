@@ -46,9 +46,9 @@ export interface Shared {
   readonly totals: StreamTotals;
   readonly heartbeat: Heartbeat;
   /** A client that takes nothing for so long, of what it was given, is dropped. */
-  readonly stallMilliseconds: number;
-  /** The longest that a stream lives, by four fifths of that or more, in milliseconds; 0: for ever. */
-  readonly maxAge: number;
+  readonly stallMs: number;
+  /** Longest life of a stream; each ends after 80 % to 100 % of it. 0: no limit. */
+  readonly maxAgeMs: number;
   /** All of them are being ended. */
   closing: boolean;
   /** Whether the log's head is known to be the table's. */
@@ -63,8 +63,8 @@ export interface Shared {
   readonly pauseFrame: (reason: 'shutdown' | 'age') => Buffer;
 }
 
-/** How long a client whose stream we end may take to read what it was given before, in milliseconds. */
-const LINGER = 5000;
+/** Time a client has to read pending data before the socket is destroyed. */
+const LINGER_MS = 5000;
 
 /** A stream lives for this part of `maxConnectionSeconds` or more, so that those that began together do not end so. */
 const SHORTEST_AGE = 0.8;
@@ -81,18 +81,19 @@ export class Stream implements Beating {
   subscription: Subscription | undefined;
   /** Undefined where it began at the head. */
   resume: Resume | undefined;
-  readonly expiresAt: number;
-  readonly retiresAt: number;
+  /** When the relay ends it, in ms since 1970: the right to it has ended, or it is as old as it may be. */
+  readonly deadline: number;
+  readonly #expiresAt: number;
   readonly onGone: () => void;
 
   constructor(socket: Socket, { expiresAt, isChunked, onGone }: StreamRequest, shared: Shared) {
     this.socket = socket;
     this.#isChunked = isChunked;
     this.#shared = shared;
-    this.expiresAt = expiresAt;
+    this.#expiresAt = expiresAt;
     this.#canExpire = expiresAt !== Infinity;
-    const age = shared.maxAge * (1 - Math.random() * (1 - SHORTEST_AGE));
-    this.retiresAt = shared.maxAge === 0 ? Infinity : Date.now() + age;
+    const age = shared.maxAgeMs * (1 - Math.random() * (1 - SHORTEST_AGE));
+    this.deadline = Math.min(expiresAt, shared.maxAgeMs === 0 ? Infinity : Date.now() + age);
     this.onGone = onGone;
   }
 
@@ -111,8 +112,8 @@ export class Stream implements Beating {
   #isTaking(): boolean {
     if (this.#isEnding) return false;
     // The timer may be late, and what is written here may be an event.
-    if (this.#canExpire && this.expiresAt <= Date.now()) {
-      this.expire();
+    if (this.#canExpire && this.#expiresAt <= Date.now()) {
+      this.#expire();
       return false;
     }
     // The client has said that it leaves, and 'close' follows. Until then nothing more is read for it.
@@ -120,11 +121,11 @@ export class Stream implements Beating {
   }
 
   #wrote(events: number, hasRoom: boolean): boolean {
-    const { heartbeat, totals, stallMilliseconds } = this.#shared;
+    const { heartbeat, totals, stallMs } = this.#shared;
     this.wroteAt = heartbeat.now;
     totals.events += events;
     // The clock runs while something waits to be taken; what the system takes from us sets it back.
-    if (!hasRoom) this.socket.setTimeout(stallMilliseconds);
+    if (!hasRoom) this.socket.setTimeout(stallMs);
     return hasRoom;
   }
 
@@ -147,15 +148,20 @@ export class Stream implements Beating {
     this.subscription?.drained();
   }
 
+  meetDeadline(): void {
+    if (this.#expiresAt <= Date.now()) this.#expire();
+    else this.#retire();
+  }
+
   /** The right to it has ended. */
-  expire(): void {
+  #expire(): void {
     if (this.#isEnding || this.#shared.closing) return;
     this.#shared.totals.ended.expired += 1;
     this.#end(this.#shared.expiredFrame);
   }
 
   /** It has been open for long enough: its client is to come back, perhaps to another relay. */
-  retire(): void {
+  #retire(): void {
     if (this.#isEnding || this.#shared.closing) return;
     this.#shared.totals.ended.aged += 1;
     this.#end(this.#shared.pauseFrame('age'));
@@ -182,7 +188,7 @@ export class Stream implements Beating {
   #end(frame: Buffer): void {
     this.#isEnding = true;
     this.#finish(frame);
-    setTimeout(() => this.socket.destroy(), LINGER).unref();
+    setTimeout(() => this.socket.destroy(), LINGER_MS).unref();
     // Not now: the subscription may be amid the write that has led here.
     setImmediate(() => this.subscription?.close());
   }

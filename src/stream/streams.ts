@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { Budget } from './page-budget.js';
 import { BREAK_OFF_MS, chunkOf } from '../event/chunk.js';
 import { resolve } from './resume-point.js';
-import { startExpiry } from './deadlines.js';
+import { startDeadlines } from './deadlines.js';
 import { createFlow, type Flow } from './fair-queue.js';
 import { createWindowPages } from './window-pages.js';
 import type { Heartbeat } from './heartbeat.js';
@@ -58,8 +58,8 @@ export interface StreamParts {
   readonly logger: Pick<Logger, 'debug' | 'warn'>;
 }
 
-/** Pause before a cursor that could not be looked up is looked up again, in milliseconds. */
-const LOOKUP_PAUSE = 500;
+/** Mean pause before a cursor that could not be looked up is looked up again. */
+const LOOKUP_PAUSE_MS = 500;
 
 /** To the operator, of a client whose resumes are repeated. */
 const STUCK =
@@ -76,8 +76,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   const retry = Math.round(settings.retrySeconds * 1000);
   const streams = new Map<Socket, Stream>();
   let allGone: (() => void) | undefined;
-  const expiry = startExpiry<Stream>((stream) => stream.expire());
-  const ageing = startExpiry<Stream>((stream) => stream.retire());
+  const deadlines = startDeadlines<Stream>((stream) => stream.meetDeadline());
   const totals: StreamTotals = {
     opened: 0,
     replays: 0,
@@ -89,8 +88,8 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   const shared: Shared = {
     totals,
     heartbeat,
-    stallMilliseconds: settings.stallSeconds * 1000,
-    maxAge: settings.maxConnectionSeconds * 1000,
+    stallMs: settings.stallSeconds * 1000,
+    maxAgeMs: settings.maxConnectionSeconds * 1000,
     closing: false,
     isCurrent: () => tail.trouble === undefined,
     headFrame,
@@ -158,7 +157,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     });
   }
 
-  /** The client already has a status of 200, and any other would end an EventSource for good: so it waits with us. */
+  /** The status (200) is sent, so no error can be reported: retries until the client leaves. */
   async function retried<T>(stream: Stream, attempt: (flow: Flow) => Promise<T>): Promise<T | undefined> {
     const isWanted = () => !shared.closing && stream.socket.writable;
     const flow = createFlow(isWanted);
@@ -169,7 +168,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
         return isWanted() ? result : undefined;
       } catch (error) {
         onReadError(error);
-        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE * (0.5 + Math.random())));
+        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE_MS * (0.5 + Math.random())));
       } finally {
         stream.socket.off('close', flow.leave);
       }
@@ -180,8 +179,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   function remove(stream: Stream): void {
     if (!streams.delete(stream.socket)) return;
     heartbeat.remove(stream);
-    expiry.remove(stream, stream.expiresAt);
-    ageing.remove(stream, stream.retiresAt);
+    deadlines.remove(stream, stream.deadline);
     stream.subscription?.close();
     if (stream.resume) resumes.end(stream.resume);
     stream.onGone();
@@ -216,12 +214,11 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
       }
       streams.set(socket, stream);
       heartbeat.add(stream);
-      expiry.add(stream, stream.expiresAt);
-      ageing.add(stream, stream.retiresAt);
+      deadlines.add(stream, stream.deadline);
       totals.opened += 1;
       // What else it has to say cannot be answered amid the frames.
-      socket.on('data', hangUp);
-      socket.on('end', hangUp);
+      socket.on('data', disconnect);
+      socket.on('end', disconnect);
       socket.on('drain', () => stream.drained());
       socket.on('timeout', () => stream.drop());
       socket.on('close', () => remove(stream));
@@ -232,8 +229,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
 
     async close(deadlineMs) {
       shared.closing = true;
-      expiry.stop();
-      ageing.stop();
+      deadlines.stop();
       if (streams.size === 0) return;
       const gone = new Promise<void>((done) => (allGone = done));
       for (const stream of [...streams.values()]) stream.shutDown();
@@ -246,7 +242,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   };
 }
 
-function hangUp(this: Socket): void {
+function disconnect(this: Socket): void {
   this.destroy();
 }
 

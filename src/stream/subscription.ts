@@ -68,14 +68,14 @@ export interface SubscriptionOptions {
   readonly onReadError: (error: unknown) => void;
 }
 
-/** Pause before a failed history read is tried again, in milliseconds: doubled each time from the first to the last. */
-const RETRY_FIRST = 200;
-const RETRY_LAST = 2000;
+/** Pause before a failed read of history is retried: doubles from the first to the last. */
+const FIRST_PAUSE_MS = 200;
+const LAST_PAUSE_MS = 2000;
 
-/** Who takes a page within so many milliseconds has the next one read ahead. */
-const FAST = 50;
-/** A page that was read ahead is kept for so many milliseconds: a client that stalls costs the page that it does not take. */
-const AHEAD_KEPT = 100;
+/** A client that takes a page within this time has the next one read ahead. */
+const FAST_MS = 50;
+/** Time that a page is kept that was read ahead: a client that stalls costs the page that it does not take. */
+const AHEAD_KEPT_MS = 100;
 
 /** A page that was read before its turn. */
 interface PageAhead {
@@ -96,7 +96,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
-  let pause = RETRY_FIRST;
+  let pause = FIRST_PAUSE_MS;
   let ahead: PageAhead | undefined;
   let blockedAt = 0;
   /** Whether the client was fast to take the last page. */
@@ -217,7 +217,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       (page) => {
         if (ahead !== started) return;
         const letGo = budget.hold(page.buffer);
-        const timer = setTimeout(dropAhead, AHEAD_KEPT);
+        const timer = setTimeout(dropAhead, AHEAD_KEPT_MS);
         started.release = () => {
           clearTimeout(timer);
           letGo();
@@ -241,7 +241,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     next.then(
       (page) => {
         if (state !== 'waiting') return;
-        pause = RETRY_FIRST;
+        pause = FIRST_PAUSE_MS;
         state = 'reading';
         // It was read after a position of another table.
         if (epoch !== log.epoch) return read();
@@ -260,7 +260,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         if (state !== 'waiting') return;
         onReadError(error);
         const delay = pause * (0.5 + Math.random() / 2);
-        pause = Math.min(pause * 2, RETRY_LAST);
+        pause = Math.min(pause * 2, LAST_PAUSE_MS);
         waitFor((retry) => {
           const timer = setTimeout(retry, delay);
           return () => clearTimeout(timer);
@@ -282,7 +282,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (state !== 'blocked') return;
       release?.();
       release = undefined;
-      isFast = performance.now() - blockedAt < FAST;
+      isFast = performance.now() - blockedAt < FAST_MS;
       state = 'reading';
       read();
     },

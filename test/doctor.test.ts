@@ -5,14 +5,18 @@
 import net, { type AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { FUNCTIONS, INDEXES, TABLES, TRIGGERS } from '../src/admin/doctor/expected.js';
+import { WITHOUT_INDEX, WITHOUT_TRIGGER } from '../src/admin/doctor/consequences.js';
 import type { Level, Result } from '../src/admin/doctor/finding.js';
 import { examine } from '../src/admin/doctor/doctor.js';
+import { manifest, readManifest } from '../src/postgres/manifest.js';
+import { withSession } from '../src/postgres/pool.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { createPatient, paste, SCHEMA, troubles } from './support/patient.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
+
+const { functions: FUNCTIONS, indexes: INDEXES, tables: TABLES, triggers: TRIGGERS } = manifest;
 
 interface Case {
   readonly name: string;
@@ -200,13 +204,9 @@ const CASES: readonly Case[] = [
     check: 'floor',
     what: /^outbox_floor has more than one row$/,
   },
-  ...INDEXES.map(({ name, definition, constraint }): Case => ({
+  ...INDEXES.map(({ name, table, constraint }): Case => ({
     name: `the index ${name}, missing`,
-    harm: [
-      constraint === undefined
-        ? `DROP INDEX ${name}`
-        : `ALTER TABLE ${/ ON (\w+)/.exec(definition)?.[1]} DROP CONSTRAINT ${name}`,
-    ],
+    harm: [constraint === null ? `DROP INDEX ${name}` : `ALTER TABLE ${table} DROP CONSTRAINT ${name}`],
     check: 'indexes',
     what: new RegExp(`^${name} is missing$`),
   })),
@@ -298,24 +298,17 @@ for (const { name, harm, check, level = 'error', what } of CASES) {
   });
 }
 
-test('what it expects is all that the migrations make, and nothing else', async (t) => {
-  const db = await createDatabase(t);
-  const names = async (sql: string) => (await db.query<{ name: string }>(sql)).rows.map((row) => row.name).sort();
-  const sorted = (expected: readonly { readonly name: string }[]) => expected.map(({ name }) => name).sort();
-  const tables = TABLES.map((table) => `'${table}'::regclass`).join(', ');
-  t.deepEqual(
-    await names(`SELECT tgname AS name FROM pg_trigger WHERE tgrelid IN (${tables}) AND NOT tgisinternal`),
-    sorted(TRIGGERS),
+test('migrations/manifest.json is what the migrations make; npm run manifest writes it', async (t) => {
+  const { url } = await createDatabase(t);
+  const made = await withSession(url, 'test', (session) =>
+    readManifest(async <Row extends pg.QueryResultRow>(sql: string) => (await session.query<Row>(sql)).rows, 'public'),
   );
-  t.deepEqual(
-    await names(`SELECT relname AS name FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid IN (${tables})`),
-    sorted(INDEXES),
-  );
-  t.deepEqual(await names(`SELECT proname AS name FROM pg_proc WHERE proname LIKE 'outbox%'`), sorted(FUNCTIONS));
-  t.deepEqual(
-    await names(`SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relname LIKE 'outbox%'`),
-    [...TABLES, 'outbox_migrations'].sort(),
-  );
+  t.deepEqual(made, manifest);
+});
+
+test('it knows what breaks without each trigger and index', (t) => {
+  t.deepEqual(Object.keys(WITHOUT_TRIGGER).sort(), TRIGGERS.map(({ name }) => name).sort());
+  t.deepEqual(Object.keys(WITHOUT_INDEX).sort(), INDEXES.map(({ name }) => name).sort());
 });
 
 test('it finds columns that were altered, each by name', async (t) => {

@@ -8,6 +8,7 @@ import { sql, type Kysely } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { OperatorError } from '../operator-error.js';
+import { manifest } from '../postgres/manifest.js';
 import { withSession, type Tables } from '../postgres/pool.js';
 import type { Session } from '../postgres/session.js';
 
@@ -214,6 +215,9 @@ function refusal(code: 'may-not-create-roles' | 'may-not-grant', cause?: unknown
   return new OperatorError(code, `${what} ${advice}`, cause === undefined ? undefined : { cause });
 }
 
+/** All relations of the outbox. */
+const OURS = [...manifest.tables, ...manifest.sequences, 'outbox_migrations'];
+
 export interface ExcessRights {
   /** Whose they are. */
   readonly role: string;
@@ -235,8 +239,7 @@ export async function excessRights(db: Kysely<Tables>): Promise<ExcessRights> {
       SELECT * FROM pg_namespace WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox'::regclass)
     ), ours AS (
       SELECT pg_class.*, pg_has_role(relowner, 'MEMBER') AS owned FROM pg_class
-      WHERE relnamespace = (SELECT oid FROM home) AND relname IN ('outbox', 'outbox_floor', 'outbox_pending',
-        'outbox_redaction', 'outbox_migrations', 'outbox_id_seq', 'outbox_position_seq')
+      WHERE relnamespace = (SELECT oid FROM home) AND relname = ANY (${OURS})
     ), excess AS (
       SELECT DISTINCT 1 AS rank, n, word FROM may_be, LATERAL (VALUES
         (1, rolcreaterole, 'CREATEROLE'), (2, rolcreatedb, 'CREATEDB'), (3, rolreplication, 'REPLICATION')

@@ -5,11 +5,11 @@
  * node-pg-migrate in the same database.
  */
 import { readdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runner, type MigrationBuilder } from 'node-pg-migrate';
 import pg from 'pg';
 import { OperatorError } from '../operator-error.js';
+import { manifest, MIGRATIONS } from './manifest.js';
 import { withSession } from './pool.js';
 import { homeError, type Session } from './session.js';
 
@@ -18,8 +18,7 @@ const TABLE = 'outbox_migrations';
 const LOCK = 7_237_117_401_130_031;
 /** Seconds that looking what is applied may take for each query: they wait for no lock but that of a removal. */
 const LOOK_TIMEOUT = 10;
-/** From `dist/src/` as from an installed package. */
-const DIRECTORY = fileURLToPath(new URL('../../../migrations', import.meta.url));
+const DIRECTORY = fileURLToPath(MIGRATIONS);
 
 export interface MigrationStatus {
   /** Names of migrations, oldest first. */
@@ -62,6 +61,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
           /^(BEGIN|COMMIT|ROLLBACK)$/.test(text) ? { rows: [] } : client.query(text, values),
       } as unknown as pg.Client,
       dir: DIRECTORY,
+      ignorePattern: '.*(?<!\\.sql)',
       direction,
       count: Number.POSITIVE_INFINITY,
       migrationsTable: TABLE,
@@ -83,15 +83,8 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
   });
 }
 
-/** What relations the migrations make: one by such a name that is there before them is not ours. */
-const RELATIONS = [
-  'outbox',
-  'outbox_pending',
-  'outbox_floor',
-  'outbox_redaction',
-  'outbox_position_seq',
-  'outbox_id_seq',
-];
+/** Relations that the migrations make: one by such a name that is there before them is not ours. */
+const RELATIONS = [...manifest.tables, ...manifest.sequences];
 
 /** @throws OperatorError `name-taken` where a table, view or sequence of somebody else's has a name that we need */
 async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
@@ -179,13 +172,6 @@ function loadMigrations(files: readonly string[], schema: string) {
       return { id: file, filePaths: [file], actions: { up: inSchema(up), down: inSchema(down) } };
     }),
   );
-}
-
-/** What `up` runs, all of it, oldest first. */
-export async function migrationsSql(): Promise<string> {
-  const names = await knownMigrations();
-  const files = await Promise.all(names.map((name) => readFile(path.join(DIRECTORY, `${name}.sql`), 'utf8')));
-  return files.map((text) => text.split(/^-- Down Migration$/m, 1)[0]).join('\n');
 }
 
 async function knownMigrations(): Promise<string[]> {

@@ -4,7 +4,8 @@
 import { readdirSync } from 'node:fs';
 
 export const MIGRATIONS: readonly string[] = readdirSync(new URL('../../../migrations/', import.meta.url))
-  .map((file) => file.replace(/\.sql$/, ''))
+  .filter((file) => file.endsWith('.sql'))
+  .map((file) => file.slice(0, -'.sql'.length))
   .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
 
 /** A line for each migration, as the command prints them; `down` goes through them from the newest. */

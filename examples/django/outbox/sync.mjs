@@ -1,5 +1,6 @@
 /**
- * Brings migrations/*.sql of this repository into the Django app: a copy of each, and a Django migration that applies it.
+ * Brings migrations/*.sql of this repository into the Django app: a copy of each, a Django migration that applies it, and the
+ * names of what they make.
  *
  *     node examples/django/outbox/sync.mjs           after a migration was added
  *     node examples/django/outbox/sync.mjs --check   says what is not the same, and fails
@@ -22,6 +23,9 @@ for (const [index, name] of names.entries()) {
   // The first is written by hand: it has the model as well.
   if (index > 0) wanted.set(new URL(`${djangoName(name)}.py`, DJANGO).href, djangoMigration(name, names[index - 1]));
 }
+// Names that a migration needs: one that is there before it is not ours.
+const { tables, sequences } = JSON.parse(readFileSync(new URL('manifest.json', SOURCE), 'utf8'));
+wanted.set(new URL('relations.json', SQL).href, `${JSON.stringify([...tables, ...sequences], undefined, 2)}\n`);
 
 const stale = [...wanted].filter(([href, text]) => {
   const url = new URL(href);

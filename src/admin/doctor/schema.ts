@@ -1,8 +1,16 @@
 /**
- * Checks of what the migrations made: whether all of it is there, as it was made, and works.
+ * Checks of what the migrations made: whether all of it is there, as the manifest has it, and works.
  */
 import pg from 'pg';
-import { COLUMNS, FUNCTIONS, functionSources, INDEXES, TABLES, TRIGGERS, type ExpectedTrigger } from './expected.js';
+import {
+  manifest,
+  readColumns,
+  readFunctions,
+  readIndexes,
+  readTriggers,
+  type Trigger,
+} from '../../postgres/manifest.js';
+import { WITHOUT_INDEX, WITHOUT_TRIGGER } from './consequences.js';
 import { ok, type Finding } from './finding.js';
 import { homeOf, inHome, ownerOf, type Patient } from './target.js';
 
@@ -11,44 +19,44 @@ const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox_floor'
 const superuserOf = (patient: Patient) =>
   `a superuser, as it takes things away from their owner (database ${patient.database})`;
 
+/** A definition of the manifest as PostgreSQL has it in the schema of the outbox, and as it is pasted with search_path there. */
+const inPlace = (patient: Patient, definition: string) => definition.replaceAll('here.', `${homeOf(patient).quoted}.`);
+const pasted = (definition: string) => definition.replaceAll('here.', '');
+
 export async function checkTriggers(patient: Patient): Promise<Finding[]> {
-  const { quoted } = homeOf(patient);
-  const rows = await patient.query<{ name: string; enabled: string; definition: string }>(
-    `SELECT tgname AS name, tgenabled AS enabled, pg_get_triggerdef(pg_trigger.oid, true) AS definition
-     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-     WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND NOT tgisinternal`,
-    [TABLES],
-  );
-  const found = new Map(rows.map((row) => [row.name, row]));
+  const found = new Map((await readTriggers(patient.query)).map((row) => [row.name, row]));
+  const expected = manifest.triggers;
   const findings: Finding[] = [];
-  const report = (level: 'error' | 'warning', what: string, which: ExpectedTrigger[], sql: string[], why?: string) => {
+  const report = (level: 'error' | 'warning', what: string, which: Trigger[], sql: string[], why?: string) => {
     if (which.length === 0) return;
     const names = which.map(({ name }) => name).join(', ');
-    const reasons = why ?? [...new Set(which.map(({ without }) => without))].join('; ');
+    const reasons = [...new Set(which.map(({ name }) => WITHOUT_TRIGGER[name]))].join('; ');
     findings.push({
       level,
       what: `${what}: ${names}`,
-      why: reasons,
+      why: why ?? reasons,
       cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
     });
   };
-  const enable = (which: ExpectedTrigger[]) =>
-    which.map(({ table, name }) => `ALTER TABLE ${table} ENABLE TRIGGER ${name}`);
+  const enable = (which: Trigger[]) => which.map(({ table, name }) => `ALTER TABLE ${table} ENABLE TRIGGER ${name}`);
 
-  const missing = TRIGGERS.filter(({ name }) => !found.has(name));
+  const missing = expected.filter(({ name }) => !found.has(name));
   report(
     'error',
     'missing',
     missing,
-    missing.map(({ definition }) => definition),
+    missing.map(({ definition }) => pasted(definition)),
   );
-  const changed = TRIGGERS.filter(({ name, definition }) => {
+  const changed = expected.filter(({ name, definition }) => {
     const own = found.get(name)?.definition;
-    return own !== undefined && own.replaceAll(`${quoted}.`, '') !== definition;
+    return own !== undefined && own !== inPlace(patient, definition);
   });
-  const anew = changed.flatMap(({ name, table, definition }) => [`DROP TRIGGER ${name} ON ${table}`, definition]);
+  const anew = changed.flatMap(({ name, table, definition }) => [
+    `DROP TRIGGER ${name} ON ${table}`,
+    pasted(definition),
+  ]);
   report('error', 'not as the migrations made them', changed, ['BEGIN', ...anew, 'COMMIT']);
-  const firing = (...codes: string[]) => TRIGGERS.filter(({ name }) => codes.includes(found.get(name)?.enabled ?? ''));
+  const firing = (...codes: string[]) => expected.filter(({ name }) => codes.includes(found.get(name)?.enabled ?? ''));
   // D: disabled; R: fires only where session_replication_role is replica, so for no publisher.
   const disabled = firing('D', 'R');
   report('error', 'disabled', disabled, enable(disabled));
@@ -56,46 +64,29 @@ export async function checkTriggers(patient: Patient): Promise<Finding[]> {
   const why =
     'rows that replication brings, or that are loaded as by a replica, would get positions of their own or be refused';
   report('warning', 'enabled ALWAYS', always, enable(always), why);
-  return findings.length > 0 ? findings : [ok(`all ${TRIGGERS.length} are enabled`)];
+  return findings.length > 0 ? findings : [ok(`all ${expected.length} are enabled`)];
 }
 
+const bodyOf = (definition: string) => definition.split('$function$')[1];
+
 export async function checkFunctions(patient: Patient): Promise<Finding[]> {
-  const { quoted, owner } = homeOf(patient);
-  const sources = await functionSources(quoted);
-  const rows = await patient.query<{
-    name: string;
-    args: string;
-    isDefiner: boolean;
-    settings: string[];
-    body: string;
-    owner: string;
-    isPublic: boolean;
-  }>(
-    `SELECT proname AS name, oidvectortypes(proargtypes) AS args, prosecdef AS "isDefiner", coalesce(proconfig, '{}') AS settings,
-       prosrc AS body, pg_get_userbyid(proowner) AS owner,
-       EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) AS "isPublic"
-     FROM pg_proc WHERE pronamespace = ${HERE} AND proname = ANY ($1)`,
-    [FUNCTIONS.map(({ name }) => name)],
-  );
+  const { owner } = homeOf(patient);
+  const rows = await readFunctions(patient.query);
   const findings: Finding[] = [];
   const exposed: string[] = [];
-  for (const { name, args, isDefiner, settings, isPublic } of FUNCTIONS) {
+  for (const { name, args, isDefiner, settings, isPublic, ...expected } of manifest.functions) {
     const own = rows.find((row) => row.name === name && row.args === args);
-    const source = sources.get(name);
     const signature = `${name}(${args})`;
+    const definition = inPlace(patient, expected.definition);
     const troubles = own
       ? [
-          ...(own.body !== source?.body ? ['its body was changed'] : []),
+          ...(bodyOf(own.definition) !== bodyOf(definition) ? ['its body was changed'] : []),
           ...(own.isDefiner !== isDefiner ? [`it is ${isDefiner ? 'not ' : ''}SECURITY DEFINER`] : []),
-          ...([...own.settings].sort().join() !== [...settings].sort().join() ? ['its settings were changed'] : []),
+          ...(own.settings.join() !== settings.join() ? ['its settings were changed'] : []),
         ]
       : ['it is missing'];
     if (troubles.length > 0) {
-      const sql = [
-        source?.create ?? '',
-        ...settings.map((setting) => `ALTER FUNCTION ${signature} SET ${setting.replace('=', ' = ')}`),
-        ...(isPublic ? [] : [`REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`]),
-      ];
+      const sql = [definition, ...(isPublic ? [] : [`REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`])];
       findings.push({
         level: 'error',
         what: `${signature}: ${troubles.join(', ')}`,
@@ -131,45 +122,33 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
       },
     });
   }
-  return findings.length > 0 ? findings : [ok(`all ${FUNCTIONS.length} are as the migrations made them`)];
+  return findings.length > 0 ? findings : [ok(`all ${manifest.functions.length} are as the migrations made them`)];
 }
 
 export async function checkIndexes(patient: Patient): Promise<Finding[]> {
-  const { quoted } = homeOf(patient);
-  const rows = await patient.query<{ name: string; isValid: boolean; definition: string; isPrimary: boolean }>(
-    `SELECT relname AS name, indisvalid AND indisready AS "isValid", pg_get_indexdef(indexrelid, 0, true) AS definition,
-       indisprimary AS "isPrimary"
-     FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = ${HERE} AND relname = ANY ($1)`,
-    [INDEXES.map(({ name }) => name)],
-  );
+  const rows = await readIndexes(patient.query);
   const findings: Finding[] = [];
-  for (const { name, definition, constraint, without } of INDEXES) {
+  for (const { table, name, constraint, ...expected } of manifest.indexes) {
     const own = rows.find((row) => row.name === name);
-    const isSame =
-      own?.definition.replaceAll(`${quoted}.`, '') === definition && own.isPrimary === (constraint !== undefined);
+    const isSame = own?.definition === inPlace(patient, expected.definition) && own.constraint === constraint;
     if (isSame && own.isValid) continue;
     const what =
       own === undefined ? 'is missing' : isSame ? 'is invalid, so it is not used' : 'is not as the migrations made it';
     const create =
-      constraint === undefined
-        ? definition.replace('INDEX', 'INDEX CONCURRENTLY')
-        : `ALTER TABLE ${tableIn(definition)} ADD CONSTRAINT ${name} ${constraint}`;
-    const drop =
-      own?.isPrimary === true
-        ? `ALTER TABLE ${tableIn(definition)} DROP CONSTRAINT ${name}`
-        : `DROP INDEX CONCURRENTLY ${name}`;
+      constraint === null
+        ? pasted(expected.definition).replace('INDEX', 'INDEX CONCURRENTLY')
+        : `ALTER TABLE ${table} ADD CONSTRAINT ${name} ${constraint}`;
+    const drop = own?.constraint ? `ALTER TABLE ${table} DROP CONSTRAINT ${name}` : `DROP INDEX CONCURRENTLY ${name}`;
     const sql = isSame ? [`REINDEX INDEX CONCURRENTLY ${name}`] : own === undefined ? [create] : [drop, create];
     findings.push({
       level: 'error',
       what: `${name} ${what}`,
-      why: without,
+      why: WITHOUT_INDEX[name] ?? '',
       cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
     });
   }
-  return findings.length > 0 ? findings : [ok(`all ${INDEXES.length} are there and valid`)];
+  return findings.length > 0 ? findings : [ok(`all ${manifest.indexes.length} are there and valid`)];
 }
-
-const tableIn = (definition: string) => / ON (\w+) /.exec(definition)?.[1] ?? '';
 
 /** What else belongs to the outbox: whose it is, what may be seen of it, and how its sequences count. */
 export async function checkTables(patient: Patient): Promise<Finding[]> {
@@ -178,7 +157,7 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
   const rows = await patient.query<{ name: string; kind: string; owner: string; hasRowSecurity: boolean }>(
     `SELECT relname AS name, relkind AS kind, pg_get_userbyid(relowner) AS owner, relrowsecurity AS "hasRowSecurity"
      FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) ORDER BY relname`,
-    [[...TABLES, 'outbox_position_seq']],
+    [[...manifest.tables, 'outbox_position_seq']],
   );
   for (const { name, kind, ...own } of rows) {
     if (own.hasRowSecurity) {
@@ -222,17 +201,8 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
 }
 
 async function checkColumns(patient: Patient): Promise<Finding[]> {
-  const rows = await patient.query<{ table: string; name: string; definition: string }>(
-    `SELECT relname AS "table", attname AS name, concat(format_type(atttypid, atttypmod),
-       CASE WHEN collname = 'C' THEN ' COLLATE "C"' END, CASE WHEN attnotnull THEN ' NOT NULL' END,
-       ' DEFAULT ' || pg_get_expr(adbin, adrelid),
-       CASE attidentity WHEN 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN 'd' THEN ' GENERATED BY DEFAULT AS IDENTITY' END) AS definition
-     FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid LEFT JOIN pg_collation ON pg_collation.oid = attcollation
-     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-     WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND attnum > 0 AND NOT attisdropped`,
-    [TABLES],
-  );
-  return COLUMNS.flatMap(({ table, name, definition }): Finding[] => {
+  const rows = await readColumns(patient.query);
+  return manifest.columns.flatMap(({ table, name, definition }): Finding[] => {
     const own = rows.find((row) => row.table === table && row.name === name);
     if (own?.definition === definition) return [];
     return [
@@ -254,7 +224,7 @@ async function checkReplicaIdentity(patient: Patient): Promise<Finding[]> {
     `SELECT relname AS name FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND relpersistence = 'p'
        AND relreplident IN ('n', 'i') AND NOT EXISTS
          (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisreplident AND relreplident = 'i')`,
-    [[...TABLES, 'outbox_migrations']],
+    [[...manifest.tables, 'outbox_migrations']],
   );
   return rows.map(({ name }) => ({
     level: 'error',

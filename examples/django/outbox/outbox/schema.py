@@ -7,6 +7,7 @@ get the outbox as any other table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ _SURROUNDINGS = """
 """
 _LOOK_IN = "SELECT pg_catalog.set_config('search_path', %s, true)"
 # What the migrations make first: one by such a name that is there before them is not ours.
-RELATIONS = ["outbox", "outbox_pending", "outbox_floor", "outbox_redaction", "outbox_position_seq", "outbox_id_seq"]
+RELATIONS: list[str] = json.loads((FOLDER / "relations.json").read_text(encoding="utf-8"))
 
 
 def shipped() -> list[str]:

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import type { Cure } from '../src/admin/doctor/finding.js';
-import type { Patient } from '../src/admin/doctor/target.js';
+import type { Fix } from '../src/admin/doctor/finding.js';
+import type { Target } from '../src/admin/doctor/target.js';
 import { checkServer } from '../src/admin/doctor/server.js';
 import { examine } from '../src/admin/doctor/doctor.js';
 import { startEmbedded, type EmbeddedPostgres } from '../packages/embedded-postgres/embedded.js';
@@ -46,9 +46,9 @@ async function untilWell(oldSeconds?: number): Promise<void> {
   while ((await look(oldSeconds)).length > 0);
 }
 
-async function apply(cure: Cure | undefined): Promise<void> {
-  if (cure === undefined || !('sql' in cure)) throw new Error('There is nothing to paste.');
-  await paste(server.url, cure.sql);
+async function apply(fix: Fix | undefined): Promise<void> {
+  if (fix === undefined || !('sql' in fix)) throw new Error('There is nothing to paste.');
+  await paste(server.url, fix.sql);
 }
 
 async function connect(t: ExecutionContext): Promise<pg.Client> {
@@ -73,7 +73,7 @@ for (const [major, level, what] of [
   test(`of PostgreSQL ${major} it says ${level}`, async (t) => {
     // Nothing but the answer of such a server: there is none here to ask.
     const query = () => Promise.resolve([{ version: `${major}.0`, major, isStandby: false }]);
-    const [finding] = await checkServer({ query } as unknown as Patient);
+    const [finding] = await checkServer({ query } as unknown as Target);
     t.is(finding?.level, level);
     t.regex(finding?.what ?? '', what);
   });
@@ -89,7 +89,7 @@ for (const [sql, check, what] of [
     'session_replication_role is replica for the whole server',
   ],
 ] as const) {
-  test.serial(`it finds what ${sql} does, and its cure works`, async (t) => {
+  test.serial(`it finds what ${sql} does, and its fix works`, async (t) => {
     await untilWell();
     await paste(server.url, [sql, 'SELECT pg_reload_conf()']);
     let found = await look();
@@ -98,21 +98,21 @@ for (const [sql, check, what] of [
       found.map((trouble) => [trouble.check, trouble.what]),
       [[check, what]],
     );
-    await apply(found[0]?.cure);
+    await apply(found[0]?.fix);
     await untilWell();
   });
 }
 
-test.serial('it finds a transaction that was prepared and forgotten, and its cure rolls it back', async (t) => {
+test.serial('it finds a transaction that was prepared and forgotten, and its fix rolls it back', async (t) => {
   await paste(server.url, ['BEGIN', 'CREATE TABLE forgotten ()', `PREPARE TRANSACTION 'it''s mine'`]);
   t.deepEqual(await look(), [], 'not one of this moment');
   const [prepared] = await look(0);
   t.regex(prepared?.what ?? '', /^transaction "it's mine" was prepared .* ago, and is still not committed$/);
-  await apply(prepared?.cure);
+  await apply(prepared?.fix);
   await untilWell(0);
 });
 
-test.serial('it finds a queue of notifications that fills up, and who holds it, and its cure empties it', async (t) => {
+test.serial('it finds a queue of notifications that fills up, and who holds it, and its fix empties it', async (t) => {
   const stuck = await connect(t);
   await stuck.query('LISTEN other');
   await stuck.query('BEGIN');
@@ -130,7 +130,7 @@ test.serial('it finds a queue of notifications that fills up, and who holds it, 
   t.deepEqual([half?.check, half?.level], ['queue', 'error']);
   t.regex(half?.what ?? '', /^the queue of notifications is 5\d % full$/);
   t.regex(half?.why ?? '', new RegExp(`process ${rows[0]?.pid}, idle in transaction, .* application "stuck"`));
-  t.deepEqual(half?.cure && 'sql' in half.cure && half.cure.sql, [`SELECT pg_terminate_backend(${rows[0]?.pid})`]);
+  t.deepEqual(half?.fix && 'sql' in half.fix && half.fix.sql, [`SELECT pg_terminate_backend(${rows[0]?.pid})`]);
 
   // Full: not even the doctor can notify.
   await t.throwsAsync(fill(2), { message: /too many notifications/ });
@@ -144,7 +144,7 @@ test.serial('it finds a queue of notifications that fills up, and who holds it, 
   );
   t.regex(full[0]?.what ?? '', /too many notifications in the NOTIFY queue/);
 
-  await apply(full[1]?.cure);
+  await apply(full[1]?.fix);
   // PostgreSQL empties it when it has something else to notify, and the session has ended a moment after it was told to.
   while ((await usage(others)) > 0) await others.query('NOTIFY other').catch(() => undefined);
   t.deepEqual(await look(), []);

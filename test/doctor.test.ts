@@ -1,5 +1,5 @@
 /**
- * The doctor: each check is proven by breaking what it looks at, seeing that reported, running the cure as it is printed, and
+ * The doctor: each check is proven by breaking what it looks at, seeing that reported, running the fix as it is printed, and
  * seeing the doctor satisfied. On both ends of the range of supported servers.
  */
 import net, { type AddressInfo } from 'node:net';
@@ -274,7 +274,7 @@ const CASES: readonly Case[] = [
 
 for (const { name, harm, check, level = 'error', what } of CASES) {
   // One by one: each takes several connections, and the server has 300 for all.
-  test.serial(`it finds ${name}, and its cure works`, async (t) => {
+  test.serial(`it finds ${name}, and its fix works`, async (t) => {
     const patient = await createPatient(t);
     const { db, owner } = patient;
     const named = (sql: string) =>
@@ -287,9 +287,9 @@ for (const { name, harm, check, level = 'error', what } of CASES) {
     t.regex(trouble?.what ?? '', what);
     t.truthy(trouble?.why);
 
-    for (const { cure } of found) await patient.apply(cure);
+    for (const { fix } of found) await patient.apply(fix);
     // What was behind a trouble shows only now: of an account that begins anew, the migrations after the first.
-    for (const { cure } of troubles(await patient.examine())) await patient.apply(cure);
+    for (const { fix } of troubles(await patient.examine())) await patient.apply(fix);
     t.deepEqual(troubles(await patient.examine()), []);
     // What publishes and prunes works as before.
     await paste(owner.url, [publish, `UPDATE outbox SET data = '3'`, 'DELETE FROM outbox WHERE id = 1', publish]);
@@ -386,7 +386,7 @@ test('rows that it has placed are delivered, as new events in the order of their
   await db.withClient(async (publisher) => {
     await publisher.query('BEGIN');
     await publisher.query(`SELECT pg_advisory_xact_lock('outbox_pending'::regclass::oid::integer, 0)`);
-    const both = [patient.apply(trouble?.cure), patient.apply(trouble?.cure)];
+    const both = [patient.apply(trouble?.fix), patient.apply(trouble?.fix)];
     for (;;) {
       const { rowCount } = await db.query(
         `SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`,
@@ -420,7 +420,7 @@ test('a row of a transaction that is still open is not taken for one without a p
   });
 });
 
-test('it finds a transaction that is open for long, and who has it, and its cure ends it', async (t) => {
+test('it finds a transaction that is open for long, and who has it, and its fix ends it', async (t) => {
   const patient = await createPatient(t);
   const open = new pg.Client({ connectionString: patient.owner.url, application_name: 'forgotten' });
   open.on('error', () => {});
@@ -432,12 +432,12 @@ test('it finds a transaction that is open for long, and who has it, and its cure
   t.is(trouble?.check, 'transactions');
   t.regex(trouble?.what ?? '', /^a transaction is open for .*, idle in transaction, .* application "forgotten"$/);
   const ended = new Promise((resolve) => open.once('end', resolve));
-  await patient.apply(trouble?.cure);
+  await patient.apply(trouble?.fix);
   await ended;
   await untilTroubles(() => patient.examine({ oldSeconds: 0 }), 0);
 });
 
-test('it finds dead rows that are many times the live ones, and its cure removes them', async (t) => {
+test('it finds dead rows that are many times the live ones, and its fix removes them', async (t) => {
   const patient = await createPatient(t);
   await paste(patient.db.url, [
     'ALTER TABLE outbox_pending SET (autovacuum_enabled = off)',
@@ -447,7 +447,7 @@ test('it finds dead rows that are many times the live ones, and its cure removes
   ]);
   const found = await untilTroubles(patient.examine, 2);
   t.regex(found[1]?.what ?? '', /^outbox_pending has 1000001 dead rows beside 0 that live$/);
-  for (const { cure } of found) await patient.apply(cure);
+  for (const { fix } of found) await patient.apply(fix);
   await untilTroubles(patient.examine, 0);
   t.pass();
 });
@@ -459,7 +459,7 @@ test('an empty database is told to migrate, and one whose role looks elsewhere w
   const [elsewhere, ...more] = troubles(await patient.examine());
   t.deepEqual(more, []);
   t.is(elsewhere?.what, `the outbox is in schema "${SCHEMA}", and the search_path of role ${owner.name} is nowhere`);
-  await patient.apply(elsewhere?.cure);
+  await patient.apply(elsewhere?.fix);
   t.deepEqual(troubles(await patient.examine()), []);
 
   // A table of another, which comes first.
@@ -467,13 +467,13 @@ test('an empty database is told to migrate, and one whose role looks elsewhere w
   await db.query(`ALTER ROLE "${owner.name}" IN DATABASE ${db.name} SET search_path = first, "${SCHEMA}"`);
   const [shadowed] = troubles(await patient.examine());
   t.is(shadowed?.what, `the search_path leads to another table than that of the outbox in schema ${SCHEMA}`);
-  await patient.apply(shadowed?.cure);
+  await patient.apply(shadowed?.fix);
   t.deepEqual(troubles(await patient.examine()), []);
 
   const empty = await createDatabase(t, { template: false });
   const [none] = troubles(await examine({ databaseUrl: empty.url, listenDatabaseUrl: empty.url }));
   t.is(none?.what, `database ${empty.name} has no outbox`);
-  t.deepEqual(none?.cure, { as: 'a role that may create tables', command: 'npx outbox-relay migrate' });
+  t.deepEqual(none?.fix, { as: 'a role that may create tables', command: 'npx outbox-relay migrate' });
   t.is((await runCommand(['migrate'], { DATABASE_URL: empty.url })).code, 0);
   t.deepEqual(troubles(await examine({ databaseUrl: empty.url, listenDatabaseUrl: empty.url })), []);
 });
@@ -488,13 +488,13 @@ test('a role with less than a relay needs is told what to grant, and one with mo
   await db.query(`REVOKE USAGE ON SCHEMA "${SCHEMA}" FROM ${relay.name}`);
   const [hidden] = await asRelay();
   t.is(hidden?.what, `the outbox is in schema "${SCHEMA}", which role ${relay.name} may not use`);
-  await patient.apply(hidden?.cure && { ...hidden.cure, as: patient.owner.name });
+  await patient.apply(hidden?.fix && { ...hidden.fix, as: patient.owner.name });
   t.deepEqual(await asRelay(), []);
 
   await db.query(`REVOKE SELECT ON outbox FROM ${relay.name}`);
   const [lacking] = await asRelay();
   t.is(lacking?.what, `role ${relay.name} may not read outbox`);
-  await patient.apply(lacking?.cure);
+  await patient.apply(lacking?.fix);
   t.deepEqual(await asRelay(), []);
 
   await db.query(`GRANT INSERT ON outbox TO ${relay.name}`);

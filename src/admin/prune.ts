@@ -14,22 +14,23 @@ import { readDatabaseUrl } from '../postgres/database-url.js';
 import { socketOf } from '../postgres/deadline.js';
 import { openSession, type Session } from '../postgres/session.js';
 
-/** Most rows of a batch: some 20 ms. A row costs the same in larger ones, which hold their locks for longer. */
+/** Most rows of a batch, which takes some 20 ms. Larger batches are no cheaper for a row, and hold their locks longer. */
 const BATCH_ROWS = 2000;
-/** And about the most bytes of data: a large value is thousands of rows in its TOAST table, which have to go too. */
+/** About the most bytes of data of a batch: a large value is thousands of rows in its TOAST table, which are deleted too. */
 const BATCH_BYTES = 16 * 1024 * 1024;
 
-/** After a batch comes a pause as long as the batch took, and no shorter than this, in milliseconds. */
-const PAUSE = 50;
+/** Shortest pause after a batch; otherwise it is as long as the batch took. */
+const PAUSE_MS = 50;
 
-/** A peer that has vanished is noticed after so many milliseconds; a statement that takes longer is given up before. */
-const CONNECT_TIMEOUT = 10_000;
-const QUERY_TIMEOUT = 40_000;
+/** Time after which a connection counts as dead; a statement times out before. */
+const CONNECT_TIMEOUT_MS = 10_000;
+const QUERY_TIMEOUT_MS = 40_000;
 
 export interface PruneOptions {
   readonly url: string;
+  /** Age from which events are deleted. */
   readonly keepSeconds: number;
-  /** Ends the run after the batch that is under way. */
+  /** Ends the run after the current batch. */
   readonly signal?: AbortSignal;
   /** Called with what each batch has deleted, once it is committed, and how long that took. */
   readonly onBatch?: (rows: number, milliseconds: number) => void;
@@ -73,8 +74,8 @@ export function openConnection(url: string): Connection {
     const { ssl } = address;
     client = new pg.Client({
       application_name: 'outbox-relay retention',
-      connectionTimeoutMillis: CONNECT_TIMEOUT,
-      query_timeout: QUERY_TIMEOUT,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
       ...address.config,
       ssl,
@@ -90,7 +91,7 @@ export function openConnection(url: string): Connection {
     } finally {
       isConnecting = false;
     }
-    return openSession(client, { isReadOnly: false, statementTimeoutMs: QUERY_TIMEOUT });
+    return openSession(client, { isReadOnly: false, statementTimeoutMs: QUERY_TIMEOUT_MS });
   }
   return {
     connect,
@@ -175,7 +176,7 @@ export async function pruneBatches(session: Session, { cutoff, head, ground, sig
     if (rows > 0) {
       const took = performance.now() - started;
       onBatch?.(rows, took);
-      await pause(Math.max(PAUSE, took), signal);
+      await pause(Math.max(PAUSE_MS, took), signal);
     } else if (!below && ground.clear < floor) {
       below = true;
     } else {

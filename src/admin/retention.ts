@@ -19,8 +19,8 @@ import {
   type Ground,
 } from './prune.js';
 
-/** How often a relay looks, in seconds: ten times in what is kept, and no less than once a minute. */
-const INTERVAL = 60;
+/** Longest interval between two runs; otherwise a tenth of the age at which events are deleted. */
+const INTERVAL_SECONDS = 60;
 
 export interface RetentionOptions {
   readonly url: string;
@@ -42,7 +42,7 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
   const stopping = new AbortController();
   const { signal } = stopping;
   const ground: Ground = { clear: 0n };
-  const interval = Math.min(INTERVAL, keepSeconds / 10) * 1000;
+  const interval = Math.min(INTERVAL_SECONDS, keepSeconds / 10) * 1000;
   /** The head at the previous look: whatever stands up to it has been visible since. */
   let seen: bigint | undefined;
   let connection: Connection | undefined;

@@ -11,13 +11,13 @@ import pg from 'pg';
 import { OperatorError } from '../operator-error.js';
 import { manifest, MIGRATIONS } from './manifest.js';
 import { withSession } from './pool.js';
-import { homeError, type Session } from './session.js';
+import { outboxNotFound, type Session } from './session.js';
 
 const TABLE = 'outbox_migrations';
 /** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
 const LOCK = 7_237_117_401_130_031;
-/** Seconds that looking what is applied may take for each query: they wait for no lock but that of a removal. */
-const LOOK_TIMEOUT = 10;
+/** Most that a query of `migrationStatus` may take: it waits for no lock but that of a removal. */
+const STATUS_TIMEOUT_SECONDS = 10;
 const DIRECTORY = fileURLToPath(MIGRATIONS);
 
 export interface MigrationStatus {
@@ -150,12 +150,12 @@ export async function migrationStatus(url: string): Promise<MigrationStatus> {
       unknown: applied.filter((name) => !known.includes(name)),
     };
   };
-  return withSession(url, 'outbox-relay migrate', look, LOOK_TIMEOUT);
+  return withSession(url, 'outbox-relay migrate', look, STATUS_TIMEOUT_SECONDS);
 }
 
 /** Where the outbox is, or is to be. @throws OperatorError `several-outboxes` */
 function schemaOf(session: Session): string | undefined {
-  if (session.rivals.length > 0) throw homeError(session);
+  if (session.rivals.length > 0) throw outboxNotFound(session);
   return session.schema ?? session.currentSchema;
 }
 

@@ -224,7 +224,7 @@ function readSurroundings(rows: readonly Found[], known: string | undefined): Su
 }
 
 /** Why there is no schema of the outbox. */
-export function homeError({ rivals }: Surroundings): OperatorError {
+export function outboxNotFound({ rivals }: Surroundings): OperatorError {
   if (rivals.length === 0) {
     return new OperatorError(
       'no-outbox',
@@ -247,7 +247,7 @@ function qualifier(surroundings: Surroundings): (text: string) => string {
     const before = known.get(text);
     if (before !== undefined) return before;
     const result = text.replace(/('?)\bhere\./g, (_, quote: string) => {
-      if (quoted === undefined) throw homeError(surroundings);
+      if (quoted === undefined) throw outboxNotFound(surroundings);
       return quote === '' ? `${quoted}.` : `'${quoted.replaceAll("'", "''")}.`;
     });
     // The few statements that there are, and not those that are put together of names.

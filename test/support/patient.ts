@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
 import pg from 'pg';
-import type { Cure, Finding, Result } from '../../src/admin/doctor/finding.js';
+import type { Fix, Finding, Result } from '../../src/admin/doctor/finding.js';
 import type { Examination } from '../../src/admin/doctor/target.js';
 import { examine } from '../../src/admin/doctor/doctor.js';
 import { migrate } from '../../src/postgres/migrate.js';
@@ -24,7 +24,7 @@ export interface Patient {
   /** The doctor, called by the owner. */
   examine(options?: Partial<Examination>): Promise<readonly Result[]>;
   /** Follows the advice: runs what it says, as whom it says. */
-  apply(cure: Cure | undefined): Promise<void>;
+  apply(fix: Fix | undefined): Promise<void>;
 }
 
 export interface Role {
@@ -62,12 +62,12 @@ export async function createPatient(t: Pick<ExecutionContext, 'teardown'>): Prom
     owner,
     relay: { name: relayName, url: urlOf(relayName) },
     examine: (options) => examine({ databaseUrl: owner.url, listenDatabaseUrl: owner.url, ...options }),
-    async apply(cure) {
-      if (cure === undefined || 'advice' in cure) throw new Error('There is nothing to run.');
-      const url = cure.as.includes('superuser') && !cure.as.includes(ownerName) ? db.url : owner.url;
-      if ('sql' in cure) await paste(url, cure.sql);
+    async apply(fix) {
+      if (fix === undefined || 'advice' in fix) throw new Error('There is nothing to run.');
+      const url = fix.as.includes('superuser') && !fix.as.includes(ownerName) ? db.url : owner.url;
+      if ('sql' in fix) await paste(url, fix.sql);
       else {
-        const args = cure.command.replace('npx outbox-relay ', '').split(' ');
+        const args = fix.command.replace('npx outbox-relay ', '').split(' ');
         const { code, output } = await runCommand(args, { DATABASE_URL: url });
         if (code !== 0) throw new Error(output);
       }

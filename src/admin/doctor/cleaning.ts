@@ -2,14 +2,14 @@
  * Checks of what PostgreSQL cleans up behind us: whether it does, and which sessions and transactions keep it from that.
  */
 import pg from 'pg';
-import { ok, span, type Cure, type Finding } from './finding.js';
-import { inHome, ownerOf, type Patient } from './target.js';
+import { ok, span, type Fix, type Finding } from './finding.js';
+import { inSchema, ownerOf, type Target } from './target.js';
 
-/** Dead rows are worth a word where they are so many times the live ones, and more than a busy hour leaves between vacuums. */
+/** Dead rows are reported above `times` × (live rows + `beside`): a busy hour leaves up to `beside` between two vacuums. */
 const BLOAT = { times: 10, beside: 100_000 } as const;
 
-export async function checkVacuum(patient: Patient): Promise<Finding[]> {
-  const [server] = await patient.query<{ runs: boolean }>(
+export async function checkVacuum(target: Target): Promise<Finding[]> {
+  const [server] = await target.query<{ runs: boolean }>(
     `SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean AS runs`,
   );
   const findings: Finding[] = [];
@@ -19,35 +19,35 @@ export async function checkVacuum(patient: Patient): Promise<Finding[]> {
       level: 'warning',
       what: 'autovacuum is off for the whole server',
       why,
-      cure: {
+      fix: {
         as: 'a superuser',
         sql: ['ALTER SYSTEM SET autovacuum = on', 'ALTER SYSTEM SET track_counts = on', 'SELECT pg_reload_conf()'],
       },
     });
   }
-  const tables = await patient.query<{ name: string; live: string; dead: string; isOff: boolean }>(
+  const tables = await target.query<{ name: string; live: string; dead: string; isOff: boolean }>(
     `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, coalesce((SELECT NOT option_value::boolean
        FROM pg_options_to_table(reloptions) WHERE option_name = 'autovacuum_enabled'), false) AS "isOff"
      FROM pg_class JOIN pg_stat_all_tables USING (relname)
      WHERE pg_class.oid = relid AND relid IN ('here.outbox'::regclass, 'here.outbox_pending'::regclass)`,
   );
   for (const { name, live, dead, isOff } of tables) {
-    const cure = (sql: string) => ({ as: ownerOf(patient), sql: inHome(patient, [sql]) });
+    const fix = (sql: string) => ({ as: ownerOf(target), sql: inSchema(target, [sql]) });
     if (isOff) {
       const sql = `ALTER TABLE ${name} RESET (autovacuum_enabled)`;
-      findings.push({ level: 'warning', what: `autovacuum is off for ${name}`, why, cure: cure(sql) });
+      findings.push({ level: 'warning', what: `autovacuum is off for ${name}`, why, fix: fix(sql) });
     }
     if (Number(dead) > BLOAT.times * (Number(live) + BLOAT.beside)) {
       const what = `${name} has ${dead} dead rows beside ${live} that live`;
-      findings.push({ level: 'warning', what, why, cure: cure(`VACUUM ${name}`) });
+      findings.push({ level: 'warning', what, why, fix: fix(`VACUUM ${name}`) });
     }
   }
   return findings.length > 0 ? findings : [ok('autovacuum runs, and dead rows are few')];
 }
 
 /** Who keeps dead rows from being removed, outbox_pending's above all, which every publication leaves one in. */
-export async function checkTransactions(patient: Patient): Promise<Finding[]> {
-  const { query, oldSeconds } = patient;
+export async function checkTransactions(target: Target): Promise<Finding[]> {
+  const { query, oldSeconds } = target;
   const why =
     'while it is open no vacuum removes what died since, and every publication leaves a dead row in outbox_pending';
   const findings: Finding[] = [];
@@ -61,19 +61,19 @@ export async function checkTransactions(patient: Patient): Promise<Finding[]> {
       level: 'warning',
       what: `transaction ${JSON.stringify(gid)} was prepared ${span(seconds)} ago, and is still not committed`,
       why,
-      cure: { as: 'who prepared it, if nobody is to commit it', sql: [`ROLLBACK PREPARED ${pg.escapeLiteral(gid)}`] },
+      fix: { as: 'who prepared it, if nobody is to commit it', sql: [`ROLLBACK PREPARED ${pg.escapeLiteral(gid)}`] },
     });
   }
-  for (const session of (await openSessions(patient)).filter(({ isHere, seconds }) => isHere && seconds > oldSeconds)) {
+  for (const session of (await openSessions(target)).filter(({ isHere, seconds }) => isHere && seconds > oldSeconds)) {
     findings.push({
       level: 'warning',
       what: `a transaction is open for ${span(session.seconds)}: ${sessionText(session)}`,
       why,
-      cure: endSession(session, 'it, if it is not worth waiting for'),
+      fix: endSession(session, 'it, if it is not worth waiting for'),
     });
   }
-  const seesAll = await seesAllSessions(patient);
-  if (!seesAll) findings.push(unseen(patient, 'transactions of other roles'));
+  const seesAll = await seesAllSessions(target);
+  if (!seesAll) findings.push(notVisible(target, 'transactions of other roles'));
   return findings.length > 0 ? findings : [ok(`none is open for more than ${span(oldSeconds)}`)];
 }
 
@@ -90,7 +90,7 @@ export interface Session {
 }
 
 /** Sessions with an open transaction, the longest first, of those that we may look at. */
-export function openSessions({ query }: Patient): Promise<Session[]> {
+export function openSessions({ query }: Target): Promise<Session[]> {
   return query<Session>(
     `SELECT pid, usename AS role, datname AS database, application_name AS application, state,
        extract(epoch FROM clock_timestamp() - xact_start)::double precision AS seconds, datname = current_database() AS "isHere"
@@ -99,16 +99,16 @@ export function openSessions({ query }: Patient): Promise<Session[]> {
   );
 }
 
-export async function seesAllSessions({ query }: Patient): Promise<boolean> {
+export async function seesAllSessions({ query }: Target): Promise<boolean> {
   const [access] = await query<{ granted: boolean }>(`SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS granted`);
   return access?.granted ?? false;
 }
 
-export function unseen({ role }: Patient, what: string): Finding {
+export function notVisible({ role }: Target, what: string): Finding {
   return {
     level: 'unchecked',
     what: `${what} are hidden from role ${role}`,
-    cure: { advice: 'run doctor once more as a superuser or a member of pg_monitor' },
+    fix: { advice: 'run doctor once more as a superuser or a member of pg_monitor' },
   };
 }
 
@@ -117,6 +117,6 @@ export function sessionText({ pid, role, database, application, state }: Session
   return `process ${pid}, ${state}, role ${role}, database ${database}, application ${JSON.stringify(application)}`;
 }
 
-export function endSession({ pid, role }: Session, what: string): Cure {
+export function endSession({ pid, role }: Session, what: string): Fix {
   return { as: `${role} or a superuser, to end ${what}`, sql: [`SELECT pg_terminate_backend(${pid})`] };
 }

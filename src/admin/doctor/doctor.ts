@@ -11,7 +11,7 @@ import { checkFloor, checkPositions, checkSequences, checkTimes } from './events
 import type { Finding, Result } from './finding.js';
 import { checkMigrations } from './migrations.js';
 import { checkNotifications, checkQueue } from './notify.js';
-import { ANSWER_SECONDS, meetPatient, type Examination, type Patient } from './target.js';
+import { ANSWER_SECONDS, readTarget, type Examination, type Target } from './target.js';
 import { checkFunctions, checkIndexes, checkTables, checkTriggers } from './schema.js';
 import { checkClock, checkRights, checkServer, checkSettings } from './server.js';
 import type { Session } from '../../postgres/session.js';
@@ -20,7 +20,7 @@ import type { Session } from '../../postgres/session.js';
  * In the order in which troubles are to be mended: rows are placed once the triggers that place them fire, and a unique index is
  * made once no row is in its way.
  */
-const CHECKS: readonly (readonly [name: string, check: (patient: Patient) => Promise<Finding[]>])[] = [
+const CHECKS: readonly (readonly [name: string, check: (target: Target) => Promise<Finding[]>])[] = [
   ['server', checkServer],
   ['migrations', checkMigrations],
   ['rights', checkRights],
@@ -43,10 +43,10 @@ const CHECKS: readonly (readonly [name: string, check: (patient: Patient) => Pro
 /** @throws what the connection throws, where there is none or it breaks */
 export async function examine(examination: Examination): Promise<Result[]> {
   const look = async (session: Session): Promise<Result[]> => {
-    const patient = await meetPatient(session, examination);
+    const target = await readTarget(session, examination);
     const results: Result[] = [];
     for (const [name, check] of CHECKS) {
-      const findings = await check(patient).catch((error: unknown) => [unlooked(patient, error)]);
+      const findings = await check(target).catch((error: unknown) => [notChecked(target, error)]);
       results.push({ check: name, findings });
       if (findings.some(({ isFinal }) => isFinal)) break;
     }
@@ -56,28 +56,28 @@ export async function examine(examination: Examination): Promise<Result[]> {
 }
 
 /** What is known of a check that failed. */
-function unlooked({ role, home }: Patient, error: unknown): Finding {
+function notChecked({ role, schema }: Target, error: unknown): Finding {
   if (!(error instanceof pg.DatabaseError)) throw error;
-  const owner = home ? `the owner of the outbox (${home.owner})` : 'its owner';
+  const owner = schema ? `the owner of the outbox (${schema.owner})` : 'its owner';
   switch (error.code) {
     case '42501': // insufficient_privilege
       return {
         level: 'unchecked',
         what: `role ${role} may not look: ${error.message}`,
-        cure: { advice: `run doctor once more as ${owner}` },
+        fix: { advice: `run doctor once more as ${owner}` },
       };
     case '57014': // query_canceled
       return {
         level: 'unchecked',
         what: `it took too long: ${error.message}`,
-        cure: { advice: 'run doctor once more when the database has less to do, and no migration holds a lock' },
+        fix: { advice: 'run doctor once more when the database has less to do, and no migration holds a lock' },
       };
     default:
       return {
         level: 'error',
         what: `it cannot be looked at: ${error.message}`,
         why: 'the outbox is not as the migrations made it',
-        cure: { advice: `compare it with the files in migrations/, as ${owner}` },
+        fix: { advice: `compare it with the files in migrations/, as ${owner}` },
       };
   }
 }

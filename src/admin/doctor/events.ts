@@ -2,7 +2,7 @@
  * Checks of the events themselves: whether each has its place, and whether the places that come next are new ones.
  */
 import { ok, type Finding } from './finding.js';
-import { inHome, ownerOf, type Patient } from './target.js';
+import { inSchema, ownerOf, type Target } from './target.js';
 
 /**
  * Gives all rows that have no position one, in the order of their ids, as new events: through the trigger that places what is
@@ -15,14 +15,14 @@ SELECT string_agg(id || ' ' || ctid, ';' ORDER BY id) FROM outbox WHERE position
  * Committed rows without a position. That of a transaction that is still open can't be among them, as nobody sees it, and
  * one that has committed got its position before that.
  */
-export async function checkPositions(patient: Patient): Promise<Finding[]> {
-  const [lost] = await patient.query<{ count: string; first: string; last: string }>(
+export async function checkPositions(target: Target): Promise<Finding[]> {
+  const [lost] = await target.query<{ count: string; first: string; last: string }>(
     'SELECT count(*), min(id) AS first, max(id) AS last FROM here.outbox WHERE position IS NULL',
   );
-  const [access] = await patient.query<{ granted: boolean }>(
+  const [access] = await target.query<{ granted: boolean }>(
     `SELECT has_table_privilege('here.outbox_pending', 'SELECT') AS granted`,
   );
-  const left = access?.granted ? await patient.query('SELECT FROM here.outbox_pending LIMIT 1') : [];
+  const left = access?.granted ? await target.query('SELECT FROM here.outbox_pending LIMIT 1') : [];
   const findings: Finding[] = [];
   if (left.length > 0) {
     findings.push({
@@ -30,7 +30,7 @@ export async function checkPositions(patient: Patient): Promise<Finding[]> {
       what: 'outbox_pending has rows, which no transaction left there that had all its triggers',
       why: 'they take room, and tell that placing was disturbed',
       // It waits for transactions that are publishing, and takes no row of theirs.
-      cure: { as: ownerOf(patient), sql: inHome(patient, ['TRUNCATE outbox_pending']) },
+      fix: { as: ownerOf(target), sql: inSchema(target, ['TRUNCATE outbox_pending']) },
     });
   }
   if (lost && lost.count !== '0') {
@@ -41,15 +41,15 @@ export async function checkPositions(patient: Patient): Promise<Finding[]> {
         'they are never delivered. They were inserted while triggers did not fire: disabled, by logical replication, or with ' +
         'session_replication_role = replica. Placed now they are delivered as new events, in the order of their ids; instead, you may ' +
         'as well delete them',
-      cure: { as: ownerOf(patient), sql: inHome(patient, [PLACE_ROWS, 'NOTIFY outbox']) },
+      fix: { as: ownerOf(target), sql: inSchema(target, [PLACE_ROWS, 'NOTIFY outbox']) },
     });
   }
   return findings.length > 0 ? findings : [ok('every committed row has one')];
 }
 
 /** Relays join all that they read with the floor: where it has no row, they read nothing, and say nothing. */
-export async function checkFloor(patient: Patient): Promise<Finding[]> {
-  const rows = await patient.query('SELECT FROM here.outbox_floor');
+export async function checkFloor(target: Target): Promise<Finding[]> {
+  const rows = await target.query('SELECT FROM here.outbox_floor');
   if (rows.length === 1) return [ok('it has its row')];
   if (rows.length > 1) {
     return [
@@ -57,9 +57,9 @@ export async function checkFloor(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: 'outbox_floor has more than one row',
         why: 'relays read each event as often',
-        cure: {
-          as: ownerOf(patient),
-          sql: inHome(patient, [
+        fix: {
+          as: ownerOf(target),
+          sql: inSchema(target, [
             'BEGIN',
             'ALTER TABLE outbox_floor DISABLE TRIGGER outbox_keep_floor',
             'DELETE FROM outbox_floor WHERE ctid <> (SELECT ctid FROM outbox_floor ORDER BY position DESC LIMIT 1)',
@@ -77,7 +77,7 @@ export async function checkFloor(patient: Patient): Promise<Finding[]> {
       why:
         'relays deliver nothing. How far the log was pruned is not known any more: "migrate" sets it below the newest events that ' +
         'follow one another without a gap, and clients that may have missed something get a stream-reset',
-      cure: { as: ownerOf(patient), command: 'npx outbox-relay migrate' },
+      fix: { as: ownerOf(target), command: 'npx outbox-relay migrate' },
     },
   ];
 }
@@ -86,8 +86,8 @@ export async function checkFloor(patient: Patient): Promise<Finding[]> {
  * Whether the sequences have handed out all that is in use: one that has not does it again. So it is after a restore that
  * brought rows but not the sequences; a database that went back as a whole does not show it.
  */
-export async function checkSequences(patient: Patient): Promise<Finding[]> {
-  const rows = await patient.query<{ name: string; last: string; used: string }>(`
+export async function checkSequences(target: Target): Promise<Finding[]> {
+  const rows = await target.query<{ name: string; last: string; used: string }>(`
     SELECT 'outbox_id_seq' AS name, CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last,
       greatest((SELECT max(id) FROM here.outbox), (SELECT max(greatest(id, highest_id)) FROM here.outbox_floor), 0) AS used FROM here.outbox_id_seq
     UNION ALL
@@ -102,14 +102,14 @@ export async function checkSequences(patient: Patient): Promise<Finding[]> {
         name === 'outbox_id_seq'
           ? 'ids are handed out again: publishing fails, or old cursors name new events'
           : 'positions are handed out again: publishing fails, or new events get a place that relays have passed',
-      cure: { as: ownerOf(patient), command: 'npx outbox-relay advance-ids' },
+      fix: { as: ownerOf(target), command: 'npx outbox-relay advance-ids' },
     }));
   return findings.length > 0 ? findings : [ok('both are ahead of all ids and positions in use')];
 }
 
 /** Rows of the future: created_at is not for publishers to set, so a clock was wrong, or somebody had too many rights. */
-export async function checkTimes(patient: Patient): Promise<Finding[]> {
-  const [future] = await patient.query<{ count: string }>(
+export async function checkTimes(target: Target): Promise<Finding[]> {
+  const [future] = await target.query<{ count: string }>(
     `SELECT count(*) FROM here.outbox WHERE created_at > clock_timestamp() + interval '1 minute'`,
   );
   if (future === undefined || future.count === '0') return [ok('no row is of the future')];
@@ -118,9 +118,9 @@ export async function checkTimes(patient: Patient): Promise<Finding[]> {
       level: 'warning',
       what: `${future.count} rows have a created_at in the future`,
       why: 'retention stops at them until their time has come, and streams with since= start at them, too early',
-      cure: {
-        as: ownerOf(patient),
-        sql: inHome(patient, [
+      fix: {
+        as: ownerOf(target),
+        sql: inSchema(target, [
           'BEGIN',
           'ALTER TABLE outbox DISABLE TRIGGER outbox_refuse_change',
           'UPDATE outbox SET created_at = now() WHERE created_at > now()',

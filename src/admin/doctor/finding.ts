@@ -14,7 +14,7 @@
 export type Level = 'ok' | 'unchecked' | 'warning' | 'error';
 
 /** What to run. Statements are run one by one, as psql does with what is pasted into it: some refuse a transaction. */
-export type Cure =
+export type Fix =
   | { readonly as: string; readonly sql: readonly string[] }
   | { readonly as: string; readonly command: string }
   | { readonly advice: string };
@@ -23,7 +23,7 @@ export interface Finding {
   readonly level: Level;
   readonly what: string;
   readonly why?: string;
-  readonly cure?: Cure;
+  readonly fix?: Fix;
   /** Nothing else is worth a look until this is mended. */
   readonly isFinal?: boolean;
 }
@@ -60,21 +60,21 @@ const WORDS: Readonly<Record<Level, string>> = {
   error: 'ERROR      ',
 };
 
-function findingText(check: string, { level, what, why, cure }: Finding): string {
+function findingText(check: string, { level, what, why, fix }: Finding): string {
   const margin = ' '.repeat(4);
   return [
     `${WORDS[level]}  ${check}  ${what}`,
     ...(why === undefined ? [] : [`${margin}Why: ${why}`]),
-    ...(cure === undefined ? [] : cureLines(cure).map((line) => margin + line)),
+    ...(fix === undefined ? [] : fixLines(fix).map((line) => margin + line)),
   ].join('\n');
 }
 
-function cureLines(cure: Cure): string[] {
-  if ('advice' in cure) return [`What to do: ${cure.advice}`];
+function fixLines(fix: Fix): string[] {
+  if ('advice' in fix) return [`What to do: ${fix.advice}`];
   // Whatever is indented, also inside of a function's body, psql takes as well.
-  const lines = 'sql' in cure ? cure.sql.flatMap((statement) => `${statement};`.split('\n')) : [cure.command];
+  const lines = 'sql' in fix ? fix.sql.flatMap((statement) => `${statement};`.split('\n')) : [fix.command];
   return [
-    `What to do: ${'sql' in cure ? 'in psql' : 'run'}, as ${cure.as}:`,
+    `What to do: ${'sql' in fix ? 'in psql' : 'run'}, as ${fix.as}:`,
     ...lines.map((line) => (line === '' ? '' : `  ${line}`)),
   ];
 }

@@ -2,21 +2,21 @@
  * Checks of the migrations: whether the role finds an outbox, and one of this version.
  */
 import pg from 'pg';
-import { ok, type Cure, type Finding } from './finding.js';
-import { inHome, ownerOf, type Patient } from './target.js';
+import { ok, type Fix, type Finding } from './finding.js';
+import { inSchema, ownerOf, type Target } from './target.js';
 import { migrationStatus } from '../../postgres/migrate.js';
 
 /** Whether there is an outbox where this role looks, and of this version. Final where there is none. */
-export async function checkMigrations(patient: Patient): Promise<Finding[]> {
-  const { home, role, database, elsewhere, databaseUrl } = patient;
-  if (home === undefined) return [await noOutbox(patient)];
-  if (patient.schemaOfTable !== home.schema) {
+export async function checkMigrations(target: Target): Promise<Finding[]> {
+  const { schema, role, database, elsewhere, databaseUrl } = target;
+  if (schema === undefined) return [await noOutbox(target)];
+  if (target.schemaOfTable !== schema.name) {
     return [
       {
         level: 'error',
-        what: `the search_path leads to another table than that of the outbox in schema ${home.schema}`,
+        what: `the search_path leads to another table than that of the outbox in schema ${schema.name}`,
         why: 'who publishes with that search_path writes into a table "outbox" that no relay reads',
-        cure: searchPathCure(role, database, home.quoted),
+        fix: searchPathFix(role, database, schema.quoted),
         isFinal: true,
       },
     ];
@@ -28,33 +28,33 @@ export async function checkMigrations(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: 'there is an outbox, but the account of its migrations (outbox_migrations) is empty or gone',
         why: 'no relay starts, and "migrate" tries to make what is there already',
-        cure: { as: ownerOf(patient), sql: inHome(patient, accountSql(pending[0] ?? '')) },
+        fix: { as: ownerOf(target), sql: inSchema(target, accountSql(pending[0] ?? '')) },
       },
     ];
   }
   const why = 'a relay of this version does not start';
   const findings: Finding[] = [];
   if (pending.length > 0) {
-    const cure = { as: ownerOf(patient), command: 'npx outbox-relay migrate' };
-    findings.push({ level: 'error', what: `the database lacks ${pending.join(', ')}`, why, cure });
+    const fix = { as: ownerOf(target), command: 'npx outbox-relay migrate' };
+    findings.push({ level: 'error', what: `the database lacks ${pending.join(', ')}`, why, fix });
   }
   if (unknown.length > 0) {
     const what = `the database is newer than this outbox-relay: ${unknown.join(', ')}`;
-    findings.push({ level: 'error', what, why, cure: { advice: 'install the newest outbox-relay' } });
+    findings.push({ level: 'error', what, why, fix: { advice: 'install the newest outbox-relay' } });
   }
   if (findings.length > 0) return findings;
   const others = elsewhere.length > 0 ? ` (there are others, in ${elsewhere.join(', ')})` : '';
-  return [ok(`${applied.join(', ')}, in schema ${home.schema}${others}`)];
+  return [ok(`${applied.join(', ')}, in schema ${schema.name}${others}`)];
 }
 
-async function noOutbox({ query, role, database, elsewhere, searchPath }: Patient): Promise<Finding> {
+async function noOutbox({ query, role, database, elsewhere, searchPath }: Target): Promise<Finding> {
   const [first] = elsewhere;
   if (first === undefined) {
     return {
       level: 'error',
       what: `database ${database} has no outbox`,
       why: 'there is nothing to publish into, and no relay starts',
-      cure: { as: 'a role that may create tables', command: 'npx outbox-relay migrate' },
+      fix: { as: 'a role that may create tables', command: 'npx outbox-relay migrate' },
       isFinal: true,
     };
   }
@@ -67,7 +67,7 @@ async function noOutbox({ query, role, database, elsewhere, searchPath }: Patien
       level: 'error',
       what: `the outbox is in schema ${first}, which role ${role} may not use`,
       why: 'a relay with this role sees no outbox',
-      cure: { as: 'the owner of that schema', sql: [`GRANT USAGE ON SCHEMA ${first} TO ${pg.escapeIdentifier(role)}`] },
+      fix: { as: 'the owner of that schema', sql: [`GRANT USAGE ON SCHEMA ${first} TO ${pg.escapeIdentifier(role)}`] },
       isFinal: true,
     };
   }
@@ -75,12 +75,12 @@ async function noOutbox({ query, role, database, elsewhere, searchPath }: Patien
     level: 'error',
     what: `the outbox is in schema ${elsewhere.join(', ')}, and the search_path of role ${role} is ${searchPath}`,
     why: 'a relay with this role sees no outbox',
-    cure: searchPathCure(role, database, first),
+    fix: searchPathFix(role, database, first),
     isFinal: true,
   };
 }
 
-function searchPathCure(role: string, database: string, schema: string): Cure {
+function searchPathFix(role: string, database: string, schema: string): Fix {
   const sql = `ALTER ROLE ${pg.escapeIdentifier(role)} IN DATABASE ${pg.escapeIdentifier(database)} SET search_path = ${schema}`;
   return { as: `${role}, or who may alter that role`, sql: [sql] };
 }

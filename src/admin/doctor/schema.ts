@@ -12,19 +12,19 @@ import {
 } from '../../postgres/manifest.js';
 import { WITHOUT_INDEX, WITHOUT_TRIGGER } from './consequences.js';
 import { ok, type Finding } from './finding.js';
-import { homeOf, inHome, ownerOf, type Patient } from './target.js';
+import { schemaOf, inSchema, ownerOf, type Target } from './target.js';
 
 const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox_floor'::regclass)`;
 
-const superuserOf = (patient: Patient) =>
-  `a superuser, as it takes things away from their owner (database ${patient.database})`;
+const superuserOf = (target: Target) =>
+  `a superuser, as it takes things away from their owner (database ${target.database})`;
 
 /** A definition of the manifest as PostgreSQL has it in the schema of the outbox, and as it is pasted with search_path there. */
-const inPlace = (patient: Patient, definition: string) => definition.replaceAll('here.', `${homeOf(patient).quoted}.`);
+const inPlace = (target: Target, definition: string) => definition.replaceAll('here.', `${schemaOf(target).quoted}.`);
 const pasted = (definition: string) => definition.replaceAll('here.', '');
 
-export async function checkTriggers(patient: Patient): Promise<Finding[]> {
-  const found = new Map((await readTriggers(patient.query)).map((row) => [row.name, row]));
+export async function checkTriggers(target: Target): Promise<Finding[]> {
+  const found = new Map((await readTriggers(target.query)).map((row) => [row.name, row]));
   const expected = manifest.triggers;
   const findings: Finding[] = [];
   const report = (level: 'error' | 'warning', what: string, which: Trigger[], sql: string[], why?: string) => {
@@ -35,7 +35,7 @@ export async function checkTriggers(patient: Patient): Promise<Finding[]> {
       level,
       what: `${what}: ${names}`,
       why: why ?? reasons,
-      cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
+      fix: { as: ownerOf(target), sql: inSchema(target, sql) },
     });
   };
   const enable = (which: Trigger[]) => which.map(({ table, name }) => `ALTER TABLE ${table} ENABLE TRIGGER ${name}`);
@@ -49,7 +49,7 @@ export async function checkTriggers(patient: Patient): Promise<Finding[]> {
   );
   const changed = expected.filter(({ name, definition }) => {
     const own = found.get(name)?.definition;
-    return own !== undefined && own !== inPlace(patient, definition);
+    return own !== undefined && own !== inPlace(target, definition);
   });
   const anew = changed.flatMap(({ name, table, definition }) => [
     `DROP TRIGGER ${name} ON ${table}`,
@@ -69,15 +69,15 @@ export async function checkTriggers(patient: Patient): Promise<Finding[]> {
 
 const bodyOf = (definition: string) => definition.split('$function$')[1];
 
-export async function checkFunctions(patient: Patient): Promise<Finding[]> {
-  const { owner } = homeOf(patient);
-  const rows = await readFunctions(patient.query);
+export async function checkFunctions(target: Target): Promise<Finding[]> {
+  const { owner } = schemaOf(target);
+  const rows = await readFunctions(target.query);
   const findings: Finding[] = [];
   const exposed: string[] = [];
   for (const { name, args, isDefiner, settings, isPublic, ...expected } of manifest.functions) {
     const own = rows.find((row) => row.name === name && row.args === args);
     const signature = `${name}(${args})`;
-    const definition = inPlace(patient, expected.definition);
+    const definition = inPlace(target, expected.definition);
     const troubles = own
       ? [
           ...(bodyOf(own.definition) !== bodyOf(definition) ? ['its body was changed'] : []),
@@ -91,7 +91,7 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `${signature}: ${troubles.join(', ')}`,
         why: 'publishing may fail, rows may stay without a position, or a publisher may get the rights of the owner',
-        cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
+        fix: { as: ownerOf(target), sql: inSchema(target, sql) },
       });
     }
     if (own?.isPublic && !isPublic) exposed.push(signature);
@@ -100,9 +100,9 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `${signature} belongs to ${own.owner}, and the outbox to ${owner}`,
         why: 'it runs with the rights of its owner, which may lack some that it needs or have others that nobody should get',
-        cure: {
-          as: superuserOf(patient),
-          sql: inHome(patient, [`ALTER FUNCTION ${signature} OWNER TO ${pg.escapeIdentifier(owner)}`]),
+        fix: {
+          as: superuserOf(target),
+          sql: inSchema(target, [`ALTER FUNCTION ${signature} OWNER TO ${pg.escapeIdentifier(owner)}`]),
         },
       });
     }
@@ -113,10 +113,10 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
       level: 'warning',
       what: `everybody may execute ${exposed.length === 1 ? exposed[0] : `${exposed.length} functions of the outbox`}`,
       why: 'a role that may make triggers could run them with the rights of the owner. A restore without privileges leaves it so',
-      cure: {
-        as: ownerOf(patient),
-        sql: inHome(
-          patient,
+      fix: {
+        as: ownerOf(target),
+        sql: inSchema(
+          target,
           exposed.map((signature) => `REVOKE EXECUTE ON FUNCTION ${signature} FROM PUBLIC`),
         ),
       },
@@ -125,12 +125,12 @@ export async function checkFunctions(patient: Patient): Promise<Finding[]> {
   return findings.length > 0 ? findings : [ok(`all ${manifest.functions.length} are as the migrations made them`)];
 }
 
-export async function checkIndexes(patient: Patient): Promise<Finding[]> {
-  const rows = await readIndexes(patient.query);
+export async function checkIndexes(target: Target): Promise<Finding[]> {
+  const rows = await readIndexes(target.query);
   const findings: Finding[] = [];
   for (const { table, name, constraint, ...expected } of manifest.indexes) {
     const own = rows.find((row) => row.name === name);
-    const isSame = own?.definition === inPlace(patient, expected.definition) && own.constraint === constraint;
+    const isSame = own?.definition === inPlace(target, expected.definition) && own.constraint === constraint;
     if (isSame && own.isValid) continue;
     const what =
       own === undefined ? 'is missing' : isSame ? 'is invalid, so it is not used' : 'is not as the migrations made it';
@@ -144,17 +144,17 @@ export async function checkIndexes(patient: Patient): Promise<Finding[]> {
       level: 'error',
       what: `${name} ${what}`,
       why: WITHOUT_INDEX[name] ?? '',
-      cure: { as: ownerOf(patient), sql: inHome(patient, sql) },
+      fix: { as: ownerOf(target), sql: inSchema(target, sql) },
     });
   }
   return findings.length > 0 ? findings : [ok(`all ${manifest.indexes.length} are there and valid`)];
 }
 
 /** What else belongs to the outbox: whose it is, what may be seen of it, and how its sequences count. */
-export async function checkTables(patient: Patient): Promise<Finding[]> {
-  const { owner } = homeOf(patient);
+export async function checkTables(target: Target): Promise<Finding[]> {
+  const { owner } = schemaOf(target);
   const findings: Finding[] = [];
-  const rows = await patient.query<{ name: string; kind: string; owner: string; hasRowSecurity: boolean }>(
+  const rows = await target.query<{ name: string; kind: string; owner: string; hasRowSecurity: boolean }>(
     `SELECT relname AS name, relkind AS kind, pg_get_userbyid(relowner) AS owner, relrowsecurity AS "hasRowSecurity"
      FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) ORDER BY relname`,
     [[...manifest.tables, 'outbox_position_seq']],
@@ -165,7 +165,7 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `row security is on for ${name}`,
         why: 'a relay whose role does not see some rows skips their events without a word',
-        cure: { as: ownerOf(patient), sql: inHome(patient, [`ALTER TABLE ${name} DISABLE ROW LEVEL SECURITY`]) },
+        fix: { as: ownerOf(target), sql: inSchema(target, [`ALTER TABLE ${name} DISABLE ROW LEVEL SECURITY`]) },
       });
     }
     if (own.owner !== owner) {
@@ -174,14 +174,14 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `${name} belongs to ${own.owner}, and the outbox to ${owner}`,
         why: 'the triggers run as the owner of the outbox, and publishing fails where that one may not write',
-        cure: {
-          as: superuserOf(patient),
-          sql: inHome(patient, [`ALTER ${what} ${name} OWNER TO ${pg.escapeIdentifier(owner)}`]),
+        fix: {
+          as: superuserOf(target),
+          sql: inSchema(target, [`ALTER ${what} ${name} OWNER TO ${pg.escapeIdentifier(owner)}`]),
         },
       });
     }
   }
-  const sequences = await patient.query<{ name: string }>(
+  const sequences = await target.query<{ name: string }>(
     `SELECT relname AS name FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
      WHERE relnamespace = ${HERE} AND (seqincrement <> 1 OR seqcycle OR relname = 'outbox_position_seq' AND seqcache <> 1)
        AND relname IN ('outbox_id_seq', 'outbox_position_seq')`,
@@ -191,17 +191,17 @@ export async function checkTables(patient: Patient): Promise<Finding[]> {
       level: 'error',
       what: `${name} does not count one by one, for ever, without a cache`,
       why: 'a position that a session keeps in reserve is handed out after higher ones, and its event is never delivered',
-      cure: { as: ownerOf(patient), sql: inHome(patient, [`ALTER SEQUENCE ${name} INCREMENT 1 NO CYCLE CACHE 1`]) },
+      fix: { as: ownerOf(target), sql: inSchema(target, [`ALTER SEQUENCE ${name} INCREMENT 1 NO CYCLE CACHE 1`]) },
     });
   }
-  findings.push(...(await checkColumns(patient)), ...(await checkReplicaIdentity(patient)));
+  findings.push(...(await checkColumns(target)), ...(await checkReplicaIdentity(target)));
   return findings.length > 0
     ? findings
     : [ok('their owner, columns, row security and sequences are as they should be')];
 }
 
-async function checkColumns(patient: Patient): Promise<Finding[]> {
-  const rows = await readColumns(patient.query);
+async function checkColumns(target: Target): Promise<Finding[]> {
+  const rows = await readColumns(target.query);
   return manifest.columns.flatMap(({ table, name, definition }): Finding[] => {
     const own = rows.find((row) => row.table === table && row.name === name);
     if (own?.definition === definition) return [];
@@ -210,8 +210,8 @@ async function checkColumns(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `column ${table}.${name} is ${own === undefined ? 'missing' : own.definition}, not ${definition}`,
         why: 'what relays read there is not what was published, or reading fails',
-        cure: {
-          advice: `as ${ownerOf(patient)}, make it ${definition} again: it is written in migrations/1_outbox.sql`,
+        fix: {
+          advice: `as ${ownerOf(target)}, make it ${definition} again: it is written in migrations/1_outbox.sql`,
         },
       },
     ];
@@ -219,8 +219,8 @@ async function checkColumns(patient: Patient): Promise<Finding[]> {
 }
 
 /** Where a publication has a table without one, PostgreSQL refuses each UPDATE and DELETE on it, those of our triggers too. */
-async function checkReplicaIdentity(patient: Patient): Promise<Finding[]> {
-  const rows = await patient.query<{ name: string }>(
+async function checkReplicaIdentity(target: Target): Promise<Finding[]> {
+  const rows = await target.query<{ name: string }>(
     `SELECT relname AS name FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND relpersistence = 'p'
        AND relreplident IN ('n', 'i') AND NOT EXISTS
          (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisreplident AND relreplident = 'i')`,
@@ -230,6 +230,6 @@ async function checkReplicaIdentity(patient: Patient): Promise<Finding[]> {
     level: 'error',
     what: `${name} has no replica identity`,
     why: 'as soon as a publication has the table, events can neither be placed nor deleted',
-    cure: { as: ownerOf(patient), sql: inHome(patient, [`ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`]) },
+    fix: { as: ownerOf(target), sql: inSchema(target, [`ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`]) },
   }));
 }

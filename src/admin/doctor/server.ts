@@ -4,11 +4,11 @@
 import pg from 'pg';
 import { pino } from 'pino';
 import { openDatabase } from '../../postgres/pool.js';
-import { ok, span, type Cure, type Finding } from './finding.js';
-import { ownerOf, type Patient } from './target.js';
+import { ok, span, type Fix, type Finding } from './finding.js';
+import { ownerOf, type Target } from './target.js';
 import { excessRights } from '../roles.js';
 
-/** Major versions that the tests run on, or lie between. */
+/** Oldest and newest major version that the tests run on. */
 const VERSIONS = { oldest: 14, newest: 18 } as const;
 
 export const STANDBY = {
@@ -17,7 +17,7 @@ export const STANDBY = {
 } as const;
 
 /** What is there to be examined at all. Final on a standby: the rest is to be asked of the primary. */
-export async function checkServer({ query }: Patient): Promise<Finding[]> {
+export async function checkServer({ query }: Target): Promise<Finding[]> {
   const [server] = await query<{ version: string; major: number; isStandby: boolean }>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num')::integer / 10000 AS major,
        pg_is_in_recovery() AS "isStandby"`,
@@ -25,7 +25,7 @@ export async function checkServer({ query }: Patient): Promise<Finding[]> {
   const { version = '', major = 0, isStandby = false } = server ?? {};
   const { why, advice } = STANDBY;
   if (isStandby)
-    return [{ level: 'error', what: 'DATABASE_URL leads to a standby', why, cure: { advice }, isFinal: true }];
+    return [{ level: 'error', what: 'DATABASE_URL leads to a standby', why, fix: { advice }, isFinal: true }];
   if (major >= VERSIONS.oldest && major <= VERSIONS.newest) return [ok(`PostgreSQL ${version}, a primary`)];
   const isOld = major < VERSIONS.oldest;
   return [
@@ -33,16 +33,16 @@ export async function checkServer({ query }: Patient): Promise<Finding[]> {
       level: isOld ? 'error' : 'warning',
       what: `PostgreSQL ${version}, which is ${isOld ? 'older' : 'newer'} than what outbox-relay is tested with`,
       why: `it is tested with PostgreSQL ${VERSIONS.oldest} to ${VERSIONS.newest}`,
-      cure: { advice: isOld ? 'upgrade PostgreSQL' : 'look for a newer outbox-relay' },
+      fix: { advice: isOld ? 'upgrade PostgreSQL' : 'look for a newer outbox-relay' },
     },
   ];
 }
 
 /** The rights of the roles that a relay with this configuration would have. */
-export async function checkRights(patient: Patient): Promise<Finding[]> {
-  const { query, role, databaseUrl, listenDatabaseUrl } = patient;
-  const roles = (name: string): Cure => ({
-    as: ownerOf(patient),
+export async function checkRights(target: Target): Promise<Finding[]> {
+  const { query, role, databaseUrl, listenDatabaseUrl } = target;
+  const roles = (name: string): Fix => ({
+    as: ownerOf(target),
     command: `npx outbox-relay roles --relay ${/^\w+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`}`,
   });
   const lacking = await query<{ name: string }>(
@@ -55,7 +55,7 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
         level: 'error',
         what: `role ${role} may not read ${lacking.map(({ name }) => name).join(', ')}`,
         why: 'a relay with this role does not work',
-        cure: roles(role),
+        fix: roles(role),
       },
     ];
   }
@@ -79,7 +79,7 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
               level: 'warning',
               what: `role ${role} can do more than read: ${rights.join(', ')}`,
               why: 'what it may do can be misused. If only you who look are this role, and the relay has one of its own, all is well',
-              cure: roles('outbox_relay'),
+              fix: roles('outbox_relay'),
             },
       );
     } catch (error) {
@@ -92,10 +92,10 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
   return [...findings.values()];
 }
 
-/** Clocks may differ by so much, in milliseconds, beside what the network leaves open. */
-const SKEW = 1000;
+/** Most that clocks may differ, besides what the time on the network leaves open. */
+const SKEW_MS = 1000;
 
-export async function checkClock({ query, now }: Patient): Promise<Finding[]> {
+export async function checkClock({ query, now }: Target): Promise<Finding[]> {
   let best = { offset: 0, error: Number.POSITIVE_INFINITY };
   for (let attempt = 0; attempt < 3; attempt += 1) {
     const before = now();
@@ -108,13 +108,13 @@ export async function checkClock({ query, now }: Patient): Promise<Finding[]> {
     if (error < best.error) best = { offset: (server?.ms ?? 0) - (before + error), error };
   }
   const { offset, error } = best;
-  if (Math.abs(offset) - error <= SKEW) return [ok('the clocks of this machine and the database agree')];
+  if (Math.abs(offset) - error <= SKEW_MS) return [ok('the clocks of this machine and the database agree')];
   return [
     {
       level: 'warning',
       what: `the database's clock is ${span(Math.abs(offset) / 1000)} ${offset > 0 ? 'ahead of' : 'behind'} this machine's`,
       why: 'since= means the clock of the database and tokens end by that of the relay; delivery times in the metrics are off by as much',
-      cure: { advice: 'let both machines keep time by NTP' },
+      fix: { advice: 'let both machines keep time by NTP' },
     },
   ];
 }
@@ -127,7 +127,7 @@ interface Setting {
 }
 
 /** Settings, for everybody or for some of those who may publish, that take from them what relays rely on. */
-export async function checkSettings({ query }: Patient): Promise<Finding[]> {
+export async function checkSettings({ query }: Target): Promise<Finding[]> {
   const settings = await query<Setting>(
     `SELECT rolname AS role, datname AS database, split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value
      FROM pg_db_role_setting LEFT JOIN pg_roles ON pg_roles.oid = setrole LEFT JOIN pg_database ON pg_database.oid = setdatabase,
@@ -143,16 +143,16 @@ export async function checkSettings({ query }: Patient): Promise<Finding[]> {
     const { role, database, name, value } = setting;
     const whose = [...(role === null ? [] : [`role ${role}`]), ...(database === null ? [] : [`database ${database}`])];
     const what = `${name} is ${value} for ${whose.length > 0 ? whose.join(' in ') : 'the whole server'}`;
-    const cure = { as: 'a superuser', sql: reset(setting) };
+    const fix = { as: 'a superuser', sql: reset(setting) };
     if (name === 'session_replication_role' && value === 'replica') {
       const why = 'triggers do not fire there, so what is published gets no position and is never delivered';
-      findings.push({ level: 'error', what, why, cure });
+      findings.push({ level: 'error', what, why, fix });
     }
     if (name === 'synchronous_commit' && value === 'off') {
       const why =
         'a crash of the server takes back events that relays have delivered, and their ids are handed out again. Until this is changed, ' +
         'run "npx outbox-relay advance-ids" after every crash';
-      findings.push({ level: 'warning', what, why, cure });
+      findings.push({ level: 'warning', what, why, fix });
     }
   }
   return findings.length > 0 ? findings : [ok('triggers fire for everybody, and commits last')];

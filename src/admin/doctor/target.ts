@@ -1,26 +1,26 @@
 /**
- * The patient: the database that the doctor examines, with all that the checks need to know of it. It can only be read.
+ * The target: the database that the doctor examines, with all that the checks need to know of it. It can only be read.
  */
 import type pg from 'pg';
 import type { Session } from '../../postgres/session.js';
 
-export interface Patient {
+export interface Target {
   readonly databaseUrl: string;
   readonly listenDatabaseUrl: string;
-  /** Who we are there. */
+  /** The role that the doctor examines as. */
   readonly role: string;
   readonly database: string;
   /** Undefined: the search_path leads to no outbox. */
-  readonly home: Home | undefined;
+  readonly schema: OutboxSchema | undefined;
   /** The role's own. */
   readonly searchPath: string;
   /** Where a publisher with that search_path publishes. */
   readonly schemaOfTable: string | undefined;
   /** Schemas with an outbox that the search_path does not lead to. */
   readonly elsewhere: readonly string[];
-  /** This machine's clock, in milliseconds since 1970. */
+  /** This machine's clock, in ms since 1970. */
   readonly now: () => number;
-  /** How long a transaction may be open before it is worth mentioning. */
+  /** Age from which an open transaction is reported. */
   readonly oldSeconds: number;
   /**
    * Runs a query in a read-only transaction of its own, which a pooler keeps on one session; `here.` stands for the schema of the
@@ -31,10 +31,10 @@ export interface Patient {
   query<Row extends pg.QueryResultRow>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
 }
 
-/** Where the outbox is. */
-export interface Home {
-  readonly schema: string;
-  /** The schema as it stands in SQL, quoted where it has to be. */
+/** The schema that the outbox is in. */
+export interface OutboxSchema {
+  readonly name: string;
+  /** The name as it stands in SQL, quoted where it has to be. */
   readonly quoted: string;
   readonly owner: string;
 }
@@ -42,18 +42,20 @@ export interface Home {
 export interface Examination {
   readonly databaseUrl: string;
   readonly listenDatabaseUrl: string;
+  /** This machine's clock, in ms since 1970. Default: Date.now. */
   readonly now?: () => number;
+  /** Age from which an open transaction is reported. Default: 3600. */
   readonly oldSeconds?: number;
 }
 
-/** A look at a large table may take its time, but a lock that somebody holds must not keep the doctor for ever. */
+/** Most that one query may take: reading a large table is slow, and a lock of others must not stop the doctor for good. */
 const QUERY_SECONDS = 60;
 
-/** A database that says nothing for so long has not even heard of that. */
+/** Time without an answer after which the connection counts as dead: the server would have ended the query before. */
 export const ANSWER_SECONDS = QUERY_SECONDS + 10;
 
 /** @throws what PostgreSQL throws */
-export async function meetPatient(session: Session, examination: Examination): Promise<Patient> {
+export async function readTarget(session: Session, examination: Examination): Promise<Target> {
   async function query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
     await session.begin('READ ONLY', `SET LOCAL statement_timeout = '${QUERY_SECONDS}s'`);
     try {
@@ -80,7 +82,7 @@ export async function meetPatient(session: Session, examination: Examination): P
     [session.schema ?? null],
   );
   if (known === undefined) throw new Error('PostgreSQL does not say who we are.');
-  const { role, database, schema, quoted, owner, elsewhere } = known;
+  const { role, database, schema: name, quoted, owner, elsewhere } = known;
   return {
     databaseUrl: examination.databaseUrl,
     listenDatabaseUrl: examination.listenDatabaseUrl,
@@ -91,22 +93,22 @@ export async function meetPatient(session: Session, examination: Examination): P
     elsewhere,
     searchPath: session.searchPath,
     schemaOfTable: session.schemaOfTable,
-    home: schema === null ? undefined : { schema, quoted, owner },
+    schema: name === null ? undefined : { name, quoted, owner },
     query,
   };
 }
 
-/** The home of a patient of whom it is known that there is an outbox. */
-export function homeOf({ home }: Patient): Home {
-  if (home === undefined) throw new TypeError('this check needs an outbox');
-  return home;
+/** The schema of a target that has an outbox. @throws TypeError where it has none */
+export function schemaOf({ schema }: Target): OutboxSchema {
+  if (schema === undefined) throw new TypeError('this check needs an outbox');
+  return schema;
 }
 
 /** Who owns the outbox, for "as …". */
-export const ownerOf = (patient: Patient): string => `the owner of the outbox (${homeOf(patient).owner})`;
+export const ownerOf = (target: Target): string => `the owner of the outbox (${schemaOf(target).owner})`;
 
 /** SQL that finds our tables by their bare names, wherever it is pasted. */
-export function inHome(patient: Patient, sql: readonly string[]): string[] {
-  const { schema, quoted } = homeOf(patient);
-  return schema === 'public' ? [...sql] : [`SET search_path = ${quoted}`, ...sql];
+export function inSchema(target: Target, sql: readonly string[]): string[] {
+  const { name, quoted } = schemaOf(target);
+  return name === 'public' ? [...sql] : [`SET search_path = ${quoted}`, ...sql];
 }

@@ -24,9 +24,11 @@ const commands = blocks
   .filter(({ language }) => ['sh', 'bash', 'console'].includes(language))
   .flatMap(({ at, code, language }) => commandsIn(code, language).map((command) => ({ at, ...command })));
 
-const scripts = Object.keys(
-  (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> }).scripts,
-);
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  readonly version: string;
+  readonly scripts: Readonly<Record<string, string>>;
+};
+const scripts = Object.keys(manifest.scripts);
 
 /** Names with an underscore that are no variables of the relay's. */
 const OTHERS: readonly RegExp[] = [
@@ -120,6 +122,8 @@ test('every program that is called is known, and every script and file of ours e
     } else if (program === 'npx') t.is(first, 'outbox-relay', said);
     else if (program.includes('/')) t.true(existsSync(join(ROOT, program)), said);
     else if (program !== '') t.true(PROGRAMS.includes(program), said);
+    const [archive = `outbox-relay-${manifest.version}.tgz`] = words.filter((word) => word.endsWith('.tgz'));
+    t.is(basename(archive), `outbox-relay-${manifest.version}.tgz`, said);
     if (program === 'pip') t.true(existsSync(join(ROOT, second)), said);
     if (program === 'python') t.true(isManagementCommand(second), said);
   }

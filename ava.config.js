@@ -1,16 +1,24 @@
 /** Suites share the runner, test/run.ts, which names the one that it wants. */
-const FILES = {
-  browser: ['dist/test/browser/*.test.js'],
-  clients: ['dist/test/clients/*.test.js'],
-  faults: ['dist/test/faults/*.test.js'],
-  django: ['dist/test/django/*.test.js'],
-};
-const ALL = ['dist/test/**/*.test.js', ...Object.keys(FILES).map((name) => `!dist/test/${name}/**`)];
+const FOLDERS = ['heavy', 'browser', 'clients', 'django', 'faults'];
+const filesIn = (folder) => [`dist/test/${folder}/*.test.js`];
+const LIGHT = ['dist/test/**/*.test.js', ...FOLDERS.map((folder) => `!dist/test/${folder}/**`)];
+
+/** Files that say nothing of PostgreSQL: the oldest has no part in them, or they start a server of their own. */
+const OF_ANY_SERVER = ['doctor-server', 'embedded', 'ports', 'workers', 'fuzz', 'clients'].map(
+  (name) => `!dist/test/heavy/${name}.test.js`,
+);
 const suite = process.env['TEST_SUITE'] ?? '';
 
+function files() {
+  if (suite === 'oldest') return ['dist/test/*.test.js', ...filesIn('heavy'), ...OF_ANY_SERVER];
+  return FOLDERS.includes(suite) ? filesIn(suite) : LIGHT;
+}
+
 export default {
-  files: FILES[suite] ?? ALL,
-  concurrency: 2,
+  files: files(),
+  // One test of each file at a time: dozens at once would only make each other late.
+  concurrency: suite === '' ? 4 : 2,
+  serial: suite === '',
   // Python's own suites are one test each.
   timeout: suite === 'django' ? '180s' : '60s',
 };

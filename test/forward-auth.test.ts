@@ -1,54 +1,21 @@
 /**
  * Forward authentication against an application that is slow, down, or lies.
  */
-import type http from 'node:http';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import { createDatabase } from './support/database.js';
-import { json, startServer } from './support/http-server.js';
-import { startTestRelay, type Environment } from './support/relay.js';
-import { openRaw, request, type ErrorBody } from './support/request.js';
+import test from 'ava';
+import { json } from './support/http-server.js';
+import { openRaw, type ErrorBody } from './support/request.js';
 import { openStream } from './support/stream.js';
 import { SECRET, tokenFor } from './support/token.js';
+import { type Answer, by, keepsWaiting, session, setUp, user, view } from './support/application.js';
 
 /** How long nothing must happen for it to count as not happening. */
 const LEEWAY_MS = 300;
+
 /** How often the relay is asked for a state of which it gives no signal. */
 const POLL_MS = 20;
-
-type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => void;
-
-const user = (headers: http.IncomingHttpHeaders) => /session=(\w+)/.exec(headers.cookie ?? '')?.[1];
-
-/** As a Django view would: whoever has a session may read what is theirs. */
-const view: Answer = ({ headers }, response) => {
-  const name = user(headers);
-  if (name === undefined) json(response, 401, { error: 'log in', page: '/login' });
-  else if (name === 'banned') json(response, 403, { error: 'banned' });
-  else json(response, 200, { channels: [`user:${name}`, 'news'], expires_in: 60, sub: name });
-};
-
-async function setUp(t: ExecutionContext, answer: Answer = view, env: Environment = {}) {
-  const database = await createDatabase(t);
-  const app = await startServer(t, answer);
-  const relay = await startTestRelay(t, database.url, {
-    PUBLIC_CHANNELS: 'status',
-    FORWARD_AUTH_URL: `${app.url}/may-listen?from=relay`,
-    ...env,
-  });
-  return {
-    app,
-    relay,
-    url: relay.url,
-    publish: (channel: string) =>
-      database.query('INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb($2::text))', [channel, channel]),
-    get: (path: string, headers: OutgoingHttpHeaders = {}) => request(relay.url, path, { headers }),
-  };
-}
-
-const session = (name: string) => ({ Cookie: `session=${name}; theme=dark` });
 
 test('the application is asked with the credentials and the channels of the client, and its word counts', async (t) => {
   const { app, url, get, publish } = await setUp(t);
@@ -164,88 +131,6 @@ test('an application that is down is trouble too, and no answer is kept of it', 
   t.is((await get('/events/user:ann', session('ann'))).status, 503);
   t.is((await get('/events/status', session('ann'))).status, 200);
 });
-
-test.serial(
-  '1,000 clients at once: the same question is asked once, others each once, and nobody gets the answer of another',
-  async (t) => {
-    const { app, get } = await setUp(
-      t,
-      (asked, response) => {
-        setTimeout(() => view(asked, response), 200);
-      },
-      { MAX_CONNECTIONS_PER_SUBJECT: '2000', FORWARD_AUTH_CACHE_SECONDS: '60', TRUST_PROXY: '1' },
-    );
-    const from = (n: number) => by(`203.0.113.${n % 50}`);
-    const same = await Promise.all(
-      Array.from({ length: 500 }, (_, n) => get('/events/user:ann', { ...session('ann'), ...from(n) })),
-    );
-    t.true(same.every(({ status }) => status === 200));
-    t.is(app.requests.length, 1);
-
-    const others = await Promise.all(
-      Array.from({ length: 500 }, async (_, n) => {
-        const own = get(`/events/user:u${n}`, { ...session(`u${n}`), ...from(n) });
-        const foreign = get(`/events/user:u${(n + 1) % 500}`, { ...session(`u${n}`), ...from(n) });
-        return [(await own).status, (await foreign).status];
-      }),
-    );
-    for (const statuses of others) t.deepEqual(statuses, [200, 403]);
-    t.is(app.requests.length, 1 + 2 * 500);
-  },
-);
-
-/** An application that keeps everybody waiting whose session is not `legit`, until it is told to answer. */
-function keepsWaiting() {
-  const kept: (() => void)[] = [];
-  let isOpen = false;
-  const answer: Answer = (asked, response) => {
-    const now = () => view(asked, response);
-    if (isOpen || user(asked.headers)?.startsWith('legit')) now();
-    else kept.push(now);
-  };
-  const open = () => {
-    isOpen = true;
-    for (const now of kept.splice(0)) now();
-  };
-  return { answer, kept, open };
-}
-
-const by = (address: string) => ({ 'X-Forwarded-For': address });
-
-test.serial(
-  'R5: whoever asks a slow application from elsewhere is answered, however many others wait from one address or from ten',
-  async (t) => {
-    for (const attackers of [1, 10]) {
-      const { answer, kept, open } = keepsWaiting();
-      const { app, url, get } = await setUp(t, answer, { TRUST_PROXY: '1', FORWARD_AUTH_TIMEOUT_SECONDS: '30' });
-      const asked = Array.from({ length: 900 }, (_, n) =>
-        get('/events/news', { ...session(`x${n}`), ...by(`203.0.113.${n % attackers}`) }),
-      );
-      await app.requested(30);
-      const legit = await openStream(t, `${url}/events/news`, { ...session('legit'), ...by('198.51.100.1') });
-      t.is(legit.status, 200);
-      t.true(kept.length <= 64 * (attackers / (attackers + 1)) + 1, `${kept.length} questions are under way`);
-      // More of the attackers' own are not put, and are not left waiting either.
-      const later = await Promise.race(asked);
-      t.is(later.status, 503);
-      t.is((JSON.parse(later.body) as ErrorBody).error, 'auth_busy');
-      t.true(Number(later.headers['retry-after']) > 0);
-      const another = await openStream(t, `${url}/events/news`, { ...session('legit2'), ...by('203.0.113.0') });
-      await another.ended;
-      t.is(another.events.length, 0);
-      t.true((another.frames.find((frame) => frame.retry !== undefined)?.retry ?? 0) > 0, 'sent away, to come again');
-      open();
-      const statuses = (await Promise.all(asked)).map(({ status }) => status);
-      t.deepEqual([...new Set(statuses)].sort(), [200, 503]);
-      t.is(statuses.filter((status) => status === 200).length, app.requests.length - 1);
-      t.is(
-        (await get('/events/news', { ...session('after'), ...by('203.0.113.0') })).status,
-        200,
-        'and all is well again',
-      );
-    }
-  },
-);
 
 test('R5: of clients that have left nothing is asked that was not under way, and their places are free', async (t) => {
   const { answer, open } = keepsWaiting();

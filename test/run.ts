@@ -4,7 +4,8 @@
  *
  *     npm test                                        what needs Node and npm only, on the newest PostgreSQL
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
- *     npm run test:oldest                             the same on the oldest that is supported
+ *     npm run test:heavy                              load, crowds, many processes and a million rows, on the newest
+ *     npm run test:oldest                             both on the oldest PostgreSQL that is supported
  *     npm run test:browser (clients, django, faults)  what needs Chromium, Python, Go, PgBouncer or nginx
  *     npm run torture (fuzz)                          programs of their own
  *     CI_COUNTS=1 npm test                            TAP output, and a last line `N passed, N failed`
@@ -35,6 +36,7 @@ const PROGRAMS = ['torture', 'fuzz'] as const;
 
 /** Suites of ava other than the tests that `npm test` runs, see ava.config.js, with the servers that each needs. */
 const SUITES: Readonly<Record<string, readonly ServerName[]>> = {
+  heavy: ['newest'],
   oldest: ['oldest'],
   browser: ['newest'],
   clients: ['newest'],

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { channelFilter } from '../src/event/channel-filter.js';
-import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
-import { createPostgresReader } from '../src/outbox/postgres-feed.js';
-import { createDatabase, type TestDatabase } from './support/database.js';
-import { observe } from './support/plan.js';
-import { startTestRelay, type Environment } from './support/relay.js';
-import { openStream, type TestStream } from './support/stream.js';
+import { channelFilter } from '../../src/event/channel-filter.js';
+import { createPostgresArchive } from '../../src/outbox/postgres-archive.js';
+import { createPostgresReader } from '../../src/outbox/postgres-feed.js';
+import { createDatabase, type TestDatabase } from '../support/database.js';
+import { observe } from '../support/plan.js';
+import { startTestRelay, type Environment } from '../support/relay.js';
+import { openStream, type TestStream } from '../support/stream.js';
 
 const MEBIBYTE = 1024 * 1024;
 /** What a page may exceed its size by: its last event. */

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { startEmbedded, type EmbeddedPostgresOptions } from '../packages/embedded-postgres/embedded.js';
+import { startEmbedded, type EmbeddedPostgresOptions } from '../../packages/embedded-postgres/embedded.js';
 
-const MODULE = new URL('../packages/embedded-postgres/embedded.js', import.meta.url).href;
+const MODULE = new URL('../../packages/embedded-postgres/embedded.js', import.meta.url).href;
 const FAST = { fsync: 'off', shared_buffers: '4MB' };
 
 async function folderFor(t: ExecutionContext): Promise<string> {

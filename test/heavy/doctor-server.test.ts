@@ -6,14 +6,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import type { Fix } from '../src/admin/doctor/finding.js';
-import type { Target } from '../src/admin/doctor/target.js';
-import { checkServer } from '../src/admin/doctor/server.js';
-import { examine } from '../src/admin/doctor/doctor.js';
-import { startEmbedded, type EmbeddedPostgres } from '../packages/embedded-postgres/embedded.js';
-import { migrate } from '../src/postgres/migrate.js';
-import { createDatabase } from './support/database.js';
-import { paste, troubles } from './support/patient.js';
+import type { Fix } from '../../src/admin/doctor/finding.js';
+import type { Target } from '../../src/admin/doctor/target.js';
+import { checkServer } from '../../src/admin/doctor/server.js';
+import { examine } from '../../src/admin/doctor/doctor.js';
+import { startEmbedded, type EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
+import { migrate } from '../../src/postgres/migrate.js';
+import { createDatabase } from '../support/database.js';
+import { paste, troubles } from '../support/patient.js';
 
 const SETTINGS = { fsync: 'off', shared_buffers: '8MB', max_notify_queue_pages: '64', max_prepared_transactions: '5' };
 

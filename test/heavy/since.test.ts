@@ -3,10 +3,10 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import type { CompiledQuery } from 'kysely';
-import type { Cursor } from '../src/event/event.js';
-import { searchSince, stepSince, type Search } from '../src/outbox/since.js';
-import { createDatabase, type TestDatabase } from './support/database.js';
-import { observe, rowsLookedAt } from './support/plan.js';
+import type { Cursor } from '../../src/event/event.js';
+import { searchSince, stepSince, type Search } from '../../src/outbox/since.js';
+import { createDatabase, type TestDatabase } from '../support/database.js';
+import { observe, rowsLookedAt } from '../support/plan.js';
 
 const SECOND = 1000;
 const NEWEST = Date.UTC(2026, 0, 31);

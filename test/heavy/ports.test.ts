@@ -6,11 +6,11 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
-import { createDatabase } from './support/database.js';
-import { HOSTILE } from './support/hostile-bytes.js';
-import { startPort, type PortKind } from './support/port-kinds.js';
-import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';
-import { openStream } from './support/stream.js';
+import { createDatabase } from '../support/database.js';
+import { HOSTILE } from '../support/hostile-bytes.js';
+import { startPort, type PortKind } from '../support/port-kinds.js';
+import { openRaw, parseAnswer, request, type ErrorBody } from '../support/request.js';
+import { openStream } from '../support/stream.js';
 
 const KINDS: readonly PortKind[] = ['main', 'metrics', 'metrics of workers', 'demo'];
 
@@ -61,7 +61,7 @@ test.serial('a request in absolute form is one for its own host, whatever Host s
 
 test.serial('R5: a process that has all the files it may have goes on with those that it has', async (t) => {
   const database = await createDatabase(t);
-  const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
+  const main = fileURLToPath(new URL('../../src/main.js', import.meta.url));
   const child = spawn('sh', ['-c', `ulimit -n 500 && exec "$0" "$@"`, process.execPath, main], {
     env: { PATH: process.env['PATH'], DATABASE_URL: database.url, PORT: '0', PUBLIC_CHANNELS: '*' },
     stdio: ['ignore', 'pipe', 'inherit'],

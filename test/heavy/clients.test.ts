@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 import test, { type ExecutionContext } from 'ava';
 import { EventSource } from 'eventsource';
-import { createDatabase, type TestDatabase } from './support/database.js';
-import { startRelayProcess } from './support/relay-process.js';
+import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startRelayProcess } from '../support/relay-process.js';
 
 interface Received {
   readonly id: string;

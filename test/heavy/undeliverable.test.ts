@@ -5,11 +5,11 @@
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { withClient } from '../src/postgres/pool.js';
-import { migrate } from '../src/postgres/migrate.js';
-import { createDatabase, serverUrl, useDatabase, type TestDatabase } from './support/database.js';
-import { startRelayProcess, type RelayProcess } from './support/relay-process.js';
-import { openStream } from './support/stream.js';
+import { withClient } from '../../src/postgres/pool.js';
+import { migrate } from '../../src/postgres/migrate.js';
+import { createDatabase, serverUrl, useDatabase, type TestDatabase } from '../support/database.js';
+import { startRelayProcess, type RelayProcess } from '../support/relay-process.js';
+import { openStream } from '../support/stream.js';
 
 /** Small, so that what is kept more than once or twice ends the process. */
 const SMALL: Record<string, string> = { NODE_OPTIONS: '--max-old-space-size=256', LOG_LEVEL: 'error' };

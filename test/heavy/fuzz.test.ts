@@ -1,8 +1,8 @@
 import test from 'ava';
-import { createDatabase } from './support/database.js';
-import { describeFuzz, runFuzz } from './support/fuzz.js';
-import { describePort, fuzzPort, PORT_KINDS } from './support/fuzz-ports.js';
-import { seedFromEnvironment } from './support/random.js';
+import { createDatabase } from '../support/database.js';
+import { describeFuzz, runFuzz } from '../support/fuzz.js';
+import { describePort, fuzzPort, PORT_KINDS } from '../support/fuzz-ports.js';
+import { seedFromEnvironment } from '../support/random.js';
 
 /** The long run is `npm run fuzz`. */
 const REQUESTS = { rights: 1_200, limits: 800 } as const;

@@ -4,11 +4,11 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { createDatabase } from './support/database.js';
-import { startRelayProcess } from './support/relay-process.js';
-import { runCommand } from './support/command.js';
-import { request } from './support/request.js';
-import { openStream, type TestStream } from './support/stream.js';
+import { createDatabase } from '../support/database.js';
+import { startRelayProcess } from '../support/relay-process.js';
+import { runCommand } from '../support/command.js';
+import { request } from '../support/request.js';
+import { openStream, type TestStream } from '../support/stream.js';
 
 const POLL_MS = 50;
 

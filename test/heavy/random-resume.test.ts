@@ -1,8 +1,8 @@
 import test, { type ExecutionContext } from 'ava';
-import { createDatabase } from './support/database.js';
-import { seedFromEnvironment } from './support/random.js';
-import { describe, runRandomResume, TIGHT_ENVIRONMENT, type Progress } from './support/random-resume.js';
-import { startTestRelay } from './support/relay.js';
+import { createDatabase } from '../support/database.js';
+import { seedFromEnvironment } from '../support/random.js';
+import { describe, runRandomResume, TIGHT_ENVIRONMENT, type Progress } from '../support/random-resume.js';
+import { startTestRelay } from '../support/relay.js';
 
 /** How long writers write and things break, at least; catching up comes on top. */
 const SECONDS = 4;

@@ -9,7 +9,7 @@ import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
 import { createPostgresFeed } from '../src/outbox/postgres-feed.js';
 import { createUndeliverable } from '../src/outbox/undeliverable.js';
 import { declareArchiveSuite, type ArchiveStage, type StoredEvent } from './support/archive-conformance.js';
-import { createDatabase, type ServerName } from './support/database.js';
+import { createDatabase } from './support/database.js';
 import { declareFeedSuite, type FeedStage } from './support/feed-conformance.js';
 import { createMemoryArchive, createMemoryFeed, createMemoryOutbox, randomFaults } from './support/memory-outbox.js';
 import { randomOf, seedFromEnvironment } from './support/random.js';
@@ -21,8 +21,8 @@ interface Row {
   readonly created: number;
 }
 
-async function onPostgres(t: ExecutionContext, server: ServerName) {
-  const database = await createDatabase(t, { server });
+async function onPostgres(t: ExecutionContext) {
+  const database = await createDatabase(t);
   const logger = pino({ level: 'silent' });
   const settings = {
     databaseUrl: database.url,
@@ -75,29 +75,27 @@ async function onPostgres(t: ExecutionContext, server: ServerName) {
   };
 }
 
-for (const server of ['newest', 'oldest'] as const) {
-  declareFeedSuite(`the feed from PostgreSQL (${server})`, async (t): Promise<FeedStage> => {
-    const { insert, stored, ...outbox } = await onPostgres(t, server);
-    return {
-      ...outbox,
-      async publish(channels) {
-        await insert(channels);
-        return (await stored()).slice(-channels.length).map(({ id, position }): Cursor => ({ id, position }));
-      },
-    };
-  });
+declareFeedSuite('the feed from PostgreSQL', async (t): Promise<FeedStage> => {
+  const { insert, stored, ...outbox } = await onPostgres(t);
+  return {
+    ...outbox,
+    async publish(channels) {
+      await insert(channels);
+      return (await stored()).slice(-channels.length).map(({ id, position }): Cursor => ({ id, position }));
+    },
+  };
+});
 
-  declareArchiveSuite(`the archive in PostgreSQL (${server})`, async (t): Promise<ArchiveStage> => {
-    const { insert, stored, ...outbox } = await onPostgres(t, server);
-    return {
-      ...outbox,
-      async publish(channels, bytes) {
-        await insert(channels, bytes);
-        return stored();
-      },
-    };
-  });
-}
+declareArchiveSuite('the archive in PostgreSQL', async (t): Promise<ArchiveStage> => {
+  const { insert, stored, ...outbox } = await onPostgres(t);
+  return {
+    ...outbox,
+    async publish(channels, bytes) {
+      await insert(channels, bytes);
+      return stored();
+    },
+  };
+});
 
 function inMemory(t: ExecutionContext) {
   const seed = seedFromEnvironment();

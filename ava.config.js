@@ -16,9 +16,7 @@ function files() {
 
 export default {
   files: files(),
-  // One test of each file at a time: dozens at once would only make each other late.
-  concurrency: suite === '' ? 4 : 2,
-  serial: suite === '',
+  concurrency: 2,
   // Python's own suites are one test each.
   timeout: suite === 'django' ? '180s' : '60s',
 };

@@ -1,5 +1,5 @@
 /**
- * The documentation, held against what it speaks of: links, commands, variables, and snippets, which are run where that can be.
+ * The documentation against the code: links, commands and variables exist, snippets run or parse.
  */
 import { EventEmitter, once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -38,7 +38,7 @@ const OTHERS: readonly RegExp[] = [
   /^SUBSCRIBER_JWT$/, // of bench/README.md, for Mercure
 ];
 
-/** Programs of others. What is called but npm, outbox-relay and files of ours has to be one of them. */
+/** Programs that the documentation may call, beside npm, outbox-relay and files of ours. */
 const PROGRAMS = ['curl', 'openssl', 'docker', 'pip', 'python', 'apt-get', 'psql', 'pgrep', 'seq', 'date'];
 
 /** What manage.py can do by itself, where the documentation asks for it. */

@@ -1,6 +1,7 @@
 /**
- * The variables of the environment: each with its kind, its default, and what it means in words. docs/configuration.md and
- * .env.example are written from here by `npm run docs`; a test fails where they differ.
+ * The variables of the environment: each with its kind, its default and its meaning in words.
+ * `npm run docs` writes docs/configuration.md and .env.example from here; a test fails where they
+ * differ.
  */
 import { z } from 'zod';
 import { readSecret, SECRET_BYTES } from '../access/jwt.js';

@@ -1,6 +1,6 @@
 /**
- * docs/configuration.md's table and .env.example, as the descriptions in src/config/variables.ts have them. As a program
- * (`npm run docs`) it writes both; test/docs-configuration.test.ts fails where they differ.
+ * docs/configuration.md's table and .env.example, made from the descriptions in
+ * src/config/variables.ts. As a program (`npm run docs`) it writes both files.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';

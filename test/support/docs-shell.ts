@@ -1,5 +1,5 @@
 /**
- * The shell commands of the documentation, taken apart: which programs are called, with which words and variables.
+ * The shell commands of the documentation: programs, words and variables.
  */
 export interface ShellCommand {
   /** The program, and what follows it. Empty where only variables are set. */
@@ -9,8 +9,8 @@ export interface ShellCommand {
 }
 
 /**
- * The commands of a block: a line may have several, joined by `&&`, `|` or `;`. In a console block only lines after `$ ` are
- * commands. What stands in `$(…)` is a command, too.
+ * Lists the commands of a block. A line may have several, joined by `&&`, `|` or `;`, and others
+ * within `$(…)`. In a console block only lines that begin with `$ ` are commands.
  */
 export function commandsIn(code: string, language: string): ShellCommand[] {
   const lines = code.replaceAll('\\\n', ' ').split('\n');

@@ -1,5 +1,5 @@
 /**
- * The documentation as tests read it: every Markdown page of the repository, with its headings, links and code blocks.
+ * Every Markdown page of the repository, with its headings, links and code blocks.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -88,7 +88,7 @@ function blocksIn(path: string, text: string): Block[] {
   }));
 }
 
-/** Lower case, no punctuation, hyphens for blanks; from the second on of the same name with a number. */
+/** As GitHub makes them: lower case, no punctuation, hyphens for blanks, a number if repeated. */
 function anchorsOf(prose: string): Set<string> {
   const anchors = new Set<string>();
   for (const [, heading = ''] of prose.matchAll(/^#{1,6} +(.+?)\s*$/gm)) {

@@ -1,5 +1,6 @@
 /**
- * The failures that an operator can fix. Any room may throw them; the command prints the message alone, without a stack.
+ * The failures that an operator can fix. Any room may throw them; the command prints the message
+ * alone, without a stack.
  */
 
 /** Who throws which: each message says what to do. */

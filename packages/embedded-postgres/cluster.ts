@@ -1,12 +1,14 @@
 /**
  * The data of the embedded PostgreSQL: made once by initdb, then checked at each start.
  *
- * The folder holds `data` (the cluster) and `password` (of its superuser, 0600). A cluster is made under another name and
- * renamed when it is complete, so an interrupted initdb leaves nothing that would be taken for data.
+ * The folder holds `data` (the cluster) and `password` (of its superuser, 0600). A cluster is made
+ * under another name and renamed when it is complete, so an interrupted initdb leaves nothing that
+ * would be taken for data.
  *
- * PostgreSQL refuses to run as root. Started by root, it runs as the account that owns `data`, or, for new data, as
- * `postgres` or `nobody`. That account may not be able to enter the folders above; it need not: it inherits the open
- * folder as file descriptor 3, and `/proc/self/fd/3` leads there without a look at what lies above. It gets no privilege.
+ * PostgreSQL refuses to run as root. Started by root, it runs as the account that owns `data`, or,
+ * for new data, as `postgres` or `nobody`. That account may not be able to enter the folders above;
+ * it need not: it inherits the open folder as file descriptor 3, and `/proc/self/fd/3` leads there
+ * without a look at what lies above. It gets no privilege.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
@@ -25,7 +27,8 @@ export interface Cluster {
 }
 
 /**
- * Whom to run the server as: undefined for the user of this process, which is whenever that is not root.
+ * Whom to run the server as: undefined for the user of this process, which is whenever that is not
+ * root.
  *
  * @throws {EmbeddedPostgresError} `not-permitted`
  */
@@ -84,7 +87,8 @@ export async function ensureCluster(
   account: Account | undefined,
 ): Promise<Cluster> {
   const path = join(folder, 'data');
-  // Of an initdb that was interrupted; one that outlived its parent may still be writing, and fails when its files vanish.
+  // Of an initdb that was interrupted; one that outlived its parent may still be writing, and fails
+  // when its files vanish.
   const leftover = { recursive: true, force: true, maxRetries: 5 };
   for (const name of await readdir(folder)) {
     if (name.startsWith('data.') || name.startsWith('password.')) await rm(join(folder, name), leftover);
@@ -118,7 +122,10 @@ export async function ensureCluster(
   return { path, password };
 }
 
-/** Where a server started with `stdio: [_, _, _, folder.fd]` finds its data; without an account, simply where it is. */
+/**
+ * Where a server started with `stdio: [_, _, _, folder.fd]` finds its data; without an account,
+ * simply where it is.
+ */
 export function dataArgument(path: string, account: Account | undefined): string {
   return account === undefined ? path : '/proc/self/fd/3';
 }

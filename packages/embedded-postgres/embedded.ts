@@ -1,9 +1,11 @@
 /**
- * A PostgreSQL server of our own, for a first look and for tests: a real one, whose binaries come with npm.
+ * A PostgreSQL server of our own, for a first look and for tests: a real one, whose binaries come
+ * with npm.
  *
- * One process at a time owns the folder that the data is kept in (lock.ts). The server listens on 127.0.0.1 only
- * and asks for a password, since a loopback port is open to every local user. It is not in the terminal's process
- * group: Ctrl-C reaches our process, which stops the server in its own order.
+ * One process at a time owns the folder that the data is kept in (lock.ts). The server listens on
+ * 127.0.0.1 only and asks for a password, since a loopback port is open to every local user. It is
+ * not in the terminal's process group: Ctrl-C reaches our process, which stops the server in its
+ * own order.
  *
  * | state   | server | left by                                                          |
  * |---------|--------|------------------------------------------------------------------|
@@ -33,7 +35,10 @@ import { endOrphan, lockFolder } from './lock.js';
 export { EmbeddedPostgresError, findBinaries };
 
 export interface EmbeddedPostgresOptions {
-  /** Made if it does not exist. Holds the data, its password, and the name of the process that uses it. */
+  /**
+   * Made if it does not exist. Holds the data, its password, and the name of the process that uses
+   * it.
+   */
   readonly dataDirectory: string;
   /** Called with each line that the server writes to its log. Default: nobody is. */
   readonly log?: ((line: string) => void) | undefined;
@@ -54,17 +59,26 @@ export interface EmbeddedPostgres {
   /** Such as '18.4'. */
   readonly version: string;
   readonly major: number;
-  /** `fast` (default) ends all sessions and shuts down in order; `immediate` leaves recovery to the next start. Safe twice. */
+  /**
+   * `fast` (default) ends all sessions and shuts down in order; `immediate` leaves recovery to the
+   * next start. Safe twice.
+   */
   stop(mode?: 'fast' | 'immediate'): Promise<void>;
   /** Kills the server as a crash would, for tests of faults. The folder stays ours. */
   kill(): Promise<void>;
-  /** Stops the server if it runs, as `stop` does, and starts it on the same data and port. Not after `stop`. */
+  /**
+   * Stops the server if it runs, as `stop` does, and starts it on the same data and port. Not after
+   * `stop`.
+   */
   restart(mode?: 'fast' | 'immediate'): Promise<void>;
 }
 
 interface Server {
   readonly child: ChildProcess;
-  /** Resolves when no backend is left either: all share the server's standard error, which closes with the last of them. */
+  /**
+   * Resolves when no backend is left either: all share the server's standard error, which closes
+   * with the last of them.
+   */
   readonly ended: Promise<unknown>;
 }
 
@@ -76,17 +90,21 @@ interface Launch {
   readonly log: (line: string) => void;
 }
 
-/** What each way to stop is asked for with. Source: PostgreSQL manual, "Shutting Down the Server". */
+/**
+ * What each way to stop is asked for with. Source: PostgreSQL manual, "Shutting Down the Server".
+ */
 const SHUTDOWN = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
-/** Between attempts to start on data whose last backends, left by a crash, are still about to end. */
+/**
+ * Between attempts to start on data whose last backends, left by a crash, are still about to end.
+ */
 const BACKENDS_GONE_MS = { patience: 10_000, pause: 50 };
 const PORT_ATTEMPTS = 5;
 
 /**
- * Starts the server, on new data where there is none, and resolves once it accepts connections. After a crash it recovers by
- * itself. The server does not keep this process alive; it shuts down when this process exits without `stop`. Signals
- * are the caller's affair.
+ * Starts the server, on new data where there is none, and resolves once it accepts connections.
+ * After a crash it recovers by itself. The server does not keep this process alive; it shuts down
+ * when this process exits without `stop`. Signals are the caller's affair.
  *
  * @throws {EmbeddedPostgresError} with a message that says what to do
  */
@@ -151,7 +169,10 @@ export async function startEmbedded(options: EmbeddedPostgresOptions): Promise<E
   }
 }
 
-/** Another process may take a free port before the server does, so a port of our own choice is chosen again. */
+/**
+ * Another process may take a free port before the server does, so a port of our own choice is
+ * chosen again.
+ */
 async function startOnPort(launch: Launch, wanted: number | undefined): Promise<{ server: Server; port: number }> {
   for (let attempt = 1; ; attempt++) {
     const port = wanted ?? (await freePort());
@@ -169,7 +190,8 @@ async function start(launch: Launch, port: number): Promise<Server> {
     try {
       return await startOnce(launch, port);
     } catch (error) {
-      // After a crash of server and relay, backends that are not our children: nothing tells when they have ended.
+      // After a crash of server and relay, backends that are not our children: nothing tells when
+      // they have ended.
       const busy = error instanceof Error && error.message.includes('pre-existing shared memory block');
       if (!busy || Date.now() > end) throw error;
       await delay(BACKENDS_GONE_MS.pause);
@@ -232,7 +254,10 @@ async function startOnce({ path, binaries, account, settings, log }: Launch, por
 
 const children = new Set<ChildProcess>();
 
-/** Without it a server would outlive a process that exits without `stop`; it shuts down on its own once told to. */
+/**
+ * Without it a server would outlive a process that exits without `stop`; it shuts down on its own
+ * once told to.
+ */
 function endWithThisProcess(child: ChildProcess): void {
   if (children.size === 0) process.on('exit', endChildren);
   children.add(child);

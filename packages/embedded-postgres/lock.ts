@@ -1,10 +1,11 @@
 /**
  * One process at a time per folder of an embedded PostgreSQL.
  *
- * PostgreSQL has a lock of its own, but it guards the server: it cannot tell a server whose relay was killed, which is to
- * be taken over, from one whose relay is alive, which is to be left alone. So the file `owner` names the process that
- * started the server, by id and by when it began, as ids are used again. Node has no file locks that the kernel lets
- * go of, so a file left by a dead process is recognised and moved out of the way, and the server that it left is ended.
+ * PostgreSQL has a lock of its own, but it guards the server: it cannot tell a server whose relay
+ * was killed, which is to be taken over, from one whose relay is alive, which is to be left alone.
+ * So the file `owner` names the process that started the server, by id and by when it began, as ids
+ * are used again. Node has no file locks that the kernel lets go of, so a file left by a dead
+ * process is recognised and moved out of the way, and the server that it left is ended.
  */
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -71,7 +72,8 @@ async function removeStale(folder: string, path: string): Promise<void> {
         'folder, or let both use one server by DATABASE_URL.',
     );
   }
-  // Moved rather than deleted, and looked at again: another process may have replaced the stale file by its own just now.
+  // Moved rather than deleted, and looked at again: another process may have replaced the stale
+  // file by its own just now.
   const aside = `${path}.${randomUUID()}`;
   await rename(path, aside).catch(unlessCode('ENOENT'));
   const moved = await readOwner(aside);
@@ -92,11 +94,15 @@ function parseOwner(text: string): { readonly pid: number; readonly began: strin
   }
 }
 
-/** When a process began, in whatever form the system tells it; undefined when there is none, or only its zombie. */
+/**
+ * When a process began, in whatever form the system tells it; undefined when there is none, or only
+ * its zombie.
+ */
 async function whenBegan(pid: number): Promise<string | undefined> {
   if (process.platform === 'linux') {
     const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(unlessCode('ENOENT', 'ESRCH'));
-    // The name, in parentheses, may hold anything; the state is the next field, the start time the 20th (proc(5)).
+    // The name, in parentheses, may hold anything; the state is the next field, the start time the
+    // 20th (proc(5)).
     const fields = status?.slice(status.lastIndexOf(')') + 2).split(' ') ?? [];
     if (fields[0] === undefined || fields[0] === 'Z' || fields[0] === 'X') return undefined;
     return `${(await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()} ${fields[19]}`;
@@ -107,8 +113,8 @@ async function whenBegan(pid: number): Promise<string | undefined> {
 }
 
 /**
- * Ends the server that a killed process has left running on the data; its data is then like that of any crash, or better.
- * The folder must be locked, so that no living process can be its owner.
+ * Ends the server that a killed process has left running on the data; its data is then like that of
+ * any crash, or better. The folder must be locked, so that no living process can be its owner.
  */
 export async function endOrphan(data: string, log: (line: string) => void): Promise<void> {
   const file = join(data, 'postmaster.pid');
@@ -120,14 +126,16 @@ export async function endOrphan(data: string, log: (line: string) => void): Prom
     return folder !== undefined && folder.ino === own.ino && folder.dev === own.dev;
   };
   if (!(await isOurs())) {
-    // After a restart of a container the same ids come up again. PostgreSQL would take any living process for its own.
+    // After a restart of a container the same ids come up again. PostgreSQL would take any living
+    // process for its own.
     if (process.platform === 'linux') await rm(file, { force: true });
     return;
   }
   log(
     `A PostgreSQL that an earlier run left behind (process ${pid}) is still running on ${data}; it is stopped first.`,
   );
-  // Nothing tells of the end of a process that is not a child, so it must be asked for again and again.
+  // Nothing tells of the end of a process that is not a child, so it must be asked for again and
+  // again.
   for (const [signal, patienceMs] of [
     ['SIGINT', 30_000],
     ['SIGQUIT', 10_000],
@@ -151,7 +159,10 @@ function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** A server works in its data directory. Undefined when the process has ended (a zombie has no folder) or is not ours to see. */
+/**
+ * A server works in its data directory. Undefined when the process has ended (a zombie has no
+ * folder) or is not ours to see.
+ */
 async function workingFolder(pid: number): Promise<Stats | undefined> {
   if (process.platform === 'linux') return stat(`/proc/${pid}/cwd`).catch(() => undefined);
   const { stdout } = await run('lsof', ['-a', '-p', String(pid), '-d', 'cwd', '-Fn']).catch(() => ({ stdout: '' }));

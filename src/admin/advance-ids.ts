@@ -1,14 +1,15 @@
 /**
- * Advancing ids: for a database that went back in time, by a restore or by a failover that lost commits. It would hand out ids
- * and positions once more, and a cursor from before would name another event and skip what lies between, in silence. Past
- * all that can have been handed out such a cursor names nothing, and its client is told so.
+ * Advancing ids: for a database that went back in time, by a restore or by a failover that lost
+ * commits. It would hand out ids and positions once more, and a cursor from before would name
+ * another event and skip what lies between, in silence. Past all that can have been handed out such
+ * a cursor names nothing, and its client is told so.
  */
 import pg from 'pg';
 import { OperatorError } from '../operator-error.js';
 import { withSession } from '../postgres/pool.js';
 import type { Session } from '../postgres/session.js';
 
-/** More than a hundred days of 100 events a second: the restored copy is rarely older. Ids have room for 9 billion such steps. */
+/** Over a hundred days at 100 events a second. Ids have room for 9 billion such steps. */
 export const DEFAULT_STEP = 1_000_000_000n;
 
 export interface Advance {
@@ -18,8 +19,8 @@ export interface Advance {
 }
 
 /**
- * Moves both sequences on by `step`, from what they have handed out or from the highest number that is in use, whichever is
- * more. Never back, whoever else publishes or advances meanwhile.
+ * Moves both sequences on by `step`, from what they have handed out or from the highest number that
+ * is in use, whichever is more. Never back, whoever else publishes or advances meanwhile.
  *
  * @throws OperatorError `standby`, `no-outbox`, `not-owner`; else what PostgreSQL throws
  */
@@ -47,8 +48,8 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
     }
 
     await session.begin('READ WRITE');
-    // The lock of outbox_place(): positions are drawn under it, so that their order is that of commits. No other of our
-    // kind gets between reading and setting either.
+    // The lock of outbox_place(): positions are drawn under it, so that their order is that of
+    // commits. No other of our kind gets between reading and setting either.
     await session.query(`SELECT pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0)`);
     const advances = [
       await advance(session, 'outbox_id_seq', 'id', 'greatest(id, highest_id)', step),
@@ -59,7 +60,7 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
   });
 }
 
-/** Ids that publishers draw between reading and setting do no harm: they are fewer than a step, so it still goes forward. */
+/** Ids that publishers draw meanwhile do no harm: they are fewer than a step. */
 async function advance(
   session: Session,
   sequence: string,

@@ -1,11 +1,12 @@
 /**
- * Pruning: one run that deletes what is older than it is to be kept, in the order of `position`, while publishers and relays
- * go on.
+ * Pruning: one run that deletes what is older than it is to be kept, in the order of `position`,
+ * while publishers and relays go on.
  *
- * Three rules make the boundary exact. A batch is a prefix of the positions that are left, and ends before the first row
- * that is younger: nothing is taken out of the middle, where a client before it would not be told. The migrations' trigger
- * raises the floor in the same transaction. And only positions up to a head that was noted before may go: a row that a
- * long transaction commits late has an old created_at and yet is new.
+ * Three rules make the boundary exact. A batch is a prefix of the positions that are left, and ends
+ * before the first row that is younger: nothing is taken out of the middle, where a client before
+ * it would not be told. The migrations' trigger raises the floor in the same transaction. And only
+ * positions up to a head that was noted before may go: a row that a long transaction commits late
+ * has an old created_at and yet is new.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
@@ -14,9 +15,9 @@ import { readDatabaseUrl } from '../postgres/database-url.js';
 import { socketOf } from '../postgres/deadline.js';
 import { openSession, type Session } from '../postgres/session.js';
 
-/** Most rows of a batch, which takes some 20 ms. Larger batches are no cheaper for a row, and hold their locks longer. */
+/** Most rows of a batch (some 20 ms). More are no cheaper each, and hold their locks for longer. */
 const BATCH_ROWS = 2000;
-/** About the most bytes of data of a batch: a large value is thousands of rows in its TOAST table, which are deleted too. */
+/** About the most data of a batch: a large value is thousands of rows in its TOAST table. */
 const BATCH_BYTES = 16 * 1024 * 1024;
 
 /** Shortest pause after a batch; otherwise it is as long as the batch took. */
@@ -40,8 +41,8 @@ export interface PruneOptions {
 export type Outcome = 'done' | 'another prunes' | 'stopped';
 
 /**
- * Deletes once what is due. A row that was committed just before may be deleted too, if its transaction had been open for
- * longer than rows are kept: no earlier head is known here.
+ * Deletes once what is due. A row that was committed just before may be deleted too, if its
+ * transaction had been open for longer than rows are kept: no earlier head is known here.
  *
  * @throws OperatorError `may-not-delete`, `locked`; else what the connection throws
  */
@@ -64,7 +65,7 @@ export interface Connection {
   close(): void;
 }
 
-/** A connection for one run: none is kept idle meanwhile. @throws OperatorError `bad-database-url` */
+/** Makes a connection for one run. @throws OperatorError `bad-database-url` */
 export function openConnection(url: string): Connection {
   const address = readDatabaseUrl(url);
   let client: pg.Client | undefined;
@@ -80,7 +81,8 @@ export function openConnection(url: string): Connection {
       ...address.config,
       ssl,
     });
-    // One that breaks between two queries is noticed by the next; unheard, the event would end the process.
+    // One that breaks between two queries is noticed by the next; unheard, the event would end the
+    // process.
     client.on('error', () => undefined);
     isConnecting = true;
     try {
@@ -127,7 +129,7 @@ export async function requireRights(session: Session): Promise<void> {
   }
 }
 
-/** The newest position there is, and the time, by the database's clock, before which rows are old: seconds since 1970. */
+/** The newest position, and the database's time, in s since 1970, before which rows are old. */
 export async function look(session: Session, keepSeconds: number): Promise<{ head: bigint; cutoff: number }> {
   // Above the floor only: below it an index may be full of what was deleted.
   const { rows } = await session.query<{ head: string; cutoff: number }>(
@@ -155,11 +157,12 @@ export interface Run {
 }
 
 /**
- * Batch after batch, until nothing more is due: first from the floor on, then what stands below it. No row stands there
- * unless somebody else has deleted from the middle; no client can reach it.
+ * Batch after batch, until nothing more is due: first from the floor on, then what stands below it.
+ * No row stands there unless somebody else has deleted from the middle; no client can reach it.
  *
- * A batch starts where the last one ended, and never at the table's beginning: while any old transaction is open, the index
- * keeps its entries of all rows that were deleted since, and each batch would walk those of all batches before.
+ * A batch starts where the last one ended, and never at the table's beginning: while any old
+ * transaction is open, the index keeps its entries of all rows that were deleted since, and each
+ * batch would walk those of all batches before.
  */
 export async function pruneBatches(session: Session, { cutoff, head, ground, signal, onBatch }: Run): Promise<Outcome> {
   let below = false;
@@ -186,13 +189,15 @@ export async function pruneBatches(session: Session, { cutoff, head, ground, sig
 }
 
 /**
- * Begins a batch's transaction. Resolves with the floor; undefined, and ends the transaction, while another prunes.
+ * Begins a batch's transaction. Resolves with the floor; undefined, and ends the transaction, while
+ * another prunes.
  *
- * The lock is the transaction's and not the session's, so it passes a pooler in transaction mode; its key is that of placing,
- * but for the second number. It yields within half a second to whoever holds rows that are due, and before PostgreSQL
- * looks for a deadlock and may fail the other one. The commit does not wait for the disk, as it holds the lock that all
- * commits which notify queue for: what a crash brings back is deleted again. The plan is pinned, since statistics say
- * little about a table's end that moves on all the time.
+ * The lock is the transaction's and not the session's, so it passes a pooler in transaction mode;
+ * its key is that of placing, but for the second number. It yields within half a second to whoever
+ * holds rows that are due, and before PostgreSQL looks for a deadlock and may fail the other one.
+ * The commit does not wait for the disk, as it holds the lock that all commits which notify queue
+ * for: what a crash brings back is deleted again. The plan is pinned, since statistics say little
+ * about a table's end that moves on all the time.
  */
 async function begin(session: Session): Promise<bigint | undefined> {
   const results = await session.begin(
@@ -221,7 +226,7 @@ interface Batch {
   readonly left: bigint | undefined;
 }
 
-/** Deletes what is due of the rows that follow `after`, and commits. On an error the connection is to be closed. */
+/** Deletes what is due after `after`, and commits. On an error the connection must be closed. */
 async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff: number): Promise<Batch> {
   try {
     const { rows } = await session.query<{ rows: number; last: string | null; left: string | null }>(

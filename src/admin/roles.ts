@@ -1,8 +1,9 @@
 /**
- * Roles: which rights each part of a system needs on the outbox, how roles get them, and what a relay's role has too many.
+ * Roles: which rights each part of a system needs on the outbox, how roles get them, and what a
+ * relay's role has too many.
  *
- * Rights are granted and never taken away: a role that was there before may have others for reasons of its own. Whoever is
- * shown the SQL, and whoever has it run, gets the same text.
+ * Rights are granted and never taken away: a role that was there before may have others for reasons
+ * of its own. Whoever is shown the SQL, and whoever has it run, gets the same text.
  */
 import { sql, type Kysely } from 'kysely';
 import pg from 'pg';
@@ -16,7 +17,7 @@ import type { Session } from '../postgres/session.js';
 export const PURPOSES = ['app', 'relay', 'retention', 'redaction'] as const;
 export type Purpose = (typeof PURPOSES)[number];
 
-/** Names of roles, as they are: `Shop` is another role than `shop`. One role may serve several purposes. */
+/** Names of roles, case-sensitive. One role may serve several purposes. */
 export type RoleNames = Readonly<Partial<Record<Purpose, readonly string[] | undefined>>>;
 
 interface Right {
@@ -27,13 +28,14 @@ interface Right {
 }
 
 /**
- * The least that does the job. The floor, redactions and the account of migrations are readable for PUBLIC as well; named here,
- * they still are for these roles when PUBLIC has lost that.
+ * The least that does the job. The floor, redactions and the account of migrations are readable for
+ * PUBLIC as well; named here, they still are for these roles when PUBLIC has lost that.
  */
 const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
-  // Not id and created_at: an id ahead of the sequence's would make the relay take unknown cursors for expired ones, and a
-  // time of choice would mislead ?since= and retention. SELECT is for INSERT ... RETURNING, for the cursor that a page's
-  // stream starts at, and for an application's own lists of what it published.
+  // Not id and created_at: an id ahead of the sequence's would make the relay take unknown cursors
+  // for expired ones, and a time of choice would mislead ?since= and retention. SELECT is for
+  // INSERT ... RETURNING, for the cursor that a page's stream starts at, and for an application's
+  // own lists of what it published.
   app: [
     { privilege: 'INSERT', table: 'outbox', columns: ['channel', 'event', 'data'] },
     { privilege: 'SELECT', table: 'outbox' },
@@ -58,7 +60,8 @@ const RIGHTS: Readonly<Record<Purpose, readonly Right[]>> = {
 };
 
 /**
- * The SQL that `makeRoles` runs, for somebody else to run: in a transaction of its own, harmless to repeat, without secrets.
+ * The SQL that `makeRoles` runs, for somebody else to run: in a transaction of its own, harmless to
+ * repeat, without secrets.
  *
  * @throws OperatorError `no-role`, `bad-role`, `no-outbox`
  */
@@ -83,11 +86,12 @@ export async function rolesSql(url: string, names: RoleNames): Promise<string> {
 }
 
 /**
- * Makes the roles that are missing, able to log in and without a password, and gives each the rights that it needs: all of
- * it or, on any error, nothing. Harmless to repeat.
+ * Makes the roles that are missing, able to log in and without a password, and gives each the
+ * rights that it needs: all of it or, on any error, nothing. Harmless to repeat.
  *
  * @returns the names, in the order asked for, each with whether it is new
- * @throws OperatorError, as `rolesSql` and `may-not-create-roles`, `may-not-grant`; else what PostgreSQL throws
+ * @throws OperatorError, as `rolesSql` and `may-not-create-roles`, `may-not-grant`; else what
+ * PostgreSQL throws
  */
 export async function makeRoles(url: string, names: RoleNames): Promise<{ name: string; created: boolean }[]> {
   const wanted = byName(names);
@@ -101,7 +105,8 @@ export async function makeRoles(url: string, names: RoleNames): Promise<{ name: 
       const created = rowCount === 0;
       if (created) await orRefused(session.client.query(createRole(name)), 'may-not-create-roles');
       for (const grant of grants(schema, name, purposes)) await orRefused(session.client.query(grant), 'may-not-grant');
-      // To who may not grant, but has some right of their own on the table, PostgreSQL gives a mere warning.
+      // To who may not grant, but has some right of their own on the table, PostgreSQL gives a mere
+      // warning.
       if (!(await hasRights(session, schema, name, purposes))) throw refusal('may-not-grant');
       made.push({ name, created });
     }
@@ -226,8 +231,9 @@ export interface ExcessRights {
 }
 
 /**
- * What the connection's role may do that a relay need not: to the outbox and what belongs to it, in its schema, and to the
- * server. What it could do after SET ROLE counts, so it does not matter whether a membership is inherited.
+ * What the connection's role may do that a relay need not: to the outbox and what belongs to it, in
+ * its schema, and to the server. What it could do after SET ROLE counts, so it does not matter
+ * whether a membership is inherited.
  *
  * @throws what PostgreSQL throws
  */
@@ -274,7 +280,8 @@ export async function excessRights(db: Kysely<Tables>): Promise<ExcessRights> {
 }
 
 /**
- * Warns once of each role that can do more than a relay needs. Never rejects: a relay that cannot find out runs all the same.
+ * Warns once of each role that can do more than a relay needs. Never rejects: a relay that cannot
+ * find out runs all the same.
  *
  * @param databases those that the relay reads from; each may have a role of its own
  */

@@ -1,5 +1,6 @@
 /**
- * What each sub-command does: reads the environment, has the part that knows how do the work, and prints what came of it.
+ * What each sub-command does: reads the environment, has the part that knows how do the work, and
+ * prints what came of it.
  */
 import { mintToken } from '../access/jwt.js';
 import { advanceIds } from '../admin/advance-ids.js';

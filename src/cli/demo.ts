@@ -1,5 +1,6 @@
 /**
- * The way to the demo, which is in the repository and in no published package: so it is loaded by name, when it is asked for.
+ * The way to the demo, which is in the repository and in no published package: so it is loaded by
+ * name, when it is asked for.
  */
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
@@ -16,7 +17,7 @@ export interface DemoOptions {
 
 /** What packages/demo/start.ts exports. */
 export interface DemoModule {
-  /** Starts all that the demo needs, and prints where it is. The relay is for the caller to stop, before the rest. */
+  /** Starts the demo and prints where it is. The caller stops the relay before the rest. */
   startDemo(options: DemoOptions): Promise<Relay>;
 }
 

@@ -1,5 +1,6 @@
 /**
- * How the command prints a failure: one line for what the operator can fix, a stack only for what nobody foresaw.
+ * How the command prints a failure: one line for what the operator can fix, a stack only for what
+ * nobody foresaw.
  */
 import pg from 'pg';
 import type { Config } from '../config/config.js';
@@ -17,7 +18,8 @@ const UNREACHABLE = new Set([
 ]);
 
 /**
- * Waits for work with a database, and has its failure name the variable that holds the database's address.
+ * Waits for work with a database, and has its failure name the variable that holds the database's
+ * address.
  *
  * @throws OperatorError `database-failed`; what the work throws, where the address is DATABASE_URL
  */

@@ -1,6 +1,7 @@
 /**
- * The command's face: its sub-commands, their options, and what `--help` says of each. Commander prints what is wrong with
- * the arguments, with a suggestion for a slip of the fingers, and exits with 1.
+ * The command's face: its sub-commands, their options, and what `--help` says of each. Commander
+ * prints what is wrong with the arguments, with a suggestion for a slip of the fingers, and exits
+ * with 1.
  */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_STEP } from '../admin/advance-ids.js';

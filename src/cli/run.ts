@@ -1,5 +1,6 @@
 /**
- * What runs until a signal comes: the relay, its workers, or the demo. Owns the signals, and the order of start and stop.
+ * What runs until a signal comes: the relay, its workers, or the demo. Owns the signals, and the
+ * order of start and stop.
  */
 import { pino, type Logger } from 'pino';
 import { startRetention } from '../admin/retention.js';
@@ -18,15 +19,18 @@ const NO_DATABASE = { DATABASE_URL: undefined, LISTEN_DATABASE_URL: undefined, R
 const SHUTDOWN_MARGIN_SECONDS = 5;
 
 /**
- * What to run. `relay`: on the database in DATABASE_URL, which a deployment must not lose in silence. `demo`: on its own
- * PostgreSQL. `either`: the relay where DATABASE_URL is set, else the demo, as `npm start` does in the repository.
+ * What to run. `relay`: on the database in DATABASE_URL, which a deployment must not lose in
+ * silence. `demo`: on its own PostgreSQL. `either`: the relay where DATABASE_URL is set, else the
+ * demo, as `npm start` does in the repository.
  */
 export type What = 'relay' | 'demo' | 'either';
 
 /**
- * Runs the relay or the demo; resolves when a signal came and all that was started has stopped, last first.
+ * Runs the relay or the demo; resolves when a signal came and all that was started has stopped,
+ * last first.
  *
- * @throws OperatorError, or what the database or the server throws at the start; what was started has stopped then, too
+ * @throws OperatorError, or what the database or the server throws at the start; what was started
+ * has stopped then, too
  */
 export async function run(what: What): Promise<void> {
   const config = settings(what);

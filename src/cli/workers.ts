@@ -1,7 +1,7 @@
 /**
- * Workers: several relay processes that share one port, to use several cores. The primary process starts, replaces and
- * stops them and adds up their metrics; each worker is a whole relay, with its own window and database connections.
- * All use of node:cluster is in this file.
+ * Workers: several relay processes that share one port, to use several cores. The primary process
+ * starts, replaces and stops them and adds up their metrics; each worker is a whole relay, with its
+ * own window and database connections. All use of node:cluster is in this file.
  *
  * | worker   | meaning                            | left when                                            |
  * |----------|------------------------------------|------------------------------------------------------|
@@ -37,10 +37,10 @@ export interface Workers {
 /** Largest age of the gathered metrics: workers are asked at most once in this time. */
 const METRICS_KEPT_MS = 1000;
 
-/** Time workers have to report metrics before their last report counts: more than a database has to answer a worker. */
+/** Time workers have to report metrics: longer than a database has to answer a worker. */
 const REPORT_TIMEOUT_MS = 1500;
 
-/** Pause before a worker that exited is replaced: one that exits at once must not be forked without end. */
+/** Pause before a worker that exited is replaced, so that one that exits at once is no loop. */
 const REPLACE_PAUSE_MS = 1000;
 
 /** Messages between primary and worker. */
@@ -54,8 +54,9 @@ const REPORT = 'outbox-relay:metrics';
  */
 export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { count, metricsPort, logger } = options;
-  // Each worker accepts connections from the shared socket. By default the primary hands them out, and a connection
-  // that is on its way to a worker that dies stays open, its client waiting in silence.
+  // Each worker accepts connections from the shared socket. By default the primary hands them out,
+  // and a connection that is on its way to a worker that dies stays open, its client waiting in
+  // silence.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
   const reports = gatherReports();
@@ -106,7 +107,8 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     await Promise.all(
       [...workers].map(async (worker) => {
         const gone = once(worker, 'exit');
-        // A signal and not a message: a worker that was just forked would not get the message, and would serve.
+        // A signal and not a message: a worker that was just forked would not get the message, and
+        // would serve.
         worker.process.kill('SIGTERM');
         await gone;
       }),
@@ -135,8 +137,8 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
 type Report = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
 
 /**
- * Asks all workers for their metrics and adds them up. A worker that hangs or exits delays nobody: its last report counts,
- * and it is not asked again before it has answered.
+ * Asks all workers for their metrics and adds them up. A worker that hangs or exits delays nobody:
+ * its last report counts, and it is not asked again before it has answered.
  */
 function gatherReports(): { add(worker: Worker): void; text(): Promise<string> } {
   const latest = new Map<Worker, Report>();
@@ -187,7 +189,8 @@ function gatherReports(): { add(worker: Worker): void; text(): Promise<string> }
 }
 
 /**
- * In a worker: tells the primary that it serves, and answers with its metrics from then on. Elsewhere: does nothing.
+ * In a worker: tells the primary that it serves, and answers with its metrics from then on.
+ * Elsewhere: does nothing.
  *
  * @param registry the worker's metrics
  */
@@ -204,12 +207,12 @@ export function signalReady(registry: Registry): void {
   send(SERVING);
 }
 
-/** To the primary, which may have gone: `stopRequested` tells of that, and the callback keeps it from being an event. */
+/** Sends to the primary, if it is there; the callback keeps a closed channel from an event. */
 function send(message: unknown): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
 }
 
-/** In a worker: closes the channel to the primary, which would keep the process alive. Elsewhere: does nothing. */
+/** In a worker: closes the channel to the primary, which keeps the process alive. */
 export function disconnectFromPrimary(): void {
   if (isWorker && process.connected) process.disconnect();
 }

@@ -7,7 +7,7 @@ export const SPAN_FORM = 'a number with a unit, as in 90s, 15m, 1h or 7d';
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
-/** A hundred years: what is longer is a slip, and subtracted from now may be no time that PostgreSQL knows. */
+/** A hundred years: more is a slip, and may lead to a time that PostgreSQL cannot represent. */
 const LONGEST = 36_500 * 86_400;
 
 /** In seconds; undefined where the text is none, or none that is longer than nothing. */

@@ -1,5 +1,6 @@
 /**
- * Kinds of values that variables of the environment may have. Each says, in words that follow "expected", what it wants.
+ * Kinds of values that variables of the environment may have. Each says, in words that follow
+ * "expected", what it wants.
  */
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
@@ -140,7 +141,7 @@ export const channels = list.transform((names, context) => {
 /** RFC 6265, section 4.1.1: a token in the sense of HTTP. */
 export const cookieName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/, 'the name of a cookie');
 
-/** The origin as a browser would send it: a slash at the end cut off, in lower case. Undefined where the text is none. */
+/** The origin as browsers send it: lower case, no slash at the end. Undefined: the text is none. */
 function originIn(text: string): string | undefined {
   const [, scheme = '', authority = ''] = /^([a-z][a-z\d+.-]*):\/\/([^/?#\\@\s*]+)\/?$/i.exec(text) ?? [];
   if (authority === '' || !URL.canParse(text)) return undefined;

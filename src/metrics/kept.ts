@@ -1,7 +1,8 @@
 /**
  * What is made for whoever asks, kept for a while: many who ask at a time share one making.
  *
- * @param make never runs twice at a time, nor sooner than `keptMs` milliseconds after it was last begun
+ * @param make never runs twice at a time, nor sooner than `keptMs` milliseconds after it was last
+ * begun
  * @returns a function that resolves with what was made last, or is being made
  */
 export function kept<T>(make: () => Promise<T>, keptMs: number): () => Promise<T> {

@@ -1,9 +1,10 @@
 /**
  * Metrics, in the form that Prometheus scrapes.
  *
- * The parts count for themselves in plain numbers, which costs them next to nothing; they are read here, at a scrape. The
- * one thing that is measured as it happens is how long events were on their way. However often they are scraped, they are put
- * together, and the database is asked, once in `KEPT_MS` at most.
+ * The parts count for themselves in plain numbers, which costs them next to nothing; they are read
+ * here, at a scrape. The one thing that is measured as it happens is how long events were on their
+ * way. However often they are scraped, they are put together, and the database is asked, once in
+ * `KEPT_MS` at most.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { History } from '../stream/history.js';
@@ -16,7 +17,9 @@ import type { Tail } from '../feed/tail.js';
 import type { Undeliverable } from '../outbox/undeliverable.js';
 
 export interface Metrics {
-  /** @param events with when their rows were inserted, in ms since 1970, by the database's clock. */
+  /**
+   * @param events with when their rows were inserted, in ms since 1970, by the database's clock.
+   */
   delivered(events: readonly { readonly createdAt: number }[]): void;
   /** A request was refused. @param code as the client was told, such as `forbidden`. */
   refused(code: string): void;
@@ -42,7 +45,8 @@ export interface Measured {
   readonly undeliverable: Pick<Undeliverable, 'count'>;
   readonly budget: Pick<Budget, 'heldBytes'>;
   /**
-   * What only the database knows, asked on no connection that delivers. @throws when the database does not answer.
+   * What only the database knows, asked on no connection that delivers. @throws when the database
+   * does not answer.
    */
   readonly database: () => Promise<DatabaseFigures>;
 }
@@ -60,7 +64,7 @@ const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 /** How long the database may take to answer before its figures are left out. */
 const DATABASE_TIMEOUT_MS = 1000;
 
-/** How old what is scraped may be. A scraper comes every few seconds; whoever comes more often gets the same again. */
+/** Largest age of what is scraped: whoever comes sooner gets the same again. */
 const KEPT_MS = 1000;
 
 export function createMetrics(settings: MetricsSettings, measured: Measured): Metrics {
@@ -216,7 +220,7 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
   };
 }
 
-/** Undefined where there is no answer in time: a scrape must not wait for a database that is away. */
+/** Undefined where there is no answer in time: a scrape must not wait for a database. */
 async function answered<T>(answer: Promise<T>): Promise<T | undefined> {
   const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), DATABASE_TIMEOUT_MS).unref());
   return Promise.race([answer.catch(() => undefined), late]);

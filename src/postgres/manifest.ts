@@ -1,7 +1,7 @@
 /**
- * The manifest of the migrations: all that they make, as PostgreSQL itself describes it. migrations/manifest.json has it, and
- * is written by `npm run manifest` from a migrated database; a test fails where the two differ. In definitions `here.` stands
- * for the schema of the outbox.
+ * The manifest of the migrations: all that they make, as PostgreSQL itself describes it.
+ * migrations/manifest.json has it, and is written by `npm run manifest` from a migrated database; a
+ * test fails where the two differ. In definitions `here.` stands for the schema of the outbox.
  */
 import { readFileSync } from 'node:fs';
 import type pg from 'pg';
@@ -56,11 +56,11 @@ export const MIGRATIONS = new URL('../../../migrations/', import.meta.url);
 
 export const manifest = JSON.parse(readFileSync(new URL('manifest.json', MIGRATIONS), 'utf8')) as Manifest;
 
-/** Runs a query, in which `here.` stands for the schema of the outbox, and resolves with its rows. */
+/** Runs a query, in which `here.` stands for the outbox's schema, and resolves with its rows. */
 export type Query = <Row extends pg.QueryResultRow>(sql: string) => Promise<Row[]>;
 
 const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox_floor'::regclass)`;
-/** Relations that may be ours, by their names. The account of the migrations is none of what they make. */
+/** Relations that may be ours, by name; not the bookkeeping of node-pg-migrate. */
 const OURS = `c.relnamespace = ${HERE} AND c.relname LIKE 'outbox%' AND c.relname NOT LIKE 'outbox\\_migrations%'`;
 
 export function readColumns(query: Query): Promise<Column[]> {

@@ -1,8 +1,8 @@
 /**
  * Migrations: what is in `migrations/`, what a database has of it, and how it gets the rest.
  *
- * The bookkeeping table has a name of its own, so that it collides neither with Django's nor with that of another user of
- * node-pg-migrate in the same database.
+ * The bookkeeping table has a name of its own, so that it collides neither with Django's nor with
+ * that of another user of node-pg-migrate in the same database.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +14,7 @@ import { withSession } from './pool.js';
 import { outboxNotFound, type Session } from './session.js';
 
 const TABLE = 'outbox_migrations';
-/** Two runs at a time would trip over each other; another user of node-pg-migrate is not in the way. */
+/** Key of the advisory lock: one run at a time. Other users of node-pg-migrate are not affected. */
 const LOCK = 7_237_117_401_130_031;
 /** Most that a query of `migrationStatus` may take: it waits for no lock but that of a removal. */
 const STATUS_TIMEOUT_SECONDS = 10;
@@ -29,11 +29,13 @@ export interface MigrationStatus {
 }
 
 /**
- * `up` applies what is missing, all or nothing; `down` removes all that was made, events included. Both are harmless to
- * repeat. All is one transaction, which holds the lock: so it passes a pooler in transaction mode, and the second of two waits.
+ * `up` applies what is missing, all or nothing; `down` removes all that was made, events included.
+ * Both are harmless to repeat. All is one transaction, which holds the lock: so it passes a pooler
+ * in transaction mode, and the second of two waits.
  *
  * @returns the names of the migrations that were run.
- * @throws OperatorError `several-outboxes`, `no-schema`, `name-taken`; else what PostgreSQL throws; nothing has changed then.
+ * @throws OperatorError `several-outboxes`, `no-schema`, `name-taken`; else what PostgreSQL throws;
+ * nothing has changed then.
  */
 export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
   return withSession(url, 'outbox-relay migrate', async (session) => {
@@ -86,7 +88,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
 /** Relations that the migrations make: one by such a name that is there before them is not ours. */
 const RELATIONS = [...manifest.tables, ...manifest.sequences];
 
-/** @throws OperatorError `name-taken` where a table, view or sequence of somebody else's has a name that we need */
+/** @throws OperatorError `name-taken` where somebody else's relation has a name that we need */
 async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void> {
   const { rows } = await client.query<{ name: string; kind: string; columns: string | null }>(
     `SELECT relname AS name, CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
@@ -110,9 +112,10 @@ async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void>
 }
 
 /**
- * Puts back the one row of outbox_floor, where it is gone. How far the log was pruned is not known then, but what was deleted
- * has left a gap in the positions: the newest events that follow one another without one, up to the sequence, are all there,
- * and the floor is just below them. It gets an id that nobody was given, so that no cursor is taken for it.
+ * Puts back the one row of outbox_floor, where it is gone. How far the log was pruned is not known
+ * then, but what was deleted has left a gap in the positions: the newest events that follow one
+ * another without one, up to the sequence, are all there, and the floor is just below them. It gets
+ * an id that nobody was given, so that no cursor is taken for it.
  */
 async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
   const { rowCount } = await client.query(`SELECT FROM ${here}.outbox_floor`);
@@ -136,7 +139,7 @@ async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
   );
 }
 
-/** @throws what PostgreSQL throws; or a timeout, as a relay that starts on a dead connection must not wait for ever. */
+/** @throws what PostgreSQL throws, or a timeout: a relay that starts must not wait for ever */
 export async function migrationStatus(url: string): Promise<MigrationStatus> {
   const look = async (session: Session): Promise<MigrationStatus> => {
     const known = await knownMigrations();
@@ -159,7 +162,7 @@ function schemaOf(session: Session): string | undefined {
   return session.schema ?? session.currentSchema;
 }
 
-/** A migration makes its tables in the schema that is first; all else is done while none but PostgreSQL's own is looked in. */
+/** A migration makes its tables in `schema`; after it only PostgreSQL's schema is searched. */
 function loadMigrations(files: readonly string[], schema: string) {
   return Promise.all(
     files.map(async (file) => {

@@ -1,11 +1,12 @@
 /**
- * Checks of what PostgreSQL cleans up behind us: whether it does, and which sessions and transactions keep it from that.
+ * Checks of what PostgreSQL cleans up behind us: whether it does, and which sessions and
+ * transactions keep it from that.
  */
 import pg from 'pg';
 import { ok, span, type Fix, type Finding } from './finding.js';
 import { inSchema, ownerOf, type Target } from './target.js';
 
-/** Dead rows are reported above `times` × (live rows + `beside`): a busy hour leaves up to `beside` between two vacuums. */
+/** Dead rows are reported above `times` × (live + `beside`): a busy hour leaves up to `beside`. */
 const BLOAT = { times: 10, beside: 100_000 } as const;
 
 export async function checkVacuum(target: Target): Promise<Finding[]> {
@@ -45,7 +46,7 @@ export async function checkVacuum(target: Target): Promise<Finding[]> {
   return findings.length > 0 ? findings : [ok('autovacuum runs, and dead rows are few')];
 }
 
-/** Who keeps dead rows from being removed, outbox_pending's above all, which every publication leaves one in. */
+/** Transactions that keep vacuum from removing dead rows: each publication leaves one. */
 export async function checkTransactions(target: Target): Promise<Finding[]> {
   const { query, oldSeconds } = target;
   const why =
@@ -112,7 +113,7 @@ export function notVisible({ role }: Target, what: string): Finding {
   };
 }
 
-/** As PostgreSQL has names of roles and applications: whatever was given, but nothing that a terminal obeys. */
+/** Names of roles and applications may be any text: as JSON a terminal obeys nothing in them. */
 export function sessionText({ pid, role, database, application, state }: Session): string {
   return `process ${pid}, ${state}, role ${role}, database ${database}, application ${JSON.stringify(application)}`;
 }

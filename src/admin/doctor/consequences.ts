@@ -1,5 +1,6 @@
 /**
- * What breaks without each trigger and index of the migrations, for whoever is told that one is missing.
+ * What breaks without each trigger and index of the migrations, for whoever is told that one is
+ * missing.
  */
 const UNPLACED = 'rows get no position when they commit, so they are never delivered';
 const UNGUARDED = 'what PostgreSQL should refuse goes through, and events may be moved, skipped or sent twice';

@@ -1,8 +1,10 @@
 /**
- * The doctor: looks at all that a relay relies on, and says of each trouble what it is, why it matters and what to run.
+ * The doctor: looks at all that a relay relies on, and says of each trouble what it is, why it
+ * matters and what to run.
  *
- * It changes nothing: each look is a read-only transaction, and the one notification that it sends rings no relay. It gets by
- * with the role of a relay; what that one may not see is reported as not checked, with whom to run it as.
+ * It changes nothing: each look is a read-only transaction, and the one notification that it sends
+ * rings no relay. It gets by with the role of a relay; what that one may not see is reported as not
+ * checked, with whom to run it as.
  */
 import pg from 'pg';
 import { withSession } from '../../postgres/pool.js';
@@ -17,8 +19,8 @@ import { checkClock, checkRights, checkServer, checkSettings } from './server.js
 import type { Session } from '../../postgres/session.js';
 
 /**
- * In the order in which troubles are to be mended: rows are placed once the triggers that place them fire, and a unique index is
- * made once no row is in its way.
+ * In the order in which troubles are to be mended: rows are placed once the triggers that place
+ * them fire, and a unique index is made once no row is in its way.
  */
 const CHECKS: readonly (readonly [name: string, check: (target: Target) => Promise<Finding[]>])[] = [
   ['server', checkServer],

@@ -1,19 +1,21 @@
 /**
- * Checks of the events themselves: whether each has its place, and whether the places that come next are new ones.
+ * Checks of the events themselves: whether each has its place, and whether the places that come
+ * next are new ones.
  */
 import { ok, type Finding } from './finding.js';
 import { inSchema, ownerOf, type Target } from './target.js';
 
 /**
- * Gives all rows that have no position one, in the order of their ids, as new events: through the trigger that places what is
- * published, so under its lock. Of two who run it at a time the second finds nothing left to place.
+ * Gives all rows that have no position one, in the order of their ids, as new events: through the
+ * trigger that places what is published, so under its lock. Of two who run it at a time the second
+ * finds nothing left to place.
  */
 const PLACE_ROWS = `INSERT INTO outbox_pending (listed)
 SELECT string_agg(id || ' ' || ctid, ';' ORDER BY id) FROM outbox WHERE position IS NULL HAVING count(*) > 0`;
 
 /**
- * Committed rows without a position. That of a transaction that is still open can't be among them, as nobody sees it, and
- * one that has committed got its position before that.
+ * Committed rows without a position. That of a transaction that is still open can't be among them,
+ * as nobody sees it, and one that has committed got its position before that.
  */
 export async function checkPositions(target: Target): Promise<Finding[]> {
   const [lost] = await target.query<{ count: string; first: string; last: string }>(
@@ -47,7 +49,7 @@ export async function checkPositions(target: Target): Promise<Finding[]> {
   return findings.length > 0 ? findings : [ok('every committed row has one')];
 }
 
-/** Relays join all that they read with the floor: where it has no row, they read nothing, and say nothing. */
+/** All reads of relays join outbox_floor: without its row they find nothing, without an error. */
 export async function checkFloor(target: Target): Promise<Finding[]> {
   const rows = await target.query('SELECT FROM here.outbox_floor');
   if (rows.length === 1) return [ok('it has its row')];
@@ -83,8 +85,9 @@ export async function checkFloor(target: Target): Promise<Finding[]> {
 }
 
 /**
- * Whether the sequences have handed out all that is in use: one that has not does it again. So it is after a restore that
- * brought rows but not the sequences; a database that went back as a whole does not show it.
+ * Whether the sequences have handed out all that is in use: one that has not does it again. So it
+ * is after a restore that brought rows but not the sequences; a database that went back as a whole
+ * does not show it.
  */
 export async function checkSequences(target: Target): Promise<Finding[]> {
   const rows = await target.query<{ name: string; last: string; used: string }>(`
@@ -107,7 +110,7 @@ export async function checkSequences(target: Target): Promise<Finding[]> {
   return findings.length > 0 ? findings : [ok('both are ahead of all ids and positions in use')];
 }
 
-/** Rows of the future: created_at is not for publishers to set, so a clock was wrong, or somebody had too many rights. */
+/** Rows of the future: publishers cannot set created_at, so a clock was wrong, or a role. */
 export async function checkTimes(target: Target): Promise<Finding[]> {
   const [future] = await target.query<{ count: string }>(
     `SELECT count(*) FROM here.outbox WHERE created_at > clock_timestamp() + interval '1 minute'`,

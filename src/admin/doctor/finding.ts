@@ -1,6 +1,7 @@
 /**
- * A finding: what the doctor says of one thing that it looked at, and how that is printed. Trouble comes with the reason why it
- * matters and with what to run; nothing here may show an address, which can hold a password.
+ * A finding: what the doctor says of one thing that it looked at, and how that is printed. Trouble
+ * comes with the reason why it matters and with what to run; nothing here may show an address,
+ * which can hold a password.
  */
 
 /**
@@ -13,7 +14,7 @@
  */
 export type Level = 'ok' | 'unchecked' | 'warning' | 'error';
 
-/** What to run. Statements are run one by one, as psql does with what is pasted into it: some refuse a transaction. */
+/** What to run. Statements are run one by one, as psql does: some refuse a transaction. */
 export type Fix =
   | { readonly as: string; readonly sql: readonly string[] }
   | { readonly as: string; readonly command: string }

@@ -6,7 +6,7 @@ import { ok, type Fix, type Finding } from './finding.js';
 import { inSchema, ownerOf, type Target } from './target.js';
 import { migrationStatus } from '../../postgres/migrate.js';
 
-/** Whether there is an outbox where this role looks, and of this version. Final where there is none. */
+/** Whether the role finds an outbox, of this version. Final where it finds none. */
 export async function checkMigrations(target: Target): Promise<Finding[]> {
   const { schema, role, database, elsewhere, databaseUrl } = target;
   if (schema === undefined) return [await noOutbox(target)];

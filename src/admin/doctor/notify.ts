@@ -1,5 +1,6 @@
 /**
- * Checks of the way from the database to the relay: whether notifications arrive, and whether there is room for them.
+ * Checks of the way from the database to the relay: whether notifications arrive, and whether there
+ * is room for them.
  */
 import { randomUUID } from 'node:crypto';
 import { withSession } from '../../postgres/pool.js';
@@ -86,12 +87,13 @@ async function notificationArrives(
     await notify(payload);
     return await arrived;
   } finally {
-    // A pooler keeps the session, which would go on listening for nobody and might hold the queue in some transaction.
+    // A pooler keeps the session, which would go on listening for nobody and might hold the queue
+    // in some transaction.
     await client.query(`UNLISTEN ${CHANNEL}`);
   }
 }
 
-/** Shares of the queue. From `error` on publishers do not notify (outbox_place), so that a full queue fails none of them. */
+/** Shares of the queue. From `error` on publishers do not notify, so that none of them fails. */
 const QUEUE_SHARE = { warning: 0.1, error: 0.5 } as const;
 
 export async function checkQueue(target: Target): Promise<Finding[]> {

@@ -1,5 +1,6 @@
 /**
- * Checks of what the migrations made: whether all of it is there, as the manifest has it, and works.
+ * Checks of what the migrations made: whether all of it is there, as the manifest has it, and
+ * works.
  */
 import pg from 'pg';
 import {
@@ -19,7 +20,7 @@ const HERE = `(SELECT relnamespace FROM pg_class WHERE oid = 'here.outbox_floor'
 const superuserOf = (target: Target) =>
   `a superuser, as it takes things away from their owner (database ${target.database})`;
 
-/** A definition of the manifest as PostgreSQL has it in the schema of the outbox, and as it is pasted with search_path there. */
+/** A definition with the schema, as PostgreSQL shows it; and without, for a session in it. */
 const inPlace = (target: Target, definition: string) => definition.replaceAll('here.', `${schemaOf(target).quoted}.`);
 const pasted = (definition: string) => definition.replaceAll('here.', '');
 
@@ -150,7 +151,7 @@ export async function checkIndexes(target: Target): Promise<Finding[]> {
   return findings.length > 0 ? findings : [ok(`all ${manifest.indexes.length} are there and valid`)];
 }
 
-/** What else belongs to the outbox: whose it is, what may be seen of it, and how its sequences count. */
+/** Owner, row security, columns and replica identity of the tables, and how sequences count. */
 export async function checkTables(target: Target): Promise<Finding[]> {
   const { owner } = schemaOf(target);
   const findings: Finding[] = [];
@@ -218,7 +219,7 @@ async function checkColumns(target: Target): Promise<Finding[]> {
   });
 }
 
-/** Where a publication has a table without one, PostgreSQL refuses each UPDATE and DELETE on it, those of our triggers too. */
+/** In a publication PostgreSQL refuses UPDATE and DELETE on a table without a replica identity. */
 async function checkReplicaIdentity(target: Target): Promise<Finding[]> {
   const rows = await target.query<{ name: string }>(
     `SELECT relname AS name FROM pg_class WHERE relnamespace = ${HERE} AND relname = ANY ($1) AND relpersistence = 'p'

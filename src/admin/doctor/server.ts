@@ -1,5 +1,6 @@
 /**
- * Checks of the server that the outbox is on, and of our place there: what it is, its clock, its settings, our rights.
+ * Checks of the server that the outbox is on, and of our place there: what it is, its clock, its
+ * settings, our rights.
  */
 import pg from 'pg';
 import { pino } from 'pino';
@@ -16,7 +17,7 @@ export const STANDBY = {
   advice: 'lead it to the primary',
 } as const;
 
-/** What is there to be examined at all. Final on a standby: the rest is to be asked of the primary. */
+/** Version and role of the server. Final on a standby: the rest is for the primary to tell. */
 export async function checkServer({ query }: Target): Promise<Finding[]> {
   const [server] = await query<{ version: string; major: number; isStandby: boolean }>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num')::integer / 10000 AS major,
@@ -83,7 +84,8 @@ export async function checkRights(target: Target): Promise<Finding[]> {
             },
       );
     } catch (error) {
-      // That an address does not work is for the check of notifications to tell, or has ended the examination already.
+      // That an address does not work is for the check of notifications to tell, or has ended the
+      // examination already.
       if (error instanceof pg.DatabaseError || url === databaseUrl) throw error;
     } finally {
       await database.close();
@@ -126,7 +128,7 @@ interface Setting {
   readonly value: string;
 }
 
-/** Settings, for everybody or for some of those who may publish, that take from them what relays rely on. */
+/** Settings, for all or some who may publish, that break what relays rely on. */
 export async function checkSettings({ query }: Target): Promise<Finding[]> {
   const settings = await query<Setting>(
     `SELECT rolname AS role, datname AS database, split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value

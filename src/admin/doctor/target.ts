@@ -1,5 +1,6 @@
 /**
- * The target: the database that the doctor examines, with all that the checks need to know of it. It can only be read.
+ * The target: the database that the doctor examines, with all that the checks need to know of it.
+ * It can only be read.
  */
 import type pg from 'pg';
 import type { Session } from '../../postgres/session.js';
@@ -23,8 +24,8 @@ export interface Target {
   /** Age from which an open transaction is reported. */
   readonly oldSeconds: number;
   /**
-   * Runs a query in a read-only transaction of its own, which a pooler keeps on one session; `here.` stands for the schema of the
-   * outbox.
+   * Runs a query in a read-only transaction of its own, which a pooler keeps on one session;
+   * `here.` stands for the schema of the outbox.
    *
    * @throws what PostgreSQL throws
    */
@@ -48,10 +49,10 @@ export interface Examination {
   readonly oldSeconds?: number;
 }
 
-/** Most that one query may take: reading a large table is slow, and a lock of others must not stop the doctor for good. */
+/** Most that a query may take: tables are large, and a lock must not stop the doctor for good. */
 const QUERY_SECONDS = 60;
 
-/** Time without an answer after which the connection counts as dead: the server would have ended the query before. */
+/** Time without an answer after which the connection counts as dead. */
 export const ANSWER_SECONDS = QUERY_SECONDS + 10;
 
 /** @throws what PostgreSQL throws */

@@ -1,9 +1,11 @@
 /**
- * Access: who may read what, and until when. Decided once for each connection, before its stream opens.
+ * Access: who may read what, and until when. Decided once for each connection, before its stream
+ * opens.
  *
- * A client brings a token (in `Authorization: Bearer`, else in the cookie, else in the query where that is allowed), or is
- * vouched for by the application (forward authentication), or is anonymous. Everybody may read the public channels. A token
- * that is there counts: where it is not good the answer is 401, never what an anonymous client would get.
+ * A client brings a token (in `Authorization: Bearer`, else in the cookie, else in the query where
+ * that is allowed), or is vouched for by the application (forward authentication), or is anonymous.
+ * Everybody may read the public channels. A token that is there counts: where it is not good the
+ * answer is 401, never what an anonymous client would get.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Logger } from 'pino';
@@ -23,7 +25,7 @@ export interface AccessOptions {
   readonly authCookie: string;
   /** Whether `?token=` counts. Addresses end up in logs and histories, so it is off by default. */
   readonly allowQueryToken: boolean;
-  /** Origins of other sites whose pages may act with the user's cookies; `*` does not stand for any of them. */
+  /** Other origins whose pages may act with the user's cookies; `*` names none of them. */
   readonly allowedOrigins: readonly string[];
 }
 
@@ -49,9 +51,7 @@ export interface Permission {
 }
 
 export interface Access {
-  /**
-   * @throws Denied where it may not, or where it can't be told; else the reason of the request's `left`.
-   */
+  /** @throws Denied where it may not, or nobody can tell; else the reason of `left`. */
   permit(request: AccessRequest): Promise<Permission>;
 }
 
@@ -78,7 +78,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
     );
   }
 
-  /** Cookies come along whoever's page makes the request, so that page's origin has to be one that we trust. */
+  /** Browsers send cookies with requests of any page, so the page's origin has to be trusted. */
   function requireOwnOrigin(origin: string | undefined, host: string): void {
     if (origin === undefined || options.allowedOrigins.includes(origin) || isOwnOrigin(origin, host)) return;
     throw new Denied(
@@ -125,14 +125,16 @@ function forbidden(channels: readonly string[]): Denied {
   return new Denied('forbidden', `Not open to you: ${channels.join(', ')}.`, { channels });
 }
 
-/** Whether a page of that origin was loaded from `host`; a proxy in front may have had it over TLS. */
+/**
+ * Whether a page of that origin was loaded from `host`; a proxy in front may have had it over TLS.
+ */
 export function isOwnOrigin(origin: string, host: string): boolean {
   const scheme = /^https?:\/\//.exec(origin)?.[0];
   if (scheme === undefined || !URL.canParse(origin) || !URL.canParse(scheme + host)) return false;
   return new URL(origin).origin === origin && new URL(scheme + host).host === new URL(origin).host;
 }
 
-/** The first cookie of that name, which is the one with the most specific path (RFC 6265, section 5.4). */
+/** The first cookie of that name: that with the most specific path (RFC 6265, section 5.4). */
 function cookieNamed(name: string, header: string): string | undefined {
   for (const pair of header.split(';')) {
     const equals = pair.indexOf('=');

@@ -1,6 +1,7 @@
 /**
- * Blanks at the ends of a text, and no others: HTTP knows spaces and tabs (RFC 9110, section 5.6.3), and settings line ends as well.
- * `String.prototype.trim` takes more for blanks, such as U+00A0, which is part of a name.
+ * Blanks at the ends of a text, and no others: HTTP knows spaces and tabs (RFC 9110, section
+ * 5.6.3), and settings line ends as well. `String.prototype.trim` takes more for blanks, such as
+ * U+00A0, which is part of a name.
  */
 const BLANKS = new Set([' ', '\t', '\r', '\n']);
 

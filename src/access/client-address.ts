@@ -13,8 +13,9 @@ export interface Counted {
 }
 
 /**
- * Every proxy adds the address that it was asked from at the end of `X-Forwarded-For`, behind whatever the client made up. So with
- * `proxies` of them in front it is that many from the end; where fewer have told one, it is the first.
+ * Every proxy adds the address that it was asked from at the end of `X-Forwarded-For`, behind
+ * whatever the client made up. So with `proxies` of them in front it is that many from the end;
+ * where fewer have told one, it is the first.
  *
  * @param proxies how many proxies in front are trusted; 0: nobody is believed.
  */
@@ -28,7 +29,8 @@ export function clientAddress(request: IncomingMessage, proxies: number): string
 
 /** In IPv6 a whole /64, which is what one customer has. */
 export function counted(address: string): Counted {
-  // What a proxy could not name, as `unknown` (RFC 7239, section 6.3), is one address like any other.
+  // What a proxy could not name, as `unknown` (RFC 7239, section 6.3), is one address like any
+  // other.
   if (!ipaddr.isValid(address)) return { key: address.slice(0, 64), isPublic: true };
   const parsed = ipaddr.process(address);
   const isPublic = parsed.range() === 'unicast';
@@ -36,7 +38,7 @@ export function counted(address: string): Counted {
   return { key: parsed.toString(), isPublic };
 }
 
-/** Some proxies tell the port, another with each connection, as in `203.0.113.7:4711` and `[2001:db8::1]:4711`. */
+/** Some proxies add the port, as in `203.0.113.7:4711` and `[2001:db8::1]:4711`. */
 function withoutPort(address: string): string {
   return /^\[([^\]]*)\](?::\d*)?$/.exec(address)?.[1] ?? /^([\d.]+):\d+$/.exec(address)?.[1] ?? address;
 }

@@ -1,14 +1,15 @@
 /**
  * Limits on how many connections there are: altogether, from one address, and of one subject.
  *
- * A connection is counted from its request on, so that those who are still being judged count too, until it is gone.
+ * A connection is counted from its request on, so that those who are still being judged count too,
+ * until it is gone.
  */
 import type { Counted } from './client-address.js';
 import { Denied } from './denied.js';
 
 export interface LimitsOptions {
   readonly maxConnections: number;
-  /** Undefined: `DEFAULT_PER_ADDRESS`, and none for private addresses, behind which may be a proxy and all its clients. */
+  /** Default: `DEFAULT_PER_ADDRESS`, and no limit for private addresses, which may be proxies. */
   readonly maxConnectionsPerAddress: number | undefined;
   readonly maxConnectionsPerSubject: number;
 }
@@ -21,14 +22,14 @@ export interface ConnectionSlot {
   release(): void;
 }
 
-/** An office of a few hundred people, with a few tabs each, may be behind one address. */
+/** Allows an office of a few hundred people, with a few tabs each, behind one address. */
 const DEFAULT_PER_ADDRESS = 2000;
-/** Connections from one address that are no streams (yet): requests on their way, health checks, refusals. */
+/** Connections of one address that are no streams (yet): requests, health checks, refusals. */
 const SPARE_PER_ADDRESS = 100;
 
 /**
- * How many connections that are no streams (yet) an address may have: one that asks for nothing takes room, too. It is for clients that
- * connect by themselves; of a proxy all connections have one address.
+ * Connections that an address may have which are not streams (yet). Only for clients that connect
+ * directly: all connections of a proxy come from one address.
  */
 export function mostFrom(options: Pick<LimitsOptions, 'maxConnectionsPerAddress'>, { isPublic }: Counted): number {
   return streamsFrom(options, isPublic) + SPARE_PER_ADDRESS;

@@ -1,4 +1,4 @@
-/** Why a client gets no stream. What it is answered, HTTP decides (src/http/errors.ts). */
+/** Why a client gets no stream. HTTP chooses the status (src/http/errors.ts). */
 export type DenialCode =
   /** It brought nothing by which it may read what it asked for. */
   | 'unauthorized'

@@ -1,12 +1,14 @@
 /**
  * Turns: work of which only so much is done at a time, shared fairly among those who want it.
  *
- * Nobody may have more of it under way than is still free. So one alone gets half, two get a third each, and whoever comes after
- * them finds room at once, however much they want. Those that wait are taken one from each in turn.
+ * Nobody may have more of it under way than is still free. So one alone gets half, two get a third
+ * each, and whoever comes after them finds room at once, however much they want. Those that wait
+ * are taken one from each in turn.
  */
 export interface Turns {
   /**
-   * Calls `start` when the turn has come, now or later, with what is to be called when the work is over.
+   * Calls `start` when the turn has come, now or later, with what is to be called when the work is
+   * over.
    *
    * @returns a function that gives up waiting; without effect once the turn has come.
    */
@@ -39,7 +41,7 @@ export function createTurns(most: number): Turns {
     });
   }
 
-  /** Begins the next. Who may not have more has something under way, so at most `most` of those are passed over. */
+  /** Begins the next. At most `most` are passed over: each of them has something under way. */
   function next(): boolean {
     for (const [who, starts] of waiting) {
       if (has(who) >= free) continue;

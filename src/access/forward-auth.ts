@@ -1,9 +1,11 @@
 /**
- * Forward authentication: asks the application who may read what, with the client's own cookies and `Authorization`.
+ * Forward authentication: asks the application who may read what, with the client's own cookies and
+ * `Authorization`.
  *
- * It is asked once for the same credentials and channels, however many clients ask at a time, and its answers are kept for a
- * few seconds, so that a crowd that reconnects does not become a crowd at its door. Nothing but an answer in the agreed
- * form allows anything. However many questions come from one address, those from others are put at once.
+ * It is asked once for the same credentials and channels, however many clients ask at a time, and
+ * its answers are kept for a few seconds, so that a crowd that reconnects does not become a crowd
+ * at its door. Nothing but an answer in the agreed form allows anything. However many questions
+ * come from one address, those from others are put at once.
  */
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
@@ -32,8 +34,9 @@ export interface ForwardedCredentials {
 
 export interface ForwardAuth {
   /**
-   * @throws Denied with the application's own answer where that was 401 or 403; `auth_unavailable` where there was no answer, or
-   * none that can be understood; `auth_busy` where too many questions came before.
+   * @throws Denied with the application's own answer where that was 401 or 403; `auth_unavailable`
+   * where there was no answer, or none that can be understood; `auth_busy` where too many questions
+   * came before.
    * @param asker from where it is asked
    * @param left aborted when the client is gone: then it rejects with the signal's reason
    */
@@ -43,20 +46,22 @@ export interface ForwardAuth {
 type Answer = Grant | Denied;
 
 /**
- * Bounds of what is kept. Anybody can be refused with credentials that are made up, so refusals have a cache of their own: however many
- * there are, they evict no grant.
+ * Bounds of what is kept. Anybody can be refused with credentials that are made up, so refusals
+ * have a cache of their own: however many there are, they evict no grant.
  */
 const KEPT_GRANTS = { max: 10_000, maxSize: 32 * 1024 * 1024 };
 const KEPT_REFUSALS = { max: 10_000, maxSize: 8 * 1024 * 1024 };
 const MAX_BODY_BYTES = 256 * 1024;
 /**
- * Most questions that are under way at a time. One address has half of them at most, and more wait their turn. Each costs about a
- * millisecond of the event loop, and those that were put together are answered together: hundreds would hold up delivery.
+ * Most questions that are under way at a time. One address has half of them at most, and more wait
+ * their turn. Each costs about a millisecond of the event loop, and those that were put together
+ * are answered together: hundreds would hold up delivery.
  */
 const MAX_QUESTIONS = 64;
 /**
- * Time that a question waits its turn before its client is told to come later. Where the application takes 100 ms for an answer,
- * 1,600 questions from one address have their turn within this time.
+ * Time that a question waits its turn before its client is told to come later. Where the
+ * application takes 100 ms for an answer, 1,600 questions from one address have their turn within
+ * this time.
  */
 const TURN_TIMEOUT_MS = 5000;
 /** How long a grant holds where the application does not say. */
@@ -85,10 +90,10 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
   });
   const underWay = new Map<string, Question<Answer>>();
   const turns = createTurns(MAX_QUESTIONS);
-  const tellFailures = seldom((reason, failures) => {
+  const warnOfFailures = throttled((reason, failures) => {
     logger.warn({ reason, failures }, 'FORWARD_AUTH_URL gives no answer that allows or refuses');
   });
-  const tellBusy = seldom((address, sentAway) => {
+  const warnOfQueue = throttled((address, sentAway) => {
     logger.warn({ address, sentAway }, 'more is asked than FORWARD_AUTH_URL answers; clients are told to come later');
   });
 
@@ -108,7 +113,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
       keep(key, answer);
       return answer;
     } catch (error) {
-      tellFailures(reasonOf(error));
+      warnOfFailures(reasonOf(error));
       throw new Denied('auth_unavailable', 'Who may read what cannot be told at the moment. Try again.', {
         cause: error,
       });
@@ -138,7 +143,7 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
           .ask(asker.key, left)
           .catch((error: unknown) => {
             if (!(error instanceof QueueTooLong)) throw error;
-            tellBusy(asker.key);
+            warnOfQueue(asker.key);
             throw new Denied('auth_busy', 'Too many ask at the moment who may read what. Come back later.', {
               cause: error,
             });
@@ -149,15 +154,15 @@ export function createForwardAuth(options: ForwardAuthOptions, logger: Logger): 
   };
 }
 
-/** Tells, at most once in `LOG_PAUSE_MS`, and of how many it was since. */
-function seldom(tell: (what: string, count: number) => void): (what: string) => void {
+/** Calls `warn` at most once in `LOG_PAUSE_MS`, with the number of calls since the last time. */
+function throttled(warn: (what: string, count: number) => void): (what: string) => void {
   let count = 0;
-  let toldAt = -Infinity;
+  let warnedAt = -Infinity;
   return (what) => {
     count += 1;
-    if (Date.now() - toldAt <= LOG_PAUSE_MS) return;
-    tell(what, count);
-    toldAt = Date.now();
+    if (Date.now() - warnedAt <= LOG_PAUSE_MS) return;
+    warn(what, count);
+    warnedAt = Date.now();
     count = 0;
   };
 }
@@ -177,7 +182,8 @@ async function askApplication(
   if (cookie) headers['Cookie'] = cookie;
 
   const askedAt = Date.now();
-  // A redirect leads to a log-in page at best: following it would take that page's 200 for an answer.
+  // A redirect leads to a log-in page at best: following it would take that page's 200 for an
+  // answer.
   const ask = () => fetch(address, { headers, signal, redirect: 'manual' });
   const response = await ask().catch((error: unknown) => {
     if (!CLOSED_CONNECTION.has(causeCodeOf(error))) throw error;

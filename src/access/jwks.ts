@@ -1,15 +1,18 @@
 /**
- * Key set: keys that the issuer of tokens publishes and changes (RFC 7517, JWK set). It is read when it is needed and has grown
- * old, and again for keys that it did not have, which anybody can make up.
+ * Key set: keys that the issuer of tokens publishes and changes (RFC 7517, JWK set). It is read
+ * when it is needed and has grown old, and again for keys that it did not have, which anybody can
+ * make up.
  *
- * What was read is kept when the issuer can't be reached: one that is down for a while must not keep those out who have good
- * tokens.
+ * What was read is kept when the issuer can't be reached: one that is down for a while must not
+ * keep those out who have good tokens.
  */
 import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload, type JWTVerifyOptions } from 'jose';
 import type { Logger } from 'pino';
 import { PUBLIC_KEY_ALGORITHMS } from './public-key.js';
 
-/** The key set is read again when it is this old: for so long a withdrawn key still verifies tokens. */
+/**
+ * The key set is read again when it is this old: for so long a withdrawn key still verifies tokens.
+ */
 const MAX_AGE_MS = 10 * 60_000;
 /** Pause after a read that failed, and between reads for unknown keys. */
 const PAUSE_MS = 10_000;
@@ -26,7 +29,8 @@ export class KeysUnavailable extends Error {
  * Verifies tokens by the key set at a URL, and all that `checks` says.
  *
  * @returns a function that resolves with a token's claims
- * @throws KeysUnavailable from that function, as long as the set could never be read; else what jose throws
+ * @throws KeysUnavailable from that function, as long as the set could never be read; else what
+ * jose throws
  */
 export function createKeySetCheck(
   url: string,

@@ -1,8 +1,9 @@
 /**
  * Tokens: what a signed JWT lets its bearer read, and until when.
  *
- * The key decides the algorithms, never the token: a secret verifies HS*, a public key what its type can sign, a key set
- * what each of its keys says. So neither `none` nor a public key used as a secret gets anywhere.
+ * The key decides the algorithms, never the token: a secret verifies HS*, a public key what its
+ * type can sign, a key set what each of its keys says. So neither `none` nor a public key used as a
+ * secret gets anywhere.
  *
  * Source: RFC 7519 (JWT), RFC 8725 (its best practices).
  */
@@ -45,15 +46,15 @@ export interface Tokens {
   verify(token: string): Promise<Grant>;
 }
 
-/** Shorter secrets are refused (they can be guessed), and below 32 bytes a warning is due (RFC 7518, section 3.2). */
+/** Shorter secrets are refused; below 32 bytes a warning is due (RFC 7518, section 3.2). */
 export const SECRET_BYTES = { least: 16, recommended: 32 };
 
-/** A signed JWT in compact form (RFC 7515, section 3.1). jose would leave out blanks of all kinds that stand in one. */
+/** A signed JWT in compact form (RFC 7515, section 3.1). jose ignores blanks within one. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
 /**
- * The last second of the year 9999. A number beyond it is none that an issuer means: milliseconds, or what JSON has as 1e400, which
- * would never come.
+ * The last second of the year 9999. A number beyond it is none that an issuer means: milliseconds,
+ * or what JSON has as 1e400, which would never come.
  */
 const LAST_SECOND = 253_402_300_799;
 const TIMES = ['exp', 'nbf', 'iat'] as const;
@@ -138,7 +139,7 @@ function createCheck(options: TokenOptions, checks: JWTVerifyOptions, logger: Lo
   return async (token) => (await jwtVerify(token, publicKey, { ...checks, algorithms })).payload;
 }
 
-/** The secret is imported once for each algorithm; given as it is, it would be with each token, which costs as much again. */
+/** Imports the secret once for each algorithm: jose would import it again for each token. */
 function createSecretCheck(secret: KeyObject, checks: JWTVerifyOptions): Check {
   const keys = new Map<string, Promise<webcrypto.CryptoKey>>();
   function keyFor({ alg }: JWTHeaderParameters): Promise<webcrypto.CryptoKey> {
@@ -208,7 +209,7 @@ function channelsOf(payload: JWTPayload, claim: string): ChannelFilter {
   }
 }
 
-/** Source: the Mercure protocol, "Authorization". A URI template is no pattern here, and stands for itself alone. */
+/** Source: the Mercure protocol, "Authorization". A URI template stands for itself alone. */
 function mercureSelectors({ mercure }: JWTPayload): string[] {
   if (typeof mercure !== 'object' || mercure === null || !('subscribe' in mercure)) return [];
   return isListOfStrings(mercure.subscribe) ? mercure.subscribe : [];

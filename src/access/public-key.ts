@@ -12,7 +12,7 @@ const LEAST_RSA_BITS = 2048;
 /** What all kinds of public keys sign with. */
 export const PUBLIC_KEY_ALGORITHMS = [...RSA_ALGORITHMS, ...EDDSA_ALGORITHMS, ...Object.values(CURVES)];
 
-/** What a public key of that type signs with, and nothing else. @throws Error for a type that signs no tokens. */
+/** Algorithms of a public key. @throws Error for a type that signs no tokens. */
 export function algorithmsOf(key: KeyObject): string[] {
   const { namedCurve, modulusLength } = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === 'rsa' && (modulusLength ?? 0) >= LEAST_RSA_BITS) return RSA_ALGORITHMS;
@@ -23,9 +23,11 @@ export function algorithmsOf(key: KeyObject): string[] {
 }
 
 /**
- * Reads a public key for tokens: RSA of at least 2048 bits, EC on P-256, P-384 or P-521, or Ed25519.
+ * Reads a public key for tokens: RSA of at least 2048 bits, EC on P-256, P-384 or P-521, or
+ * Ed25519.
  *
- * @param text the PEM itself, its line breaks perhaps written `\n` as in an .env file, or the path of a file that holds it.
+ * @param text the PEM itself, its line breaks perhaps written `\n` as in an .env file, or the path
+ * of a file that holds it.
  * @throws Error for anything else, private keys included.
  */
 export function readPublicKey(text: string): KeyObject {

@@ -1,6 +1,6 @@
 /**
- * A question that many may ask at a time and that is put once: in the turn of whichever asker's comes first, and not at all when all of
- * them have left before.
+ * A question that many may ask at a time and that is put once: in the turn of whichever asker's
+ * comes first, and not at all when all of them have left before.
  */
 import type { Turns } from './fair-turns.js';
 
@@ -25,7 +25,9 @@ export interface QuestionOptions<T> {
   /** How long an asker waits for the turn. */
   readonly turnTimeoutMs: number;
   readonly put: () => Promise<T>;
-  /** Called once, when there is nothing to be had of it any more: it was answered, or nobody asks. */
+  /**
+   * Called once, when there is nothing to be had of it any more: it was answered, or nobody asks.
+   */
   readonly onOver: () => void;
 }
 
@@ -57,7 +59,8 @@ export function createQuestion<T>({ turns, turnTimeoutMs, put, onOver }: Questio
 
   function leave(): void {
     askers -= 1;
-    // What has been put is waited for: it is work for whoever answers, gone or not, and counts until it is done.
+    // What has been put is waited for: it is work for whoever answers, gone or not, and counts
+    // until it is done.
     if (askers > 0 || isPut) return;
     withdraw();
     onOver();

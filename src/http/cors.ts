@@ -7,15 +7,17 @@ const USUAL_HEADERS = 'Authorization, Cache-Control, Last-Event-ID';
 /** Names of headers, as in `authorization,last-event-id`. Source: RFC 9110, section 5.6.2. */
 const HEADER_NAMES = /^[\w!#$%&'*+\-.^`|~]+(?:[ \t]*,[ \t]*[\w!#$%&'*+\-.^`|~]+)*$/;
 
-/** What browsers ask for in one preflight, bytes; of what is longer none is granted but the usual. */
+/**
+ * What browsers ask for in one preflight, bytes; of what is longer none is granted but the usual.
+ */
 const MOST_ASKED_BYTES = 2048;
 
 /**
  * Credentials only for origins that are named. Source: Fetch, "CORS protocol".
  *
- * A preflight is granted whatever headers it names: scripts for tracing, htmx and others add their own to each request. That gives a
- * page nothing, with credentials either: its origin is what is trusted, a stream is only read, and of a header that we do not know we
- * do not take notice.
+ * A preflight is granted whatever headers it names: scripts for tracing, htmx and others add their
+ * own to each request. That gives a page nothing, with credentials either: its origin is what is
+ * trusted, a stream is only read, and of a header that we do not know we do not take notice.
  *
  * @param methods that a page is told it may use.
  */

@@ -1,16 +1,18 @@
 /**
  * A connection as HTTP sees it: a thin layer over the socket, which can be taken off again.
  *
- * Node hangs a parser, the request, the response and a dozen listeners on the socket that a server hands it, and they stay
- * as long as the socket does. For a request that is over in milliseconds this is nothing; for an idle stream it is most of its memory. Here
- * they hang on the layer, and when the headers are out, `release` gives up the layer with all that hangs on it and gives
- * the bare socket away. HTTP servers take any Duplex for a connection (Node.js manual, http, event 'connection').
+ * Node hangs a parser, the request, the response and a dozen listeners on the socket that a server
+ * hands it, and they stay as long as the socket does. For a request that is over in milliseconds
+ * this is nothing; for an idle stream it is most of its memory. Here they hang on the layer, and
+ * when the headers are out, `release` gives up the layer with all that hangs on it and gives the
+ * bare socket away. HTTP servers take any Duplex for a connection (Node.js manual, http, event
+ * 'connection').
  */
 import type http from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
-/** Has `server` see each of its connections through a layer: its requests' `socket` is a `Connection`. */
+/** Puts a layer on each connection of `server`: `socket` of its requests is a `Connection`. */
 export function layer(server: http.Server): void {
   const listeners = server.listeners('connection') as ((connection: Duplex) => void)[];
   server.removeAllListeners('connection');
@@ -43,8 +45,9 @@ export class Connection extends Duplex {
   }
 
   /**
-   * Gives the socket away: nothing of the layer is left on it. Undefined where the socket is gone or going. What was written
-   * before has been written to the socket. The layer is over when HTTP, whose response is to be ended, has done with it.
+   * Gives the socket away: nothing of the layer is left on it. Undefined where the socket is gone
+   * or going. What was written before has been written to the socket. The layer is over when HTTP,
+   * whose response is to be ended, has done with it.
    */
   release(): Socket | undefined {
     const socket = this.#socket;
@@ -56,8 +59,8 @@ export class Connection extends Duplex {
   }
 
   /**
-   * As a socket's. HTTP ends with it what it uses no more; by `end` alone a client that keeps its side open would hold the
-   * connection for ever.
+   * As a socket's. HTTP ends with it what it uses no more; by `end` alone a client that keeps its
+   * side open would hold the connection for ever.
    */
   destroySoon(): void {
     this.end(() => this.destroy());

@@ -1,6 +1,6 @@
 /**
- * Refusals: how a client is told that it gets no stream, before the headers are out: a status with a JSON body,
- * `{"error": code, "message": what to do}`.
+ * Refusals: how a client is told that it gets no stream, before the headers are out: a status with
+ * a JSON body, `{"error": code, "message": what to do}`.
  */
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
@@ -18,9 +18,11 @@ export interface RefusalOptions {
   readonly onRefused: (code: string) => void;
 }
 
-/** How long a client that sent too much may take to read our answer before the connection is cut. */
+/** Time that a client has to read a refusal before its connection is destroyed. */
 const REFUSED_LINGER_MS = 1000;
-/** Clients that were sent away come back after a pause of once to so many times `BUSY_RETRIES` usual ones. */
+/**
+ * A client that is sent away comes back after 1 to `BUSY_SPREAD` times `BUSY_RETRIES` usual pauses.
+ */
 const BUSY_SPREAD = 2;
 const BUSY_RETRIES = 3;
 
@@ -73,7 +75,7 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
       note(context, refused.status, refused.code);
       const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
       if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
-        sendAway(context, refused, pause * 1000);
+        answerBusy(context, refused, pause * 1000);
         return;
       }
       context.status = refused.status;
@@ -86,10 +88,10 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
 }
 
 /**
- * To an EventSource any other status than 200 would be the end. To other clients it would be the end of a complete answer: so this
- * one breaks off, as a stream does.
+ * To an EventSource any other status than 200 would be the end. To other clients it would be the
+ * end of a complete answer: so this one breaks off, as a stream does.
  */
-function sendAway(context: Koa.Context, { code, message }: RequestError, pause: number): void {
+function answerBusy(context: Koa.Context, { code, message }: RequestError, pause: number): void {
   const { req: request, res: response } = context;
   context.status = 200;
   context.set(STREAM_HEADERS);
@@ -104,7 +106,9 @@ function sendAway(context: Koa.Context, { code, message }: RequestError, pause: 
   setTimeout(() => socket?.destroySoon(), BREAK_OFF_MS).unref();
 }
 
-/** What the client is told of an error. @throws the error, where that is not the client's business. */
+/**
+ * What the client is told of an error. @throws the error, where that is not the client's business.
+ */
 export function refusalOf(error: unknown): RequestError {
   if (error instanceof RequestError) return error;
   if (error instanceof Denied && error.code !== 'denied') {
@@ -140,7 +144,7 @@ export function methodNotAllowed(allow: string): RequestError {
   );
 }
 
-/** Answers what the parser could not take. */
+/** Answers a request that Node's parser could not read. */
 export function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBytes: number): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
@@ -156,7 +160,7 @@ export function refuse(error: NodeJS.ErrnoException, socket: Duplex, maxHeaderBy
   }
 }
 
-/** The last that is said on a connection. The client may still be sending: the rest is read and dropped, for a moment. */
+/** Answers on the socket and ends the connection; what still arrives is read and dropped. */
 export function refuseRaw(socket: Duplex, status: string, code: string, message: string): void {
   const body = JSON.stringify({ error: code, message });
   socket.removeAllListeners('data');

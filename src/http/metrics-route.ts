@@ -1,5 +1,6 @@
 /**
- * Where metrics are served: on a port of their own, or, where that is asked for, beside the streams.
+ * Where metrics are served: on a port of their own, or, where that is asked for, beside the
+ * streams.
  */
 import type Koa from 'koa';
 import type { Logger } from 'pino';
@@ -23,7 +24,7 @@ export interface MetricsServerOptions {
   readonly logger: Logger;
 }
 
-/** Serves metrics, and nothing else, on a port of their own. @throws the server's error, such as EADDRINUSE. */
+/** Serves metrics on a port of their own. @throws the server's error, such as EADDRINUSE. */
 export async function serveMetrics(
   metrics: Pick<Metrics, 'text' | 'contentType'>,
   options: MetricsServerOptions,

@@ -7,7 +7,7 @@ export class RequestError extends Error {
   /** The channels that it is about. */
   readonly channels: readonly string[] | undefined;
   readonly headers: Readonly<Record<string, string>>;
-  /** The same request may succeed later. An EventSource, which no error status brings back, is told to come again. */
+  /** The same request may succeed later: an EventSource is told to come again. */
   readonly temporary: boolean;
 
   constructor(

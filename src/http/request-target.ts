@@ -1,14 +1,16 @@
 /**
- * Target: what a request asks for, and of which host. One spelling of each resource is taken and every other refused, so that what a
- * proxy in front lets through or keeps back by its path is what is answered here.
+ * Target: what a request asks for, and of which host. One spelling of each resource is taken and
+ * every other refused, so that what a proxy in front lets through or keeps back by its path is what
+ * is answered here.
  *
- * Source: RFC 9112, sections 3.2 (the target's forms, Host) and 3.2.2 (in absolute form its authority counts, not Host).
+ * Source: RFC 9112, sections 3.2 (the target's forms, Host) and 3.2.2 (in absolute form its
+ * authority counts, not Host).
  */
 import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
 import { RequestError } from './request-error.js';
 
-/** A path and a query of visible ASCII. No fragment, which is not sent; no backslash, which some take for a slash. */
+/** A path and a query of visible ASCII, without a fragment or a backslash. */
 const ORIGIN_FORM = /^\/[!-~]*$/;
 const FOREIGN = /#|^[^?]*\\/;
 const ABSOLUTE_FORM = /^https?:\/\/([^/?#]+)(.*)$/i;

@@ -1,9 +1,9 @@
 /**
- * HTTP: requests in, streams or clear answers out. Knows HTTP and who may read what; nothing imports it but the
- * composition root.
+ * HTTP: requests in, streams or clear answers out. Knows HTTP and who may read what; nothing
+ * imports it but the composition root.
  *
- * Until the headers are out an error is a status with a JSON body, `{"error": code, "message": what to do}`. From then on
- * the connection belongs to `stream/stream.ts`.
+ * Until the headers are out an error is a status with a JSON body, `{"error": code, "message": what
+ * to do}`. From then on the connection belongs to `stream/stream.ts`.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type Koa from 'koa';
@@ -50,15 +50,18 @@ export interface HttpParts
 const SPARE_CONNECTIONS = 1000;
 const PATHS = ['/events', '/events/', '/events/:channel'];
 const LEGACY_PATH = '/:channel';
-/** Strict: what a slash ends is not a channel of that name, which nobody publishes to. A path has one spelling. */
+/** Strict, so that a path has one spelling. */
 const ROUTING = { strict: true, sensitive: true };
 
-/** Parts of SHUTDOWN_SECONDS after which streams are cut off, and connections are not waited for. */
+/**
+ * Parts of SHUTDOWN_SECONDS after which streams are cut off, and connections are not waited for.
+ */
 const STREAMS_WITHIN = 0.8;
 const CONNECTIONS_WITHIN = 0.9;
 
 /**
- * Serves until `close`, which stops accepting, ends all streams and resolves within SHUTDOWN_SECONDS.
+ * Serves until `close`, which stops accepting, ends all streams and resolves within
+ * SHUTDOWN_SECONDS.
  *
  * @throws the server's error, such as EADDRINUSE.
  */
@@ -85,7 +88,8 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
   app.use(router.routes());
   app.use(async (context, next) => {
     if (router.match(context.path, 'GET').path.length > 0) throw methodNotAllowed('GET, HEAD');
-    // They may have a port of their own: who asks for them here is to learn that, and not to wait for events.
+    // They may have a port of their own: who asks for them here is to learn that, and not to wait
+    // for events.
     if (context.path === METRICS_PATH) throw notFound(context.path);
     await next();
   });

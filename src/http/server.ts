@@ -1,6 +1,7 @@
 /**
- * Server: an HTTP server as each of our ports has it, with bounds on what a client may send, how slowly, and on how many
- * connections, and with an answer for whatever arrives. No request to any port ends the process.
+ * Server: an HTTP server as each of our ports has it, with bounds on what a client may send, how
+ * slowly, and on how many connections, and with an answer for whatever arrives. No request to any
+ * port ends the process.
  */
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,10 +18,12 @@ export interface ServerOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
-  /** Connections beyond the limit, and some that have not asked for anything yet, are not accepted. */
+  /**
+   * Connections beyond the limit, and some that have not asked for anything yet, are not accepted.
+   */
   readonly maxConnections: number;
   readonly maxHeaderBytes: number;
-  /** How long a client may take to send its request. */
+  /** Time that a client has to send its request. */
   readonly requestTimeoutSeconds: number;
   readonly shutdownSeconds: number;
   readonly logger: Logger;
@@ -32,22 +35,23 @@ export interface HttpServer {
   /** Where it is, without a path. */
   readonly url: string;
   /**
-   * Stops accepting. Resolves when every connection has ended: those idle now, those whose request is on the way soon, and
-   * streams when their owner ends them.
+   * Stops accepting. Resolves when every connection has ended: those idle now, those whose request
+   * is on the way soon, and streams when their owner ends them.
    */
   close(): Promise<void>;
 }
 
-/** How long a request that is on the way when the server stops may take to be answered. */
+/** Time to answer requests that are under way when the server stops. */
 const STOPPING_GRACE_MS = 1000;
 /**
- * How many connections may wait to be accepted: as many as the system allows. After a cut all clients come back in one moment, and
- * whoever finds the queue full tries again after one second, three, seven and more.
+ * How many connections may wait to be accepted: as many as the system allows. After a cut all
+ * clients come back in one moment, and whoever finds the queue full tries again after one second,
+ * three, seven and more.
  */
 const BACKLOG = 65_535;
-/** A peer that vanished without a word is found by the kernel; a stream would not write to it for a heartbeat. */
+/** Idle time after which the kernel probes a peer, to find one that vanished. */
 const KEEP_ALIVE_MS = 30_000;
-/** At most so often is the same trouble logged. */
+/** Shortest time between two warnings of one kind. */
 const LOG_PAUSE_MS = 10_000;
 
 /** An application that answers errors as all of ours do, and takes none but valid targets. */
@@ -92,8 +96,8 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
   layer(server);
 
   const handle = app.callback();
-  // Connections on which an answer, which may become a stream, is on its way. Whatever else arrives on them would be
-  // answered amid the frames.
+  // Connections on which an answer, which may become a stream, is on its way. Whatever else arrives
+  // on them would be answered amid the frames.
   const answering = new WeakSet<Duplex>();
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { socket } = request;
@@ -130,7 +134,8 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
       listening();
     });
   });
-  // One connection could not be accepted, as where the process has all the files that it may have. The next may be.
+  // One connection could not be accepted, as where the process has all the files that it may have.
+  // The next may be.
   let loggedAt = -Infinity;
   server.on('error', (error) => {
     if (Date.now() - loggedAt < LOG_PAUSE_MS) return;
@@ -144,7 +149,8 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
     url: `http://${host}:${address.port}`,
     close: () =>
       new Promise((closed) => {
-        // A connection on which nothing was asked yet, as browsers open in advance, does not count as idle.
+        // A connection on which nothing was asked yet, as browsers open in advance, does not count
+        // as idle.
         const grace = setTimeout(
           () => {
             for (const connection of connections) connection.destroy();
@@ -160,7 +166,7 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
   };
 }
 
-/** Cuts connections from an address that has as many as it may have, streams not counted, before anything is read from them. */
+/** Destroys connections beyond the limit of their address; streams do not count. */
 function boundByAddress(server: http.Server, mostFrom: (address: Counted) => number): void {
   const open = new Map<string, number>();
   server.on('connection', (connection: Connection) => {

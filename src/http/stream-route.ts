@@ -1,5 +1,6 @@
 /**
- * A request for a stream: what it asks for, whether it may, and the handing over of its connection, which then belongs to `stream/stream.ts`.
+ * A request for a stream: what it asks for, whether it may, and the handing over of its connection,
+ * which then belongs to `stream/stream.ts`.
  */
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
@@ -53,7 +54,8 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
     if (permission.subject !== undefined) slot.assignTo(permission.subject);
     context.status = 200;
     context.set(STREAM_HEADERS);
-    // From here on the answer is ours: it goes out in chunks that are made elsewhere, and breaks off with the connection.
+    // From here on the answer is ours: it goes out in chunks that are made elsewhere, and breaks
+    // off with the connection.
     context.respond = false;
     if (context.method === 'HEAD') {
       response.end();
@@ -61,8 +63,9 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       const isChunked = setEndless(request, response);
       response.flushHeaders();
       const socket = connection instanceof Connection ? connection.release() : undefined;
-      // For HTTP that was all, and what it writes now, which is the last chunk, goes nowhere. Without this its end would be an error
-      // to HTTP, with a stack that costs more than the request. It would then keep the connection for another request.
+      // For HTTP that was all, and what it writes now, which is the last chunk, goes nowhere.
+      // Without this its end would be an error to HTTP, with a stack that costs more than the
+      // request. It would then keep the connection for another request.
       response.once('finish', () => connection.destroy());
       response.end();
       if (socket === undefined) return;
@@ -93,7 +96,8 @@ function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOp
   }
   const query = new URLSearchParams(context.querystring);
   const inQuery = query.getAll('channel');
-  // The router leaves a segment that it cannot decode as it is; a channel of that name would be silently empty for ever.
+  // The router leaves a segment that it cannot decode as it is; a channel of that name would be
+  // silently empty for ever.
   const inPath = context.path.replace(/^\/events(\/|$)|^\//, '');
   const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
   if (names.length === 0) {

@@ -1,6 +1,6 @@
 /**
- * Look-ups: where the cursors and times stand that returning clients bring. Each is looked up once for all who want it, and not at
- * all where they have left.
+ * Look-ups: where the cursors and times stand that returning clients bring. Each is looked up once
+ * for all who want it, and not at all where they have left.
  *
  * Cursors are looked up together: those that arrive while a look-up is under way in the next.
  */
@@ -9,7 +9,7 @@ import type { Cursor } from '../event/event.js';
 import type { Archive, CursorLookup } from '../outbox/archive.js';
 import { searchSince } from '../outbox/since.js';
 
-/** Most cursors in one look-up. */
+/** Cursors in one look-up, at most. */
 const MOST_LOOKED_UP = 1000;
 /** For those who have left, and look at no answer. */
 const NOWHERE: Cursor = { id: '0', position: 0n };
@@ -19,7 +19,8 @@ export interface Lookups {
   /** Where the event of an id stands. @throws what the archive throws. */
   lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /**
-   * The cursor before the first event, in their order, that was created at `time` or later; that of the newest where there is none.
+   * The cursor before the first event, in their order, that was created at `time` or later; that of
+   * the newest where there is none.
    *
    * @throws what the archive throws.
    */

@@ -1,5 +1,6 @@
 /**
- * Deadlines of all streams: when a right or a stream's longest life ends. One timer serves them, in sets by the second.
+ * Deadlines of all streams: when a right or a stream's longest life ends. One timer serves them, in
+ * sets by the second.
  */
 
 export interface Deadlines<T> {
@@ -10,7 +11,9 @@ export interface Deadlines<T> {
   stop(): void;
 }
 
-/** How often the timer fires. A deadline is met late by this and the rest of its second, at most. */
+/**
+ * How often the timer fires. A deadline is met late by this and the rest of its second, at most.
+ */
 const TICK_MS = 250;
 
 /** @param onDue called once for each item whose deadline has passed. */

@@ -1,18 +1,22 @@
 /**
- * A fair queue for reads of the database: so many at a time, and each who reads has an equal share of their time.
+ * A fair queue for reads of the database: so many at a time, and each who reads has an equal share
+ * of their time.
  *
- * Whoever has taken the least time is next. So a client whose pages take a second each waits for those whose pages take a
- * millisecond, and not they for it. Who comes anew begins where the others are, with no claim for the time before.
+ * Whoever has taken the least time is next. So a client whose pages take a second each waits for
+ * those whose pages take a millisecond, and not they for it. Who comes anew begins where the others
+ * are, with no claim for the time before.
  */
 import { createHeap } from '../feed/heap.js';
 import { TICK_MS, type ReadLimit } from './read-limit.js';
 
-/** How far behind the others somebody may be who comes back for more, in milliseconds: for so long it is ahead of all. */
+/**
+ * Most time by which a flow may be behind the others when it comes back: for so long it goes first.
+ */
 const MOST_CREDIT_MS = 1000;
 
-/** Somebody for whom the database is read: a client that looks for its place, or is on its way to the head. */
+/** A client for which the database is read, to find its cursor or to bring it to the head. */
 export interface Flow {
-  /** What its reads have taken, in milliseconds, or would have, had it been here from the start. Undefined: it is new. */
+  /** Time that its reads have taken, in ms, on the queue's clock. Undefined: it has made none. */
   spent: number | undefined;
   /** Whether it is still there. */
   readonly isWanted: () => boolean;
@@ -80,7 +84,7 @@ export function createFairQueue(limit: ReadLimit, now: () => number = () => perf
     startNext();
   }
 
-  /** A turn later, where others wait: whose read has ended may want the next, and have the best claim to it. */
+  /** Waits a turn where others wait: the flow that has ended a read may ask for the next. */
   function leave(): void {
     if (waiting.size > 0) setImmediate(done);
     else done();

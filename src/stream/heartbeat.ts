@@ -1,9 +1,10 @@
 /**
  * One timer for the heartbeats of all streams.
  *
- * A wheel of slots, one of which is looked at per tick. A stream sits in the slot in which it would have been silent for a
- * whole period; if it was written to meanwhile it moves on to the slot that that write makes due. So a write costs one
- * assignment, and an idle stream costs one visit per period, however many there are.
+ * A wheel of slots, one of which is looked at per tick. A stream sits in the slot in which it would
+ * have been silent for a whole period; if it was written to meanwhile it moves on to the slot that
+ * that write makes due. So a write costs one assignment, and an idle stream costs one visit per
+ * period, however many there are.
  */
 
 /** What sits on the wheel. */
@@ -59,7 +60,8 @@ export function startHeartbeat({ seconds }: { seconds: number }): Heartbeat {
       slotOf(now + TICKS).add(stream);
     },
     remove(stream) {
-      // Where it sits is not kept, which would cost every stream a field: departures are rarer than idle streams.
+      // Where it sits is not kept, which would cost every stream a field: departures are rarer than
+      // idle streams.
       for (const slot of slots) if (slot.delete(stream)) return;
     },
     stop: () => clearInterval(timer),

@@ -1,11 +1,12 @@
 /**
- * History: what the window no longer holds, read from the table: events in pages, and where the cursors of returning
- * clients stand. A bounded number of reads at a time.
+ * History: what the window no longer holds, read from the table: events in pages, and where the
+ * cursors of returning clients stand. A bounded number of reads at a time.
  *
- * Pages wait for their turn, of which all who read have an equal share, so that every replay moves on. After an outage thousands
- * are back at once, so reads are shared: whoever wants what a page will probably hold waits for it, takes what follows their own
- * cursor, and is from then on at one place with the others. A page whose readers have all left is never read, and given up where
- * it is being read.
+ * Pages wait for their turn, of which all who read have an equal share, so that every replay moves
+ * on. After an outage thousands are back at once, so reads are shared: whoever wants what a page
+ * will probably hold waits for it, takes what follows their own cursor, and is from then on at one
+ * place with the others. A page whose readers have all left is never read, and given up where it is
+ * being read.
  */
 import { LRUCache } from 'lru-cache';
 import { NO_EVENTS } from '../outbox/frame-batch.js';
@@ -27,7 +28,9 @@ export interface HistoryPage {
   readonly position: bigint;
   /** Id of the last event in `frames`. */
   readonly lastId: string | undefined;
-  /** Events after `after` have been deleted from the table, so nothing more can follow it exactly. */
+  /**
+   * Events after `after` have been deleted from the table, so nothing more can follow it exactly.
+   */
   readonly expired: boolean;
   /** The memory that `frames` is part of, which others may share. */
   readonly buffer: Buffer;
@@ -76,8 +79,9 @@ export interface HistoryOptions {
   /** Most reads at a time, while the event loop is in time; see `ReadLimit`. */
   readonly connections: number;
   /**
-   * What was read in one epoch is for nobody in the next, and what has been redacted or deleted since it was read for nobody who
-   * comes after that. Default: there is but one, and nothing ever is.
+   * What was read in one epoch is for nobody in the next, and what has been redacted or deleted
+   * since it was read for nobody who comes after that. Default: there is but one, and nothing ever
+   * is.
    */
   readonly log?: Pick<Log, 'epoch' | 'changes' | 'isUnchanged'>;
 }
@@ -91,7 +95,9 @@ export function createHistory(
 ): History {
   /** By the filter's key. */
   const reads = new Map<string, ReadsByCursor<Read>>();
-  /** How many positions the latest page of a filter reached over: the next will reach about as far. */
+  /**
+   * How many positions the latest page of a filter reached over: the next will reach about as far.
+   */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue = createFairQueue(createReadLimit(connections));
   const lookups = createLookups(archive, queue);
@@ -112,7 +118,8 @@ export function createHistory(
         if (!readers.areWaiting()) return nothing;
         stats.reads += 1;
         asked.changes = log.changes;
-        // Settled now and not when the page was asked for: a thousand that queue would all have found room.
+        // Settled now and not when the page was asked for: a thousand that queue would all have
+        // found room.
         const most = bytes ?? budget.pageBytes();
         const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
         try {
@@ -177,13 +184,15 @@ export function createHistory(
     return read;
   }
 
-  /** Whether readers may join it: not what was redacted since, nor what nobody waits for any more. */
+  /**
+   * Whether readers may join it: not what was redacted since, nor what nobody waits for any more.
+   */
   function isUsable({ epoch, after, changes, readers }: Read): boolean {
     if (epoch !== log.epoch || readers.signal.aborted) return false;
     return changes === undefined || log.isUnchanged(after, changes);
   }
 
-  /** A read that will probably hold what follows `after`: the one that begins nearest before it, if that is near enough. */
+  /** The read that begins nearest before `after`, if its page will probably reach it. */
   function nearest(filter: ChannelFilter, after: bigint): Read | undefined {
     const best = reads.get(filter.key)?.nearest(after);
     if (best === undefined || best.after === after) return best;
@@ -194,7 +203,8 @@ export function createHistory(
   return {
     async read(filter, after, head, flow) {
       for (let read = nearest(filter, after); read; read = nearest(filter, after)) {
-        // Its page ends at a head that was committed when it was asked for, which is as good as ours.
+        // Its page ends at a head that was committed when it was asked for, which is as good as
+        // ours.
         read.readers.add(flow);
         const page = (await read.pageFor)(after);
         // One that ends before us has nothing to tell us.
@@ -243,7 +253,7 @@ function createReaders(): Readers {
   const flows: Flow[] = [];
   const undos: (() => void)[] = [];
 
-  /** Looks from the end, and forgets who has left: a crowd that leaves one by one is not looked at once for each. */
+  /** Drops those who have left from the end, so that a crowd that leaves is walked once. */
   function areWaiting(): boolean {
     for (let last = flows.at(-1); last; last = flows.at(-1)) {
       if (last.isWanted()) return true;

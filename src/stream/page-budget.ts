@@ -1,25 +1,27 @@
 /**
  * The budget: how large a page may be, whether it comes from the window or from history.
  *
- * A page that its client does not take waits on the socket, and there may be thousands that don't. Each page is a share of
- * what is left, the smaller the more pages wait: a lone reader gets large pages and runs fast, a crowd of stalled ones gets
- * small ones, and together they stay near the limit (promise R5).
+ * A page that its client does not take waits on the socket, and there may be thousands that don't.
+ * Each page is a share of what is left, the smaller the more pages wait: a lone reader gets large
+ * pages and runs fast, a crowd of stalled ones gets small ones, and together they stay near the
+ * limit (promise R5).
  *
- * An event that is larger than its page's share can't be cut. It waits for room of its own, first come first served. One that is
- * larger than the limit comes in when it is the only one and small pages have left it room; or they have not, for too long.
+ * An event that is larger than its page's share can't be cut. It waits for room of its own, first
+ * come first served. One that is larger than the limit comes in when it is the only one and small
+ * pages have left it room; or they have not, for too long.
  */
 
 /** No page is smaller: below this the cost of a read outweighs that of its events. */
 const SMALLEST_PAGE = 8 * 1024;
 const LARGEST_PAGE = 512 * 1024;
-/** What is left is shared out as if so many more pages waited, which leaves room for those that are about to. */
+/** Room is shared as if this many more pages waited, which leaves some for new readers. */
 const SPARE_SHARES = 16;
 
-/** While an event waits for room, small pages take no more than this part of the limit, and it may exceed the limit by as much. */
+/** Part of the limit for small pages while an event waits, and by which it may be exceeded. */
 const SMALL_PART = 1 / 4;
-/** A client that keeps others waiting for room has to take its event at this pace, in bytes a second, or is dropped. */
+/** Slowest pace of a client while others wait for room, in bytes a second. */
 const SLOWEST_PACE = 256 * 1024;
-/** And has at least so much time, in milliseconds; after that an event does not wait for small pages any longer. */
+/** Least time, in ms, that such a client has, and that an event waits for small pages. */
 const PATIENCE_MS = 10_000;
 /** A client that is dropped takes a moment to let go. */
 const SHORTEST_PAUSE_MS = 100;
@@ -43,9 +45,9 @@ export interface Budget {
   pageBytes(): number;
   /** Counts what is being read; returns how it is given back. */
   reserve(bytes: number): () => void;
-  /** Calls back once there is room for an event that is larger than its page. Returns a function that cancels. */
+  /** Calls back once there is room for an event larger than its page. Returns a cancel function. */
   whenRoom(bytes: number, admitted: (room: Room) => void): () => void;
-  /** Counts a page that waits on a socket, once however many wait for it, until each has called what it was returned. */
+  /** Counts a page that waits on sockets, once for all, until each has called what it got. */
   hold(page: Buffer, options?: HoldOptions): () => void;
   /** Whether a page waits on a socket already, so that it costs nothing to send it to one more. */
   holds(page: Buffer): boolean;

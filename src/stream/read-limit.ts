@@ -1,8 +1,9 @@
 /**
  * How many reads of the database are under way at a time: fewer while the event loop is late.
  *
- * A late event loop can't take what more reads bring. And where relay and database share a machine, reads of history take the CPU
- * that live events need: four of them on two cores delay each commit, each live read and each write.
+ * A late event loop can't take what more reads bring. And where relay and database share a machine,
+ * reads of history take the CPU that live events need: four of them on two cores delay each commit,
+ * each live read and each write.
  */
 
 /** The event loop is late when a timer of `TICK_MS` fires so much late. */

@@ -1,6 +1,7 @@
 /**
- * Reads of one filter that have not ended, by the position after which they begin. Finding one takes comparisons in proportion to
- * the logarithm of their number: a crowd that comes back with as many cursors has as many reads.
+ * Reads of one filter that have not ended, by the position after which they begin. Finding one
+ * takes comparisons in proportion to the logarithm of their number: a crowd that comes back with as
+ * many cursors has as many reads.
  */
 
 export interface ReadsByCursor<Read> {

@@ -1,11 +1,14 @@
 /**
- * Resumes: who comes back with which cursor, and whether it is the one that they had come with before.
+ * Resumes: who comes back with which cursor, and whether it is the one that they had come with
+ * before.
  *
- * A client that can't take what follows its cursor, as an event that is larger than its buffer, reads it, fails, and asks for
- * it again, for ever. To the relay each of these is a stream like any other: only their row shows that something is wrong.
+ * A client that can't take what follows its cursor, as an event that is larger than its buffer,
+ * reads it, fails, and asks for it again, for ever. To the relay each of these is a stream like any
+ * other: only their row shows that something is wrong.
  *
- * Many clients may have one address and one cursor, as behind a proxy after a cut. So a resume counts as repeated only where
- * the one before has ended: those who come back together are there together.
+ * Many clients may have one address and one cursor, as behind a proxy after a cut. So a resume
+ * counts as repeated only where the one before has ended: those who come back together are there
+ * together.
  */
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
@@ -39,22 +42,22 @@ export interface Resumes {
   end(resume: Resume): void;
 }
 
-/** Most that are remembered, some 2 MB; the one that came longest ago is forgotten first. */
+/** Clients and cursors that are remembered, some 2 MB; the least recent is dropped first. */
 const MOST_REMEMBERED = 10_000;
-/** A client whose pauses are longer than this is not one that goes round in circles. */
+/** A client that comes back later than this is not in a loop. */
 const REMEMBERED_MS = 5 * 60_000;
-/** From so many on it is told of: a bad network may cut a client off a few times before its first event. */
-const TOLD_FROM = 5;
-/** And no more often than this, whoever it is. */
-const TOLD_EVERY_MS = 60_000;
-/** How much of channels and cursors is told. */
-const TOLD_LENGTH = 200;
+/** Repeats from which `onStuck` is called: a bad network may cut a client off a few times. */
+const REPORTED_FROM = 5;
+/** Shortest time between two calls of `onStuck`, for all clients together. */
+const REPORT_PAUSE_MS = 60_000;
+/** Characters of channels and cursors that are reported. */
+const REPORTED_LENGTH = 200;
 
-/** @param onStuck told of a client that comes back to one cursor again and again, not of each and not each time. */
+/** @param onStuck called for clients that repeat one cursor, at most once a minute. */
 export function createResumes(onStuck: (stuck: Stuck) => void): Resumes {
   const resumes = new LRUCache<string, Resume>({ max: MOST_REMEMBERED, ttl: REMEMBERED_MS });
   let repeated = 0;
-  let toldAt = -Infinity;
+  let reportedAt = -Infinity;
   return {
     get repeated() {
       return repeated;
@@ -68,10 +71,13 @@ export function createResumes(onStuck: (stuck: Stuck) => void): Resumes {
       if (resume.open === 0 && resume.repeats > 0) {
         repeated += 1;
         const now = performance.now();
-        if (resume.repeats >= TOLD_FROM && now - toldAt >= TOLD_EVERY_MS) {
-          toldAt = now;
-          const told = { channels: channels.slice(0, TOLD_LENGTH), lastEventId: lastEventId.slice(0, TOLD_LENGTH) };
-          onStuck({ ...told, repeats: resume.repeats });
+        if (resume.repeats >= REPORTED_FROM && now - reportedAt >= REPORT_PAUSE_MS) {
+          reportedAt = now;
+          const reported = {
+            channels: channels.slice(0, REPORTED_LENGTH),
+            lastEventId: lastEventId.slice(0, REPORTED_LENGTH),
+          };
+          onStuck({ ...reported, repeats: resume.repeats });
         }
       }
       resume.open += 1;

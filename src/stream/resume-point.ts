@@ -31,13 +31,14 @@ const MARK = '!';
 /** How much of a cursor that we don't know is sent back with the reset. */
 const ECHO_LENGTH = 200;
 
-/** So far the relay's clock may differ from the database's, in milliseconds. A time beyond that is nobody's past. */
+/** Largest difference, in ms, between the clocks of relay and database that is expected. */
 const CLOCK_LEEWAY_MS = 3_600_000;
 
 /**
- * The header counts before the query, and of several names in the query the last that is not empty, since clients append
- * theirs to whatever the page's address had; so do those that were joined to one. `since` is looked at only where there is no cursor: a client that comes back
- * has one, and must not be refused for what its address says.
+ * The header counts before the query, and of several names in the query the last that is not empty,
+ * since clients append theirs to whatever the page's address had; so do those that were joined to
+ * one. `since` is looked at only where there is no cursor: a client that comes back has one, and
+ * must not be refused for what its address says.
  *
  * @throws SinceError
  */
@@ -50,10 +51,12 @@ export function requestedCursor(header: string | undefined, query: URLSearchPara
 }
 
 /**
- * The last of cursors that were joined to one: HTTP takes several headers of a name for one list (RFC 9110, section 5.3), and a client
- * that adds its own to what is there has the newest behind the others. Empty where there is none.
+ * The last of cursors that were joined to one: HTTP takes several headers of a name for one list
+ * (RFC 9110, section 5.3), and a client that adds its own to what is there has the newest behind
+ * the others. Empty where there is none.
  *
- * A comma with a space behind it always parts two cursors; one alone does not where a mark stands before it, as in `41!43,44`.
+ * A comma with a space behind it always parts two cursors; one alone does not where a mark stands
+ * before it, as in `41!43,44`.
  */
 function lastOf(joined: string): string {
   const parts = joined.split(',');
@@ -65,7 +68,8 @@ function lastOf(joined: string): string {
 }
 
 /**
- * Turns a request into a place in commit order. A cursor in the window, or a time that has yet to come, costs no read.
+ * Turns a request into a place in commit order. A cursor in the window, or a time that has yet to
+ * come, costs no read.
  *
  * @throws what the database throws.
  */
@@ -91,7 +95,8 @@ export async function resolve(request: CursorRequest, log: Log, history: History
       if (lookup.kind === 'found') return { position: lookup.position, id };
       const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
       if (lookup.kind === 'unknown') return { ...log.head, reset: { reason: 'unknown', lastEventId } };
-      // Where the log has yet to hear of what was deleted, its head may be behind the client: nothing is to come twice.
+      // Where the log has yet to hear of what was deleted, its head may be behind the client:
+      // nothing is to come twice.
       const at = lookup.floor.position > log.head.position ? lookup.floor : log.head;
       return { ...at, reset: { reason: 'expired', lastEventId } };
     }
@@ -100,7 +105,7 @@ export async function resolve(request: CursorRequest, log: Log, history: History
 
 const ISO_TIME = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
 
-/** A time without an offset is UTC. In a query an unescaped `+` reads as a space, which before an offset can only be one. */
+/** A time without an offset is UTC. An unescaped `+` of a query arrives as a space. */
 function parseTime(text: string): Date {
   let time = new Date(Number.NaN);
   if (/^\d{1,16}$/.test(text)) time = new Date(Number(text));

@@ -1,22 +1,25 @@
 /**
- * Turns: how much all readers of the window together may do before the event loop goes on to sockets, timers and probes.
+ * Turns: how much all readers of the window together may do before the event loop goes on to
+ * sockets, timers and probes.
  *
- * A resume looks at every event of the window, and a crowd of them would hold up all delivery for seconds. So each reads a slice,
- * keeps nothing of it but its position, and waits behind the others for the next.
+ * A resume looks at every event of the window, and a crowd of them would hold up all delivery for
+ * seconds. So each reads a slice, keeps nothing of it but its position, and waits behind the others
+ * for the next.
  */
 
-/** A look is what it takes to match one event. So many make a millisecond or two: what a live event may have to wait. */
+/** Looks in one turn, each matching one event: 1 to 2 ms, by which a live event is delayed. */
 export const LOOKS_PER_TURN = 4000;
-/** Most of one reader before the next has its turn. */
+/** Looks of one reader before the next has its turn. */
 export const LOOKS_PER_SLICE = 1000;
-/** Copying so many bytes into a page takes as long as a look. */
+/** Bytes that are copied into a page in the time of one look. */
 const BYTES_PER_LOOK = 2048;
 /**
- * Rounds of the event loop between two turns, where readers wait. In each round one new connection is accepted, whatever its
- * length: without them a crowd that walks the window would have all others wait to be heard.
+ * Rounds of the event loop between two turns, where readers wait. In each round one new connection
+ * is accepted, whatever its length: without them a crowd that walks the window would have all
+ * others wait to be heard.
  */
 const ROUNDS_BETWEEN = 16;
-/** What a read costs whatever it finds. */
+/** Looks that a read costs whatever it finds. */
 const LOOKS_PER_READ = 10;
 
 export interface Turns {
@@ -24,7 +27,7 @@ export interface Turns {
   allowance(): number;
   /** Counts what was done. */
   spend(events: number, bytes: number): void;
-  /** Calls back, first come first served, once something may be done. Returns a function that cancels. */
+  /** Calls back, in order, once something may be done. Returns a function that cancels. */
   wait(callback: () => void): () => void;
 }
 

@@ -1,9 +1,10 @@
 /**
  * A stream: one client's connection once its headers are out.
  *
- * It writes frames straight to the socket, in chunks: the buffer that was made for an event, with its chunk around it, is the one
- * that goes out to every reader of it. Only HTTP/1.0, which has no chunks, gets what is in them. However a stream ends, its last
- * chunk is never sent: it has broken off, and its client is to come back.
+ * It writes frames straight to the socket, in chunks: the buffer that was made for an event, with
+ * its chunk around it, is the one that goes out to every reader of it. Only HTTP/1.0, which has no
+ * chunks, gets what is in them. However a stream ends, its last chunk is never sent: it has broken
+ * off, and its client is to come back.
  */
 import type { Socket } from 'node:net';
 import type { ChannelFilter } from '../event/channel-filter.js';
@@ -37,7 +38,7 @@ export interface StreamTotals {
   events: number;
   bytes: number;
   resets: Record<RestartReason, number>;
-  /** Ended by us: the right to it had ended, the client took nothing, or it had been open for the longest allowed. */
+  /** Ended by the relay: the right ended, the client took nothing, or the stream was too old. */
   ended: { expired: number; stalled: number; aged: number };
 }
 
@@ -66,11 +67,12 @@ export interface Shared {
 /** Time a client has to read pending data before the socket is destroyed. */
 const LINGER_MS = 5000;
 
-/** A stream lives for this part of `maxConnectionSeconds` or more, so that those that began together do not end so. */
+/** Least part of `maxConnectionSeconds` that a stream lives, at random, to spread the ends. */
 const SHORTEST_AGE = 0.8;
 
 export class Stream implements Beating {
-  // First what each write needs: it lies together in memory, and for thousands of streams none of it is in a cache.
+  // First what each write needs: it lies together in memory, and for thousands of streams none of
+  // it is in a cache.
   readonly socket: Socket;
   readonly #shared: Shared;
   #isEnding = false;
@@ -81,7 +83,7 @@ export class Stream implements Beating {
   subscription: Subscription | undefined;
   /** Undefined where it began at the head. */
   resume: Resume | undefined;
-  /** When the relay ends it, in ms since 1970: the right to it has ended, or it is as old as it may be. */
+  /** When the relay ends it, in ms since 1970: its right has ended, or it is too old. */
   readonly deadline: number;
   readonly #expiresAt: number;
   readonly onGone: () => void;
@@ -116,7 +118,8 @@ export class Stream implements Beating {
       this.#expire();
       return false;
     }
-    // The client has said that it leaves, and 'close' follows. Until then nothing more is read for it.
+    // The client has said that it leaves, and 'close' follows. Until then nothing more is read for
+    // it.
     return this.socket.writable;
   }
 
@@ -200,10 +203,11 @@ export class Stream implements Beating {
   }
 
   beat(): void {
-    // A client that has not taken the last frames needs no proof of life, and its cursor is not the head.
+    // A client that has not taken the last frames needs no proof of life, and its cursor is not the
+    // head.
     if (this.#shared.closing || this.socket.writableNeedDrain) return;
-    // A client still looking for its place, or reading history, must not be told that it has passed the head; nor anybody
-    // while the database is away, which may come back as another.
+    // A client still looking for its place, or reading history, must not be told that it has passed
+    // the head; nor anybody while the database is away, which may come back as another.
     const { isCurrent, headFrame, stillFrame } = this.#shared;
     this.write(this.subscription?.parked && isCurrent() ? headFrame() : stillFrame);
   }

@@ -1,5 +1,6 @@
 /**
- * All streams of a relay: opens them where their clients want to start, counts them, and ends them together.
+ * All streams of a relay: opens them where their clients want to start, counts them, and ends them
+ * together.
  */
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
@@ -24,11 +25,13 @@ export interface Streams {
   readonly totals: Readonly<StreamTotals>;
   /** How many began where a stream of the same client had begun and ended before. */
   readonly repeatedResumes: number;
-  /** How many are at the head, on their way there, and waiting for a client that takes nothing more. */
+  /**
+   * How many are at the head, on their way there, and waiting for a client that takes nothing more.
+   */
   byState(): StreamStates;
   /** Takes over a bare socket on which the response's headers have been sent. */
   open(socket: Socket, request: StreamRequest): void;
-  /** Ends every stream, telling each client to come back after a pause of its own, and waits until all are gone. */
+  /** Ends every stream with a pause of its own for each client; resolves when all are gone. */
   close(deadlineMs: number): Promise<void>;
 }
 
@@ -39,7 +42,7 @@ export interface StreamStates {
 }
 
 export interface StreamSettings {
-  /** Of the heartbeat; clients are told, so that they can notice a connection that has died in silence. */
+  /** Of the heartbeat. Clients are told, so that they notice a dead connection. */
   readonly heartbeatSeconds: number;
   readonly retrySeconds: number;
   /** A client that takes nothing for so long, of what it was given, is dropped. */
@@ -67,7 +70,7 @@ const STUCK =
   'buffers hold 64 KiB (r3labs/sse, go-sse) are with a larger one: raise their limit, or publish a reference in place of what is ' +
   'large; or its page comes from a cache, with an old cursor in it';
 
-/** On shutdown clients are told to come back after one to this many times the usual pause, so that they don't all at once. */
+/** On shutdown clients come back after 1 to this many times the usual pause. */
 const SHUTDOWN_SPREAD = 3;
 
 export function createStreams(settings: StreamSettings, parts: StreamParts): Streams {
@@ -113,7 +116,9 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     logger.debug({ err: error }, 'a read for one client failed; it is tried again');
   }
 
-  /** Parked streams have all passed the same head, so one frame serves a whole round of heartbeats. */
+  /**
+   * Parked streams have all passed the same head, so one frame serves a whole round of heartbeats.
+   */
   function headFrame(): Buffer {
     const { id } = log.head;
     if (cursorFrame?.id !== id) {
@@ -127,7 +132,8 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
       for (;;) {
         const { epoch } = log;
         const resolved = await resolve(request.cursor, log, history, flow);
-        // What was redacted before the client came is not for it (promise R8); to what the tail has yet to ask for that can't happen.
+        // What was redacted before the client came is not for it (promise R8); to what the tail has
+        // yet to ask for that can't happen.
         if (resolved.position < log.head.position || tail.isReading) await tail.upToDate();
         // Else it is a place in a table that is no longer ours.
         if (epoch === log.epoch) return resolved;
@@ -139,7 +145,8 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     if (request.cursor.kind === 'id' && (isBehind || cursor.reset)) {
       stream.resume = resumes.begin(request.client, request.filter.key, request.cursor.id);
     }
-    // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come back past what it has missed.
+    // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come
+    // back past what it has missed.
     const id = cursor.reset ? undefined : cursor.id;
     const place = { lastEventId: cursor.id, head: log.head.id };
     stream.write(encodeControl('stream-open', { ...place, heartbeatSeconds, retryMs: retry }, { id, retry }));

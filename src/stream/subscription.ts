@@ -10,10 +10,11 @@
  * | parked   | the log's head, always    | an append fills the socket (blocked)                              |
  * | closed   | -                         | never                                                             |
  *
- * Live delivery, resuming and a slow client are the same path: read after the cursor, from history while it is older than
- * the window, from the window after that, then park. There is no queue of its own to overflow: what a client costs is one
- * page and its socket buffer, and it takes nothing more until both have gone out. While a client is fast, its next page of history is
- * read meanwhile, so that neither the database nor the socket stands idle for the other.
+ * Live delivery, resuming and a slow client are the same path: read after the cursor, from history
+ * while it is older than the window, from the window after that, then park. There is no queue of
+ * its own to overflow: what a client costs is one page and its socket buffer, and it takes nothing
+ * more until both have gone out. While a client is fast, its next page of history is read
+ * meanwhile, so that neither the database nor the socket stands idle for the other.
  */
 import type { Budget, Room } from './page-budget.js';
 import type { ChannelFilter } from '../event/channel-filter.js';
@@ -26,8 +27,8 @@ import { turns as allTurns, type Turns } from './slices.js';
 /** Where frames go. */
 export interface Sink {
   /**
-   * Takes a buffer of whole frames in chunks, of so many events. False when it wants no more until `drained` is called on the
-   * subscription.
+   * Takes a buffer of whole frames in chunks, of so many events. False when it wants no more until
+   * `drained` is called on the subscription.
    */
   write(chunks: Buffer, events: number): boolean;
   /** The same for a page of history: its frames have no chunk around them. */
@@ -57,8 +58,8 @@ export interface SubscriptionOptions {
   readonly after: Cursor;
   readonly sink: Sink;
   /**
-   * What follows the client's cursor can't be told any more, or is not the cursor's: see `RestartReason`. It goes on from the
-   * head, and has to be told.
+   * What follows the client's cursor can't be told any more, or is not the cursor's: see
+   * `RestartReason`. It goes on from the head, and has to be told.
    * @param lastEventId the last that it got.
    */
   readonly onReset: (reason: RestartReason, lastEventId: string) => void;
@@ -74,13 +75,13 @@ const LAST_PAUSE_MS = 2000;
 
 /** A client that takes a page within this time has the next one read ahead. */
 const FAST_MS = 50;
-/** Time that a page is kept that was read ahead: a client that stalls costs the page that it does not take. */
+/** Time that a page that was read ahead is kept for a client that stalls. */
 const AHEAD_KEPT_MS = 100;
 
 /** A page that was read before its turn. */
 interface PageAhead {
   readonly after: bigint;
-  /** The log's when it was asked for: the page may hold what has been redacted or deleted since, and is then read again. */
+  /** `log.changes` at the read; after a redaction the page is read again. */
   readonly changes: number;
   readonly page: Promise<HistoryPage>;
   /** Called when it has been taken, or is not wanted any more. */
@@ -140,7 +141,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         dropRoom();
         return readHistory();
       }
-      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to this client.
+      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to
+      // this client.
       if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
       dropAhead();
       const looks = turns.allowance();
@@ -181,7 +183,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
   function waitFor(start: (done: () => void) => () => void): void {
     state = 'waiting';
-    // Called back at once, it may wait for something else by the time that we know how to cancel this.
+    // Called back at once, it may wait for something else by the time that we know how to cancel
+    // this.
     const wait: { isOver?: true } = {};
     const undo = start(() => {
       wait.isOver = true;

@@ -1,14 +1,16 @@
 /**
- * Pages of the window that readers with one filter share: of what a thousand dashboards have missed, each event is matched once.
+ * Pages of the window that readers with one filter share: of what a thousand dashboards have
+ * missed, each event is matched once.
  *
- * Without sharing, a crowd of readers with a prefix looks at the whole window once for each, and a fast publisher may add to it faster
- * than they get on. Where readers begin at different cursors their pages soon end at the same positions.
+ * Without sharing, a crowd of readers with a prefix looks at the whole window once for each, and a
+ * fast publisher may add to it faster than they get on. Where readers begin at different cursors
+ * their pages soon end at the same positions.
  */
 import { LRUCache } from 'lru-cache';
 import type { Log, LogPage } from '../feed/log.js';
 import { LOOKS_PER_SLICE } from './slices.js';
 
-/** Memory of the pages that are kept: small ones only, of which the work is to find that there is little in them. */
+/** Memory of all pages that are kept: only small ones, as most of a prefix with few events. */
 const KEPT_BYTES = 2 * 1024 * 1024;
 const LARGEST_KEPT_BYTES = 64 * 1024;
 /** What a page costs beside its frames. */
@@ -20,7 +22,7 @@ interface Kept {
   readonly changes: number;
 }
 
-/** A log whose `read` has looked at nothing for pages that another reader of the same filter got before. */
+/** A log whose `read` looks at nothing for a page that a reader of the same filter has had. */
 export function createWindowPages(log: Log): Pick<Log, 'read'> {
   const pages = new LRUCache<string, Kept>({
     maxSize: KEPT_BYTES,
@@ -45,7 +47,7 @@ export function createWindowPages(log: Log): Pick<Log, 'read'> {
   };
 }
 
-/** Where slices end, whatever the cursor of their reader: each `LOOKS_PER_SLICE` positions, if these have no gaps. */
+/** Slices of all readers end at the same positions, where positions have no gaps. */
 function looksToNextEnd(after: bigint): number {
   return LOOKS_PER_SLICE - Number(after % BigInt(LOOKS_PER_SLICE));
 }

@@ -28,8 +28,10 @@ export const FEW = 16;
 const FEW_BYTES = 2000;
 
 /**
- * What follows `after`, of all channels, where that is few and small rows, as it is mostly when the tail is rung. Otherwise undefined:
- * `rowsAfter` is for any number of any size, and takes a quarter more time.
+ * What follows `after`, of all channels, where that is few and small rows, as after most wake-ups; else undefined.
+ *
+ * For one row it takes 0.27 ms of PostgreSQL's CPU time and 0.14 ms of the relay's. `rowsAfter`, which reads rows of any
+ * number and size, takes 0.35 and 0.18 ms.
  */
 export async function fewRowsAfter(
   db: Kysely<Tables>,

@@ -4,8 +4,6 @@
  * Pauses double from the first to the last, and each is cut at random to between half and all of it, so that those who failed
  * together do not come back together. The first failure in a row is logged, and so is the success that ends the row.
  */
-import type { Logger } from 'pino';
-
 /** What goes wrong, and since when. */
 export interface Trouble {
   /** The latest error. */
@@ -26,7 +24,7 @@ export interface RetryOptions {
   readonly longestPauseMs: number;
   /** What the log says at the first failure in a row, and at the success that ends it. Default: nothing is logged. */
   readonly log?: {
-    readonly logger: Pick<Logger, 'warn' | 'info'>;
+    readonly logger: Record<'warn' | 'info', (fields: object, message: string) => void>;
     readonly onFailure: string;
     readonly onRecovery: string;
   };

@@ -79,6 +79,23 @@ test("CONTRIBUTING.md's map has a line for every room", (t) => {
   );
 });
 
+test('every test file that CONTRIBUTING.md names for a promise carries its number', (t) => {
+  const rows = [...(pages.get('CONTRIBUTING.md')?.text ?? '').matchAll(/^\| (R\d) \|.*\| (.+) \|$/gm)];
+  t.is(rows.length, 9);
+  for (const [, number = '', files = ''] of rows) {
+    for (const [, file = ''] of files.matchAll(/`(test\/[^`]+\.test\.ts)`/g)) {
+      t.regex(readFileSync(join(ROOT, file), 'utf8'), new RegExp(`\\b${number}\\b`), `${number}: ${file}`);
+    }
+  }
+});
+
+test('CONTRIBUTING.md names every suite', (t) => {
+  const { spans = [] } = pages.get('CONTRIBUTING.md') ?? {};
+  for (const name of scripts.filter((script) => /^(?:test:|torture$|chaos$|fuzz$)/.test(script))) {
+    t.true(spans.includes(`npm run ${name}`), name);
+  }
+});
+
 test('README.md has at most 9,000 bytes, and what a user asks in that order', (t) => {
   const { text = '' } = pages.get('README.md') ?? {};
   t.true(Buffer.byteLength(text) <= README_BYTES, `${Buffer.byteLength(text)} bytes`);

@@ -410,7 +410,8 @@ const WAYS: readonly Way[] = [
 
 for (const way of WAYS) {
   if ((way.only ?? SERVER) !== SERVER) continue;
-  test(`R1: ${way.title}`, async (t) => {
+  // One by one: a relay for each at once would keep all of them waiting for their connections.
+  test.serial(`R1: ${way.title}`, async (t) => {
     const db = await createDatabase(t);
     const relay = await startTestRelay(t, db.url, NO_SWEEP);
     const stream = await openStream(t, `${relay.url}/events?channel=*`);

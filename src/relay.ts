@@ -20,7 +20,7 @@ import { startHttp, type Extension } from './http/routes.js';
 import { serveMetricsAlone } from './http/metrics-route.js';
 import { createMetrics } from './metrics/metrics.js';
 import { openDatabases } from './outbox/databases.js';
-import { createPostgresArchive, databaseFigures } from './outbox/postgres-archive.js';
+import { createPostgresArchive } from './outbox/postgres-archive.js';
 import { createPostgresFeed } from './outbox/postgres-feed.js';
 import { createUndeliverable } from './outbox/undeliverable.js';
 import { startHeartbeat } from './stream/heartbeat.js';
@@ -76,7 +76,6 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const undeliverable = createUndeliverable(logger);
     const archive = createPostgresArchive(databases.history.db, undeliverable);
     const feed = createPostgresFeed(config, { databases, undeliverable, logger });
-
     const log = await openLog(feed, config.windowBytes);
     const tail = startTail({ feed, log, logger });
     stops.push(tail.stop);
@@ -90,8 +89,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const history = createHistory(archive, budget, { connections: config.historyConnections, log });
     const streams = createStreams(config, { log, history, budget, heartbeat, tail, logger });
 
-    const database = () => databaseFigures(databases.history.db);
-    const metrics = createMetrics(config, { streams, log, history, budget, tail, watch, undeliverable, database });
+    const metrics = createMetrics(config, { streams, log, history, budget, tail, watch, undeliverable, databases });
     const metricsServer = config.workers === 1 ? await serveMetricsAlone(config, metrics, logger) : undefined;
     if (metricsServer) stops.push(metricsServer.close);
     const server = await startHttp(config, {

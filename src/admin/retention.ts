@@ -8,6 +8,7 @@
  * | stopped | -                                                           | never                                      |
  */
 import type { Logger } from 'pino';
+import { createRetry } from '../postgres/retry.js';
 import {
   look,
   openConnection,
@@ -46,7 +47,15 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
   /** The head at the previous look: whatever stands up to it has been visible since. */
   let seen: bigint | undefined;
   let connection: Connection | undefined;
-  let trouble: Date | undefined;
+  const retry = createRetry({
+    firstPauseMs: interval,
+    longestPauseMs: interval,
+    log: {
+      logger,
+      onFailure: 'cannot prune the outbox; trying again at each interval',
+      onRecovery: 'pruning works again',
+    },
+  });
 
   async function turn(): Promise<void> {
     const started = Date.now();
@@ -61,13 +70,9 @@ export async function startRetention({ url, keepSeconds, logger }: RetentionOpti
       const outcome =
         upTo === undefined ? undefined : await pruneBatches(session, { cutoff, head: upTo, ground, signal, onBatch });
       logger.debug({ outcome, rows, head: String(head) }, 'looked for what is due');
-      if (trouble) logger.info({ seconds: secondsSince(trouble.getTime()) }, 'pruning works again');
-      trouble = undefined;
+      retry.succeeded();
     } catch (error) {
-      if (!signal.aborted && !trouble) {
-        trouble = new Date();
-        logger.warn({ err: error }, 'cannot prune the outbox; trying again at each interval');
-      }
+      if (!signal.aborted) retry.failed(error);
     } finally {
       connection.close();
       connection = undefined;

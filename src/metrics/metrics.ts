@@ -10,7 +10,9 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { History } from '../stream/history.js';
 import type { Budget } from '../stream/page-budget.js';
 import { kept } from './kept.js';
+import type { Databases } from '../outbox/databases.js';
 import type { Watch } from '../outbox/feed.js';
+import { databaseFigures, type DatabaseFigures } from '../outbox/postgres-archive.js';
 import type { Log } from '../feed/log.js';
 import type { Streams } from '../stream/streams.js';
 import type { Tail } from '../feed/tail.js';
@@ -44,18 +46,8 @@ export interface Measured {
   readonly watch: Omit<Watch, 'stop'>;
   readonly undeliverable: Pick<Undeliverable, 'count'>;
   readonly budget: Pick<Budget, 'heldBytes'>;
-  /**
-   * What only the database knows, asked on no connection that delivers. @throws when the database
-   * does not answer.
-   */
-  readonly database: () => Promise<DatabaseFigures>;
-}
-
-export interface DatabaseFigures {
-  /** Position of the newest committed event. */
-  readonly head: bigint;
-  /** How full PostgreSQL's notification queue is, from 0 to 1. */
-  readonly queueUsage: number;
+  /** What only the database knows is asked on the connections of history: nothing is delivered on them. */
+  readonly databases: Pick<Databases, 'history'>;
 }
 
 /** From a millisecond to a minute: what is slower has been waiting for something that was away. */
@@ -170,7 +162,7 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     'max',
   );
 
-  const figures = kept(measured.database, KEPT_MS);
+  const figures = kept(() => databaseFigures(measured.databases.history.db), KEPT_MS);
 
   /** What only the database knows; missing while it does not answer. */
   function asked(name: string, help: string, value: (figures: DatabaseFigures) => number): void {

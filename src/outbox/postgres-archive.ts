@@ -159,11 +159,16 @@ export function createPostgresArchive(
   };
 }
 
-/**
- * What metrics want to know of the database: the position of the newest committed event, and how full the queue of notifications
- * is, from 0 to 1. Source: PostgreSQL manual, NOTIFY.
- */
-export async function databaseFigures(db: Kysely<Tables>): Promise<{ head: bigint; queueUsage: number }> {
+/** What metrics want to know of the database. */
+export interface DatabaseFigures {
+  /** Position of the newest committed event. */
+  readonly head: bigint;
+  /** How full PostgreSQL's notification queue is, from 0 to 1. */
+  readonly queueUsage: number;
+}
+
+/** Source: PostgreSQL manual, NOTIFY. @throws what the database throws. */
+export async function databaseFigures(db: Kysely<Tables>): Promise<DatabaseFigures> {
   const { rows } = await sql<{ head: string | null; usage: number }>`
     SELECT pg_notification_queue_usage() AS usage, coalesce(
       (SELECT o.position FROM here.outbox o WHERE o.position > f.position ORDER BY o.position DESC LIMIT 1), f.position) AS head

@@ -11,7 +11,7 @@ import { encodeEvent, encodeInSteps } from '../event/sse.js';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import type { Databases } from './databases.js';
-import type { Feed, FeedReader } from './feed.js';
+import type { Feed, FeedReader, Watch } from './feed.js';
 import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
 import { startListener } from './listener.js';
 import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
@@ -47,8 +47,8 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
     ...createPostgresReader(live.db, undeliverable),
     async watch(watcher) {
       // Of a new connection nobody knows where it leads.
-      live.onConnect(watcher.recheck);
-      return startListener({
+      const stopRechecks = live.onConnect(watcher.recheck);
+      const listener = await startListener({
         url: listenUrl,
         timeoutSeconds: listenTimeoutSeconds,
         logger,
@@ -69,6 +69,11 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
           else if (meaning === 'published') watcher.wake();
         },
       });
+      const stop = () => {
+        stopRechecks();
+        return listener.stop();
+      };
+      return Object.assign(Object.create(listener) as Watch, { stop });
     },
   };
 }

@@ -27,8 +27,8 @@ export interface Tables {
 
 export interface Database {
   readonly db: Kysely<Tables>;
-  /** Calls back whenever a connection has been opened, before anything is asked on it. */
-  onConnect(callback: () => void): void;
+  /** Calls back whenever a connection has been opened, before anything is asked on it. Returns a function that ends this. */
+  onConnect(callback: () => void): () => void;
   /** Drops all connections, which are believed to be dead: what runs on them fails at once, and the next query connects anew. */
   drop(): void;
   /** Closes all connections, once the queries that are running have ended. */
@@ -87,7 +87,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
-  const onConnect: (() => void)[] = [];
+  const onConnect = new Set<() => void>();
   // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
   const open = new Set<pg.PoolClient>();
   /** Those that nothing runs on. */
@@ -169,7 +169,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   bound.set(db, kysely);
   return {
     db,
-    onConnect: (callback) => void onConnect.push(callback),
+    onConnect(callback) {
+      onConnect.add(callback);
+      return () => onConnect.delete(callback);
+    },
     drop() {
       for (const client of open) {
         // What runs there would run on for nobody, beside what is asked anew.

@@ -18,6 +18,7 @@ import { encodeControl, pauseText } from '../event/sse.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
 import { subscribe } from './subscription.js';
 import type { Tail } from '../feed/tail.js';
+import { createRetry } from '../postgres/retry.js';
 
 /** All streams of a relay. */
 export interface Streams {
@@ -61,8 +62,8 @@ export interface StreamParts {
   readonly logger: Pick<Logger, 'debug' | 'warn'>;
 }
 
-/** Mean pause before a cursor that could not be looked up is looked up again. */
-const LOOKUP_PAUSE_MS = 500;
+/** Pauses before a cursor that could not be looked up is looked up again. */
+const LOOKUP_PAUSES = { firstPauseMs: 700, longestPauseMs: 700 };
 
 /** To the operator, of a client whose resumes are repeated. */
 const STUCK =
@@ -168,6 +169,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   async function retried<T>(stream: Stream, attempt: (flow: Flow) => Promise<T>): Promise<T | undefined> {
     const isWanted = () => !shared.closing && stream.socket.writable;
     const flow = createFlow(isWanted);
+    const retry = createRetry(LOOKUP_PAUSES);
     while (isWanted()) {
       stream.socket.once('close', flow.leave);
       try {
@@ -175,7 +177,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
         return isWanted() ? result : undefined;
       } catch (error) {
         onReadError(error);
-        await new Promise((done) => setTimeout(done, LOOKUP_PAUSE_MS * (0.5 + Math.random())));
+        await new Promise((done) => setTimeout(done, retry.failed(error)));
       } finally {
         stream.socket.off('close', flow.leave);
       }

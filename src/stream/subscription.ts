@@ -22,6 +22,7 @@ import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
 import type { Log, Reader } from '../feed/log.js';
 import type { Cursor, RestartReason } from '../event/event.js';
+import { createRetry, type Retry } from '../postgres/retry.js';
 import { turns as allTurns, type Turns } from './slices.js';
 
 /** Where frames go. */
@@ -69,9 +70,8 @@ export interface SubscriptionOptions {
   readonly onReadError: (error: unknown) => void;
 }
 
-/** Pause before a failed read of history is retried: doubles from the first to the last. */
-const FIRST_PAUSE_MS = 200;
-const LAST_PAUSE_MS = 2000;
+/** Pauses before a failed read of history is retried. */
+const PAUSES = { firstPauseMs: 200, longestPauseMs: 2000 };
 
 /** A client that takes a page within this time has the next one read ahead. */
 const FAST_MS = 50;
@@ -97,7 +97,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
   let release: (() => void) | undefined;
   let cancel: (() => void) | undefined;
-  let pause = FIRST_PAUSE_MS;
+  /** Made at the first failure: most clients never have one. */
+  let retry: Retry | undefined;
   let ahead: PageAhead | undefined;
   let blockedAt = 0;
   /** Whether the client was fast to take the last page. */
@@ -244,7 +245,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     next.then(
       (page) => {
         if (state !== 'waiting') return;
-        pause = FIRST_PAUSE_MS;
+        retry?.succeeded();
         state = 'reading';
         // It was read after a position of another table.
         if (epoch !== log.epoch) return read();
@@ -262,10 +263,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       (error: unknown) => {
         if (state !== 'waiting') return;
         onReadError(error);
-        const delay = pause * (0.5 + Math.random() / 2);
-        pause = Math.min(pause * 2, LAST_PAUSE_MS);
-        waitFor((retry) => {
-          const timer = setTimeout(retry, delay);
+        retry ??= createRetry(PAUSES);
+        const delay = retry.failed(error);
+        waitFor((again) => {
+          const timer = setTimeout(again, delay);
           return () => clearTimeout(timer);
         });
       },

@@ -1,5 +1,5 @@
 /**
- * The composition root: lists the parts, hands each what it needs, starts them and stops them in the opposite order.
+ * The composition root: lists the parts, connects them, and stops them in the opposite order.
  *
  *     INSERT ─▶ trigger ─▶ NOTIFY ⇢ wakeups ⇢ tail ─▶ feed (SQL) ─▶ log ⇢ subscription ─▶ stream ─▶ http
  *
@@ -60,7 +60,7 @@ export interface RelayOptions {
 /**
  * Starts a relay on a migrated database.
  *
- * @throws the database's or the server's error: a first start fails fast; from then on it reconnects for ever.
+ * @throws the database's or the server's error at a first start; later it reconnects for ever.
  */
 export async function startRelay({ config, logger, extend, ownDatabase }: RelayOptions): Promise<Relay> {
   const stops: (() => Promise<void> | void)[] = [];

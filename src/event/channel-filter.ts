@@ -1,12 +1,15 @@
 /**
  * Channels, and what a client asks for of them.
  *
- * A filter is a normalised set of channels and prefixes: nothing in it is covered by anything else in it, and equal
- * sets have equal keys. So an event matches a filter at most once, and all connections that ask for the same thing
- * share the reads that are made for it.
+ * A filter is a normalised set of channels and prefixes: nothing in it is covered by anything else
+ * in it, and equal sets have equal keys. So an event matches a filter at most once, and all
+ * connections that ask for the same thing share the reads that are made for it.
  */
 
-/** Longest channel name, in characters; the table's check `outbox_channel_length_1_to_255` says the same. */
+/**
+ * Longest channel name, in characters; the table's check `outbox_channel_length_1_to_255` says the
+ * same.
+ */
 export const MAX_CHANNEL_LENGTH = 255;
 
 export interface ChannelFilter {
@@ -30,8 +33,8 @@ export class ChannelError extends Error {
 }
 
 /**
- * Builds the filter that a list of requested names describes: `orders` is that channel, `user:*` every channel that
- * starts with `user:`, and `*` every channel.
+ * Builds the filter that a list of requested names describes: `orders` is that channel, `user:*`
+ * every channel that starts with `user:`, and `*` every channel.
  *
  * @throws ChannelError for the first name that no channel and no pattern can have.
  */
@@ -41,7 +44,8 @@ export function channelFilter(names: Iterable<string>): ChannelFilter {
   for (const name of names) {
     checkName(name);
     if (name === '*') prefixes.add('');
-    // Copied: a part of a string is compared several times slower than one of its own, and each is compared for each event.
+    // Copied: a part of a string is compared several times slower than one of its own, and each is
+    // compared for each event.
     else if (name.endsWith(':*')) prefixes.add(Buffer.from(name.slice(0, -1)).toString());
     else channels.add(name);
   }
@@ -58,7 +62,8 @@ export function matches({ channels, prefixes }: ChannelFilter, channel: string):
 }
 
 /**
- * Whether the filter matches everything that `pattern` does: a channel, a prefix as in `user:*`, or `*`.
+ * Whether the filter matches everything that `pattern` does: a channel, a prefix as in `user:*`, or
+ * `*`.
  *
  * @throws ChannelError where it is none of them.
  */
@@ -68,7 +73,10 @@ export function allows(filter: ChannelFilter, pattern: string): boolean {
   return wanted.channels.length > 0 ? matches(filter, name) : startsWithOne(name, filter.prefixes);
 }
 
-/** Every prefix under which `channel` can be subscribed to, the empty one first: `a:b:c` has ``, `a:` and `a:b:`. */
+/**
+ * Every prefix under which `channel` can be subscribed to, the empty one first: `a:b:c` has ``,
+ * `a:` and `a:b:`.
+ */
 export function prefixesOf(channel: string): string[] {
   const prefixes = [''];
   for (let at = channel.indexOf(':'); at !== -1; at = channel.indexOf(':', at + 1)) {
@@ -77,7 +85,10 @@ export function prefixesOf(channel: string): string[] {
   return prefixes;
 }
 
-/** Whether one of `prefixes`, which are sorted and do not cover each other, starts `name`: only the last up to it can. */
+/**
+ * Whether one of `prefixes`, which are sorted and do not cover each other, starts `name`: only the
+ * last up to it can.
+ */
 function startsWithOne(name: string, prefixes: readonly string[]): boolean {
   const at = lastUpTo(name, prefixes);
   return at >= 0 && name.startsWith(prefixes[at] ?? name);
@@ -97,7 +108,8 @@ function lastUpTo(text: string, sorted: readonly string[]): number {
 
 function checkName(name: string): void {
   if (name === '') throw new ChannelError('empty', 'A channel name is empty. Name one, as in /events?channel=orders.');
-  // A name is at most as many UTF-16 units as twice its characters, so the exact count is made only near the limit.
+  // A name is at most as many UTF-16 units as twice its characters, so the exact count is made only
+  // near the limit.
   if (name.length > 2 * MAX_CHANNEL_LENGTH || Array.from(name).length > MAX_CHANNEL_LENGTH) {
     throw new ChannelError('too_long', `A channel name has at most ${MAX_CHANNEL_LENGTH} characters.`);
   }

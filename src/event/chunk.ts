@@ -1,15 +1,18 @@
 /**
- * Chunks: what HTTP/1.1 puts around each piece of a body whose length nobody knows (RFC 9112, section 7.1).
+ * Chunks: what HTTP/1.1 puts around each piece of a body whose length nobody knows (RFC 9112,
+ * section 7.1).
  *
- * A chunk is put around an event once, and a row of chunks is a body as well: so the buffer of an event goes out to all its
- * readers as it is. The last chunk, which would say that the body is complete, is never sent: a stream only ever breaks off,
- * and many clients take a complete answer for the end of it all and never come back.
+ * A chunk is put around an event once, and a row of chunks is a body as well: so the buffer of an
+ * event goes out to all its readers as it is. The last chunk, which would say that the body is
+ * complete, is never sent: a stream only ever breaks off, and many clients take a complete answer
+ * for the end of it all and never come back.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 /**
- * Time from the last frame of a stream to the end of its connection, in ms. Browsers fail a `fetch` whose connection breaks off at
- * once, and drop what the page has not read yet: without this, one last frame in ten is lost in Chromium.
+ * Time from the last frame of a stream to the end of its connection, in ms. Browsers fail a `fetch`
+ * whose connection breaks off at once, and drop what the page has not read yet: without this, one
+ * last frame in ten is lost in Chromium.
  */
 export const BREAK_OFF_MS = 250;
 
@@ -41,10 +44,12 @@ export function payloadsOf(chunks: Buffer): Buffer[] {
 }
 
 /**
- * Sets the headers of an answer that has no end but that of its connection. In HTTP/1.1 `Connection: close` is sent to those only who
- * asked for it: where it stands, Node's fetch takes the end of the connection for the end of the body, chunks or not.
+ * Sets the headers of an answer that has no end but that of its connection. In HTTP/1.1
+ * `Connection: close` is sent to those only who asked for it: where it stands, Node's fetch takes
+ * the end of the connection for the end of the body, chunks or not.
  *
- * @returns whether its body is in chunks. An HTTP/1.0 client would take them for the body's own text.
+ * @returns whether its body is in chunks. An HTTP/1.0 client would take them for the body's own
+ * text.
  */
 export function setEndless({ httpVersion }: IncomingMessage, response: ServerResponse): boolean {
   const isChunked = httpVersion === '1.1';

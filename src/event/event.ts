@@ -12,20 +12,23 @@ export interface Cursor {
 export interface LogEvent extends Cursor {
   readonly channel: string;
   /**
-   * The event as it goes over the wire, with a chunk around it: a row of frames is a body. Empty: it can't be delivered, so all readers
-   * pass it by.
+   * The event as it goes over the wire, with a chunk around it: a row of frames is a body. Empty:
+   * it can't be delivered, so all readers pass it by.
    */
   readonly frame: Buffer;
 }
 
 /** An event as the tail reads it. Of one that can't be delivered the frame is empty. */
 export interface FreshEvent extends LogEvent {
-  /** When the transaction that inserted it began, in milliseconds since 1970, by the database's clock. */
+  /**
+   * When the transaction that inserted it began, in milliseconds since 1970, by the database's
+   * clock.
+   */
   readonly createdAt: number;
 }
 
 /**
- * Why a log has to begin anew: events after its head were deleted before it had read them, or the table turned out to be
- * another than the one that it had read from.
+ * Why a log has to begin anew: events after its head were deleted before it had read them, or the
+ * table turned out to be another than the one that it had read from.
  */
 export type RestartReason = 'expired' | 'unknown';

@@ -1,9 +1,11 @@
 /**
- * The wire: what goes over an event stream, byte for byte. Pure functions, no state, no I/O. What is to go out is in chunks.
+ * The wire: what goes over an event stream, byte for byte. Pure functions, no state, no I/O. What
+ * is to go out is in chunks.
  *
- * Source: WHATWG HTML, "Server-sent events", sections "Parsing an event stream" and "Interpreting an event stream".
- * A field ends at CR, LF or CRLF, so no value that a publisher or a client supplies may carry one into a field: data is
- * split into one `data:` line per line, and every other field has such characters replaced.
+ * Source: WHATWG HTML, "Server-sent events", sections "Parsing an event stream" and "Interpreting
+ * an event stream". A field ends at CR, LF or CRLF, so no value that a publisher or a client
+ * supplies may carry one into a field: data is split into one `data:` line per line, and every
+ * other field has such characters replaced.
  */
 import { CHUNK_END, chunkOf, chunkStart } from './chunk.js';
 
@@ -28,7 +30,10 @@ export interface ControlFields {
   readonly retry?: number | undefined;
 }
 
-/** Response headers of every event stream. `X-Accel-Buffering` is nginx's switch for response buffering. */
+/**
+ * Response headers of every event stream. `X-Accel-Buffering` is nginx's switch for response
+ * buffering.
+ */
 export const STREAM_HEADERS: Readonly<Record<string, string>> = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'no-store, no-transform',
@@ -42,7 +47,8 @@ const LINE_BREAK_BYTES = 7;
 const END = '\n\n';
 
 /**
- * Frames an event, with a chunk around it. This runs once per event, whatever the number of its readers.
+ * Frames an event, with a chunk around it. This runs once per event, whatever the number of its
+ * readers.
  *
  * What is large takes many milliseconds: see `encodeInSteps`.
  */
@@ -62,15 +68,19 @@ function fieldsOf({ id, event }: WireEvent): string {
   return `id: ${oneLine(id)}\n${name}data: `;
 }
 
-/** How many characters or bytes a step of `encodeInSteps` looks at: a millisecond or two, if each is a line break. */
+/**
+ * How many characters or bytes a step of `encodeInSteps` looks at: a millisecond or two, if each is
+ * a line break.
+ */
 const STEP = 128 * 1024;
 
 /**
  * The same in steps of some milliseconds, between which others may have their turn.
  *
- * The frame is made in its final place and without a string for each line: there may be millions. The data is
- * written to the end of the frame and from there moved forward. What is written never reaches what has yet to be read: between them is
- * the room that the line breaks to come have yet to take.
+ * The frame is made in its final place and without a string for each line: there may be millions.
+ * The data is written to the end of the frame and from there moved forward. What is written never
+ * reaches what has yet to be read: between them is the room that the line breaks to come have yet
+ * to take.
  */
 export function* encodeInSteps(event: WireEvent): Generator<undefined, Buffer, undefined> {
   const { data } = event;
@@ -140,8 +150,8 @@ function moveLines(chunk: Buffer, from: number, end: number, dataEnd: number, to
 }
 
 /**
- * A control event, as text. There is no frame with an id or a `retry` alone: a browser takes one, of other clients some hand it
- * on as an event without data, and some pay no heed to it.
+ * A control event, as text. There is no frame with an id or a `retry` alone: a browser takes one,
+ * of other clients some hand it on as an event without data, and some pay no heed to it.
  */
 export function controlText(
   event: ControlEvent,
@@ -158,7 +168,10 @@ export function encodeControl(...control: Parameters<typeof controlText>): Buffe
   return chunkOf(controlText(...control));
 }
 
-/** Tells a client to come back, and when: the last frame of a stream that the relay ends. `retry` is in milliseconds. */
+/**
+ * Tells a client to come back, and when: the last frame of a stream that the relay ends. `retry` is
+ * in milliseconds.
+ */
 export function pauseText(
   reason: 'shutdown' | 'age' | 'busy',
   retry: number,

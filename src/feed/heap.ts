@@ -1,4 +1,6 @@
-/** A heap: gives back its least item first, at a cost that grows with the logarithm of their number. */
+/**
+ * A heap: gives back its least item first, at a cost that grows with the logarithm of their number.
+ */
 
 export interface Heap<T> {
   readonly size: number;

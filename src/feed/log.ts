@@ -1,9 +1,9 @@
 /**
  * The log: the newest events, in position order, in memory, each encoded once.
  *
- * It holds every event with `floor < position <= head` and is bounded in bytes. The tail appends to it and nobody else;
- * subscriptions read from it by cursor, and a subscription that has read up to the head parks here until an event that
- * it wants is appended.
+ * It holds every event with `floor < position <= head` and is bounded in bytes. The tail appends to
+ * it and nobody else; subscriptions read from it by cursor, and a subscription that has read up to
+ * the head parks here until an event that it wants is appended.
  *
  * | reader                      | what it has passed        | how it gets its next event             |
  * |-----------------------------|---------------------------|----------------------------------------|
@@ -12,7 +12,8 @@
  * | behind the floor, or before | a cursor of its own       | not from here: history, from the table |
  * | what was redacted           |                           |                                        |
  *
- * That a parked reader has passed exactly the head is what makes it exact: whatever is appended next is all that it lacks.
+ * That a parked reader has passed exactly the head is what makes it exact: whatever is appended
+ * next is all that it lacks.
  */
 import type { ChannelFilter } from '../event/channel-filter.js';
 import type { Cursor, LogEvent, RestartReason } from '../event/event.js';
@@ -22,14 +23,16 @@ import { createWindow } from './window.js';
 export interface Reader {
   readonly filter: ChannelFilter;
   /**
-   * Called while parked, once per append that has events for it, with all their frames in one buffer. The reader has
-   * then passed the new head. The buffer is shared with other readers and must not be changed.
+   * Called while parked, once per append that has events for it, with all their frames in one
+   * buffer. The reader has then passed the new head. The buffer is shared with other readers and
+   * must not be changed.
    *
    * @param events how many are in it.
    */
   deliver(frames: Buffer, events: number): void;
   /**
-   * Called while parked, which it no longer is then: the log has restarted, and what the reader has passed leads nowhere.
+   * Called while parked, which it no longer is then: the log has restarted, and what the reader has
+   * passed leads nowhere.
    *
    * @param passed what that was: the head until now.
    */
@@ -59,42 +62,52 @@ export interface Log {
   readonly size: { readonly bytes: number; readonly events: number };
   /** How often `read` was called. */
   readonly reads: number;
-  /** How often it restarted on another table: positions of different epochs have nothing to do with each other. */
+  /**
+   * How often it restarted on another table: positions of different epochs have nothing to do with
+   * each other.
+   */
   readonly epoch: number;
   /** How often events were redacted, in the window or not, or the log restarted. */
   readonly changes: number;
   /**
-   * Whether what the table gave after `after`, asked when `changes` was as given, is what it would give now, as far as is known: else
-   * it must not be kept to be sent.
+   * Whether what the table gave after `after`, asked when `changes` was as given, is what it would
+   * give now, as far as is known: else it must not be kept to be sent.
    */
   isUnchanged(after: bigint, changes: number): boolean;
   /** Position of an event in the window, or of the one just before it, by its id. */
   positionOf(id: string): bigint | undefined;
-  /** Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts the oldest. */
+  /**
+   * Adds events, ascending and all above the head, delivers them to whoever is parked, then evicts
+   * the oldest.
+   */
   append(events: readonly LogEvent[]): void;
   /**
-   * Matching events after `after`: at most `bytes` of them, or a single one that is larger, which is then the window's own buffer.
-   * `after` must be at or above the floor.
+   * Matching events after `after`: at most `bytes` of them, or a single one that is larger, which
+   * is then the window's own buffer. `after` must be at or above the floor.
    *
-   * @param looks most events that are looked at, so that a reader gives way to others. Default: all.
+   * @param looks most events that are looked at, so that a reader gives way to others. Default:
+   * all.
    */
   read(filter: ChannelFilter, after: bigint, bytes: number, looks?: number): LogPage;
   /** Waits at the head. The reader must have passed exactly the head. */
   park(reader: Reader): void;
   /** Undoes `park`; harmless when not parked. */
   unpark(reader: Reader): void;
-  /** Calls back as soon as the head has reached `position`; at once where it has. Returns a function that cancels. */
+  /**
+   * Calls back as soon as the head has reached `position`; at once where it has. Returns a function
+   * that cancels.
+   */
   whenReached(position: bigint, callback: () => void): () => void;
   /**
-   * Drops all events and begins at `at`. Parked readers are told; whoever else reads finds out by `floor` where events
-   * have expired, and by `epoch` where positions no longer mean what they did.
+   * Drops all events and begins at `at`. Parked readers are told; whoever else reads finds out by
+   * `floor` where events have expired, and by `epoch` where positions no longer mean what they did.
    */
   restart(at: Cursor, reason: RestartReason): void;
   /** Drops all events up to `position`, which have been deleted from the table. */
   evictThrough(position: bigint): void;
   /**
-   * Events have been redacted: drops those at `positions`, of which others may be anywhere, and all up to `through`. Whoever has yet
-   * to get them gets them from the table.
+   * Events have been redacted: drops those at `positions`, of which others may be anywhere, and all
+   * up to `through`. Whoever has yet to get them gets them from the table.
    */
   redact(positions: readonly bigint[], through?: bigint): void;
 }

@@ -4,13 +4,19 @@
 import type { Watch } from '../outbox/feed.js';
 import type { Tail } from './tail.js';
 
-/** Something that keeps the relay from delivering. What the database said of it is for the log alone. */
+/**
+ * Something that keeps the relay from delivering. What the database said of it is for the log
+ * alone.
+ */
 export interface Obstacle {
   readonly code: 'not_listening' | 'cannot_read' | 'behind' | 'floor_missing';
   readonly since: Date;
 }
 
-/** Time that the tail has to catch up before it counts as behind: a large transaction takes a moment. */
+/**
+ * Time that the tail has to catch up before it counts as behind: a large transaction takes a
+ * moment.
+ */
 const BEHIND_GRACE_MS = 2000;
 
 /** Everything that keeps the relay from delivering; empty when it is ready. */

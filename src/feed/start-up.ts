@@ -1,6 +1,6 @@
 /**
- * Start-up: the log as it is when the first client is let in, so that clients which a restart cut off resume from memory, and
- * "now" means now.
+ * Start-up: the log as it is when the first client is let in, so that clients which a restart cut
+ * off resume from memory, and "now" means now.
  */
 import type { FeedReader } from '../outbox/feed.js';
 import { createLog, type Log } from './log.js';
@@ -10,13 +10,19 @@ const PRELOADED_EVENTS = 10_000;
 /** Most of the window that they fill. */
 const PRELOADED_PART = 0.25;
 
-/** An empty log that begins so far before the head that the window starts with the newest events. @throws what the feed throws. */
+/**
+ * An empty log that begins so far before the head that the window starts with the newest events.
+ * @throws what the feed throws.
+ */
 export async function openLog(feed: FeedReader, windowBytes: number): Promise<Log> {
   const bytes = Math.floor(windowBytes * PRELOADED_PART);
   return createLog(await feed.nearHead({ events: PRELOADED_EVENTS, bytes }), { bytes: windowBytes });
 }
 
-/** Resolves when the log has all events that were committed before the call. @throws what the feed throws; a timeout. */
+/**
+ * Resolves when the log has all events that were committed before the call. @throws what the feed
+ * throws; a timeout.
+ */
 export async function caughtUp(feed: FeedReader, log: Log, timeoutSeconds: number): Promise<void> {
   const { position } = await feed.head();
   await new Promise<void>((reached, failed) => {

@@ -1,6 +1,6 @@
 /**
- * The tail: the only judge of what is new. Whenever it is woken it reads what follows the log's head, in position order,
- * and appends it, until nothing follows.
+ * The tail: the only judge of what is new. Whenever it is woken it reads what follows the log's
+ * head, in position order, and appends it, until nothing follows.
  *
  * | state    | meaning                                               | leaves when                            |
  * |----------|-------------------------------------------------------|----------------------------------------|
@@ -9,14 +9,16 @@
  * | failed   | the last read failed; another is due                  | the pause ends or it is woken          |
  * | stopped  | -                                                     | never                                  |
  *
- * Nothing behind the head changes, as long as the feed is the one that was read. After every recheck the tail first verifies
- * the history; where it is another, the log begins anew and all clients are told. The same when rows were deleted before they
- * were read: nobody is to miss them in silence (R4).
+ * Nothing behind the head changes, as long as the feed is the one that was read. After every
+ * recheck the tail first verifies the history; where it is another, the log begins anew and all
+ * clients are told. The same when rows were deleted before they were read: nobody is to miss them
+ * in silence (R4).
  *
- * Events behind the head may be redacted or deleted, and then must not go out to anybody who comes later (promise R8). The feed
- * keeps account of that, and the tail asks it: at each check, after each recheck, and before any reader starts (`upToDate`). So
- * nothing depends on notifications, and none that is forged evicts anything. It asks between its reads and never beside one:
- * what it has read is in the log by then, and what it reads next is as it is now.
+ * Events behind the head may be redacted or deleted, and then must not go out to anybody who comes
+ * later (promise R8). The feed keeps account of that, and the tail asks it: at each check, after
+ * each recheck, and before any reader starts (`upToDate`). So nothing depends on notifications, and
+ * none that is forged evicts anything. It asks between its reads and never beside one: what it has
+ * read is in the log by then, and what it reads next is as it is now.
  *
  * A wake-up only says "look". It may be lost, doubled or early without harm (promise R6).
  */
@@ -32,12 +34,16 @@ export interface Tail {
   /** Looks for what has been redacted or deleted, and for new events. */
   check(): void;
   /**
-   * Resolves once all that was redacted or deleted before the call is gone from the log. Costs one query, however many wait.
+   * Resolves once all that was redacted or deleted before the call is gone from the log. Costs one
+   * query, however many wait.
    *
    * @throws what the feed throws.
    */
   upToDate(): Promise<void>;
-  /** The feed may be another: verifies the history before the next read, and throws away a read that is under way. */
+  /**
+   * The feed may be another: verifies the history before the next read, and throws away a read that
+   * is under way.
+   */
   recheck(): void;
   /** Calls back after new events have been written to whoever was waiting for them. */
   onDelivered(callback: (events: readonly FreshEvent[]) => void): void;
@@ -47,7 +53,10 @@ export interface Tail {
   readonly trouble: Trouble | undefined;
   /** Since when the row that keeps the floor is known to be gone; undefined: it is there. */
   readonly floorMissingSince: Date | undefined;
-  /** Since when it has known of events, or had reason to look for some, that it has not read; undefined: it has read all. */
+  /**
+   * Since when it has known of events, or had reason to look for some, that it has not read;
+   * undefined: it has read all.
+   */
   readonly behindSince: Date | undefined;
   /** Resolves when no read is under way any more. Safe to call twice. */
   stop(): Promise<void>;
@@ -215,7 +224,8 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   function failed(error: unknown): void {
     if (!isRunning()) return;
     state = 'failed';
-    // Behind a pooler the next read may go to another server, without any connection of ours having ended.
+    // Behind a pooler the next read may go to another server, without any connection of ours having
+    // ended.
     rechecks += 1;
     retryTimer = setTimeout(wake, retry.failed(error));
     refuse(error);

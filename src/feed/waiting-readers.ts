@@ -1,6 +1,6 @@
 /**
- * The readers that wait at the head, by what they want: an event finds exactly those that it is for, and costs those that it is not for
- * nothing.
+ * The readers that wait at the head, by what they want: an event finds exactly those that it is
+ * for, and costs those that it is not for nothing.
  */
 import { prefixesOf, type ChannelFilter } from '../event/channel-filter.js';
 import type { Reader } from './log.js';
@@ -10,7 +10,10 @@ export interface ParkedReaders {
   add(reader: Reader): void;
   /** Harmless when it is not there. */
   remove(reader: Reader): void;
-  /** Hands each reader what is new for it. One that has to wait for its client takes itself out meanwhile. */
+  /**
+   * Hands each reader what is new for it. One that has to wait for its client takes itself out
+   * meanwhile.
+   */
   deliver(events: readonly LogEvent[]): void;
   /** Takes all of them out. */
   clear(): Reader[];
@@ -20,8 +23,9 @@ export interface ParkedReaders {
 interface Group {
   readonly filter: ChannelFilter;
   /**
-   * Each with its `deliver`, so that this finds no object between here and there: with thousands of readers, what a delivery costs beside its
-   * write is the objects that it has to fetch from memory.
+   * Each with its `deliver`, so that this finds no object between here and there: with thousands of
+   * readers, what a delivery costs beside its write is the objects that it has to fetch from
+   * memory.
    */
   readonly readers: Map<Reader, Reader['deliver']>;
   /** Frames of the append that is going on. */

@@ -45,8 +45,8 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
   const sweeping = setInterval(tail.check, settings.sweepSeconds * 1000);
 
   function poll(): void {
-    // A pooler may lead elsewhere without a connection having ended. Not amid a read, which would be thrown away: where one
-    // takes longer than a poll's time, none would ever count.
+    // A pooler may lead elsewhere without a connection having ended. Not amid a read, which would
+    // be thrown away: where one takes longer than a poll's time, none would ever count.
     if (!tail.isReading) tail.recheck();
     tail.check();
   }

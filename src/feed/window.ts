@@ -7,7 +7,9 @@ import { matches, type ChannelFilter } from '../event/channel-filter.js';
 import { createHeap } from './heap.js';
 import type { LogEvent } from '../event/event.js';
 
-/** What the window has of an event; without a frame where that is not what the table has any more. */
+/**
+ * What the window has of an event; without a frame where that is not what the table has any more.
+ */
 export interface Held extends Omit<LogEvent, 'frame'> {
   readonly frame: Buffer | undefined;
 }
@@ -28,7 +30,8 @@ export interface Window {
   /**
    * Events above `after` that match, in order. Must be consumed before the window changes.
    *
-   * @param most how many events are looked at: those between are, too, where the filter has prefixes. At least one.
+   * @param most how many events are looked at: those between are, too, where the filter has
+   * prefixes. At least one.
    */
   select(filter: ChannelFilter, after: bigint, most: number): Selection;
   clear(): void;
@@ -40,11 +43,16 @@ export interface Selection {
   next(): Held | undefined;
   /** How many were looked at. */
   readonly looked: number;
-  /** After the last: position up to which everything that matches was given; undefined: the newest. */
+  /**
+   * After the last: position up to which everything that matches was given; undefined: the newest.
+   */
   readonly through: bigint | undefined;
 }
 
-/** What an event costs in memory beside its frame: the object, its buffer view, its places in three indexes. */
+/**
+ * What an event costs in memory beside its frame: the object, its buffer view, its places in three
+ * indexes.
+ */
 const EVENT_OVERHEAD = 600;
 
 export function createWindow(): Window {
@@ -99,7 +107,8 @@ export function createWindow(): Window {
     },
 
     select(filter, after, most) {
-      // A prefix may cover any number of channels: one walk over the window serves it, whatever their number.
+      // A prefix may cover any number of channels: one walk over the window serves it, whatever
+      // their number.
       if (filter.prefixes.length > 0) return walk(all, after, most, (event) => matches(filter, event.channel));
       const sources = filter.channels.flatMap((channel) => byChannel.get(channel) ?? []);
       return sources.length === 1 && sources[0] ? walk(sources[0], after, most) : merge(sources, after, most);
@@ -215,7 +224,8 @@ function createQueue(): Queue {
       if (event === undefined) return undefined;
       items[start] = undefined;
       start += 1;
-      // `Array.shift` moves every element; dropping the consumed half now and then moves each one once.
+      // `Array.shift` moves every element; dropping the consumed half now and then moves each one
+      // once.
       if (start > 32 && start * 2 > items.length) {
         items = items.slice(start);
         start = 0;

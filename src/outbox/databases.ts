@@ -1,6 +1,6 @@
 /**
- * The relay's two pools of connections: one connection for the live path, some for history, so that a crowd of replays never
- * delays live events.
+ * The relay's two pools of connections: one connection for the live path, some for history, so that
+ * a crowd of replays never delays live events.
  */
 import type { Logger } from 'pino';
 import { openDatabase, type Database } from '../postgres/pool.js';
@@ -23,7 +23,10 @@ export interface Databases {
   readonly listenUrl: string;
 }
 
-/** Opens nothing yet: the first query of each connects. @throws what `openDatabase` throws; TypeError without an address. */
+/**
+ * Opens nothing yet: the first query of each connects. @throws what `openDatabase` throws;
+ * TypeError without an address.
+ */
 export function openDatabases(settings: DatabaseSettings, logger: Logger): Databases {
   const { databaseUrl, listenDatabaseUrl, listenTimeoutSeconds, queryTimeoutSeconds } = settings;
   if (databaseUrl === undefined || listenDatabaseUrl === undefined) throw new TypeError('a relay needs a database');

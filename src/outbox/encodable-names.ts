@@ -1,6 +1,7 @@
 /**
- * Encodable names: what of a filter the database can hold. In one that is not in UTF-8 a name may have characters that its
- * encoding lacks: no event can be there, and a query that names it fails, for the client's other channels as well.
+ * Encodable names: what of a filter the database can hold. In one that is not in UTF-8 a name may
+ * have characters that its encoding lacks: no event can be there, and a query that names it fails,
+ * for the client's other channels as well.
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';

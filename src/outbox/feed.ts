@@ -1,8 +1,10 @@
 /**
- * The feed: where the newest events come from, in commit order, and how to learn that there are more.
+ * The feed: where the newest events come from, in commit order, and how to learn that there are
+ * more.
  *
- * Whoever reads MUST go on from where the previous answer ended, and MUST treat wake-ups as hints: any may be lost, late,
- * early or doubled. Every method but `watch` may reject at any time; the caller MUST ask again, after a pause.
+ * Whoever reads MUST go on from where the previous answer ended, and MUST treat wake-ups as hints:
+ * any may be lost, late, early or doubled. Every method but `watch` may reject at any time; the
+ * caller MUST ask again, after a pause.
  */
 import type { Cursor, FreshEvent } from '../event/event.js';
 import type { Trouble } from '../postgres/retry.js';
@@ -11,11 +13,17 @@ import type { Trouble } from '../postgres/retry.js';
 export interface NewEvents {
   /** Ascending, all above the position that was asked for. */
   readonly events: readonly FreshEvent[];
-  /** Position through which `events` is complete: every event above the floor, up to here, that will ever be visible. */
+  /**
+   * Position through which `events` is complete: every event above the floor, up to here, that will
+   * ever be visible.
+   */
   readonly through: bigint;
   /** Whether more may follow at once: then the caller MUST read again. */
   readonly more: boolean;
-  /** The newest deleted event. Where it is above the position that was asked for, events were missed. */
+  /**
+   * The newest deleted event. Where it is above the position that was asked for, events were
+   * missed.
+   */
   readonly floor: Cursor;
 }
 
@@ -25,7 +33,10 @@ export interface Changes {
   readonly state: string;
   /** Positions of redacted events, the highest first; a bounded number. */
   readonly redacted: readonly bigint[];
-  /** Any event at or below this position may have been redacted, too: there were too many to name. 0: none. */
+  /**
+   * Any event at or below this position may have been redacted, too: there were too many to name.
+   * 0: none.
+   */
   readonly redactedThrough: bigint;
   /** Whether anything was redacted, above the position that was asked for or not. */
   readonly hasRedacted: boolean;
@@ -37,7 +48,10 @@ export interface Changes {
 
 /** The last event that was read. */
 export interface LastRead extends Cursor {
-  /** When it was inserted, in ms since 1970, where that is known: a restored table may give its id out again. */
+  /**
+   * When it was inserted, in ms since 1970, where that is known: a restored table may give its id
+   * out again.
+   */
   readonly createdAt: number | undefined;
 }
 
@@ -45,23 +59,29 @@ export interface LastRead extends Cursor {
 export interface FeedReader {
   /** The newest committed event; where all were deleted, the newest of these. */
   head(): Promise<Cursor>;
-  /** A cursor about `events` events, but no more than `bytes` of payload, before the head; never below the floor. */
+  /**
+   * A cursor about `events` events, but no more than `bytes` of payload, before the head; never
+   * below the floor.
+   */
   nearHead(limit: { readonly events: number; readonly bytes: number }): Promise<Cursor>;
   /**
    * What follows `after`: a bounded number of events.
    *
-   * `after` MUST be the `through` of an earlier answer, or a cursor of `head`, `nearHead` or `floor`, of the same history.
+   * `after` MUST be the `through` of an earlier answer, or a cursor of `head`, `nearHead` or
+   * `floor`, of the same history.
    */
   readNew(after: bigint): Promise<NewEvents>;
   /**
-   * What was redacted or deleted since `state`, of the events above `above`. The caller MUST hand in the state of the answer
-   * before, so that all answers together miss nothing, and undefined once `isSameHistory` was false; undefined: ever.
+   * What was redacted or deleted since `state`, of the events above `above`. The caller MUST hand
+   * in the state of the answer before, so that all answers together miss nothing, and undefined
+   * once `isSameHistory` was false; undefined: ever.
    */
   changesSince(state: string | undefined, above: bigint): Promise<Changes>;
   /**
-   * Whether the feed is still the one that was read up to `read`. It is another after a restore to an earlier point, or a
-   * failover that lost commits. The caller MUST ask after every `recheck` and every failed read, before it believes another
-   * answer, and MUST begin anew at `head` where it is false.
+   * Whether the feed is still the one that was read up to `read`. It is another after a restore to
+   * an earlier point, or a failover that lost commits. The caller MUST ask after every `recheck`
+   * and every failed read, before it believes another answer, and MUST begin anew at `head` where
+   * it is false.
    */
   isSameHistory(read: LastRead): Promise<boolean>;
 }
@@ -74,7 +94,10 @@ export interface FeedWatcher {
   changed(): void;
   /** The feed may be another: see `isSameHistory`. */
   recheck(): void;
-  /** Whether wake-ups are known to arrive; called at each change. While they do not, the watcher MUST poll. */
+  /**
+   * Whether wake-ups are known to arrive; called at each change. While they do not, the watcher
+   * MUST poll.
+   */
   notificationsWork(work: boolean): void;
 }
 
@@ -91,7 +114,8 @@ export interface Watch {
 
 export interface Feed extends FeedReader {
   /**
-   * Tells the watcher what it may want to look at, until it is stopped: `recheck` and `changed` first, for what came before.
+   * Tells the watcher what it may want to look at, until it is stopped: `recheck` and `changed`
+   * first, for what came before.
    *
    * @throws where the first session fails; from then on it reconnects for ever.
    */

@@ -1,8 +1,10 @@
 /**
- * The floor: the newest event that was deleted, as SQL reads it. What came before it can't be told any more.
+ * The floor: the newest event that was deleted, as SQL reads it. What came before it can't be told
+ * any more.
  *
- * Each read that may skip something has the floor of its own snapshot in its answer. Where the row that keeps the floor is
- * gone it reads as zeros, so that delivery goes on: `changesSince` reports the loss.
+ * Each read that may skip something has the floor of its own snapshot in its answer. Where the row
+ * that keeps the floor is gone it reads as zeros, so that delivery goes on: `changesSince` reports
+ * the loss.
  */
 import { sql } from 'kysely';
 import type { Cursor } from '../event/event.js';

@@ -1,8 +1,9 @@
 /**
- * A batch: events of the table, framed one behind another in one buffer, as a page of history goes out, in one chunk.
+ * A batch: events of the table, framed one behind another in one buffer, as a page of history goes
+ * out, in one chunk.
  *
- * An object for each event would cost a replay more than all the rest. So the whole is one buffer, and where an event begins
- * in it is found out only for a reader whose cursor is amid it.
+ * An object for each event would cost a replay more than all the rest. So the whole is one buffer,
+ * and where an event begins in it is found out only for a reader whose cursor is amid it.
  */
 import type { Cursor } from '../event/event.js';
 
@@ -19,7 +20,10 @@ export interface Batch {
   readonly last: Piece | undefined;
   /** The part that follows `position`, in the same memory. */
   after(position: bigint): { readonly length: number; readonly frames: Buffer };
-  /** The events that begin within `bytes`: at least one, where there is one. What is cut off is not kept in memory. */
+  /**
+   * The events that begin within `bytes`: at least one, where there is one. What is cut off is not
+   * kept in memory.
+   */
   within(bytes: number): Batch;
 }
 
@@ -35,7 +39,10 @@ export function batchOf(
 ): Batch {
   let known: readonly Piece[] | undefined;
 
-  /** The events of which `isPassed` holds, which come before those of which it does not, and where they end. */
+  /**
+   * The events of which `isPassed` holds, which come before those of which it does not, and where
+   * they end.
+   */
   function count(isPassed: (piece: Piece, offset: number) => boolean): { passed: readonly Piece[]; end: number } {
     known ??= pieces();
     let end = 0;
@@ -70,8 +77,8 @@ const BLANK_LINE = '\n\n';
 const ID = 'id: ';
 
 /**
- * The batch of frames that the database has put together, and the positions of their events, one after another. A frame
- * begins with its id, and ends with the only blank line in it.
+ * The batch of frames that the database has put together, and the positions of their events, one
+ * after another. A frame begins with its id, and ends with the only blank line in it.
  */
 export function batchOfText(text: string, positions: string): Batch {
   const frames = Buffer.from(text);

@@ -1,6 +1,6 @@
 /**
- * Framed pages: the SQL of history. A page has its events in position order, bounded in number and in bytes, framed by the
- * database, with the floor of the same snapshot.
+ * Framed pages: the SQL of history. A page has its events in position order, bounded in number and
+ * in bytes, framed by the database, with the floor of the same snapshot.
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { ChannelFilter } from '../event/channel-filter.js';
@@ -11,12 +11,16 @@ import { FLOOR_ID, FLOOR_POSITION, floorIn, type FirstRow, type FloorRow } from 
 import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
 import { cut, FRAMED_BYTES, LINES, sized } from './sized-rows.js';
 
-/** How many positions one read for a prefix may look at, matching or not: bounds the work of a read that finds little. */
+/**
+ * How many positions one read for a prefix may look at, matching or not: bounds the work of a read
+ * that finds little.
+ */
 export const SLICE = 20_000n;
 
 /**
- * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk; a test compares them. The database frames
- * replays, so that a page is one value: parsing rows takes the relay four times the CPU time.
+ * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk; a test compares
+ * them. The database frames replays, so that a page is one value: parsing rows takes the relay four
+ * times the CPU time.
  *
  * Names have no control characters, by the table's checks. Each line break makes `size` larger.
  */
@@ -28,7 +32,10 @@ export interface FramedPage {
   readonly events: Batch;
   /** Position up to which everything that matches is in `events`. */
   readonly through: bigint;
-  /** Size of the first event, in bytes, where that alone is larger than the page may be: then there is no event. */
+  /**
+   * Size of the first event, in bytes, where that alone is larger than the page may be: then there
+   * is no event.
+   */
   readonly needs: number | undefined;
   /** How many rows were candidates. What was cut off is on the next page. */
   readonly candidates: number;
@@ -36,7 +43,10 @@ export interface FramedPage {
   readonly floor: Cursor;
   /** Those of the page that are too large for any, and so not in `events`. */
   readonly undeliverable: readonly { readonly id: string; readonly bytes: number }[];
-  /** Of each event its channel, by its place among those that were asked for; only for many channels. */
+  /**
+   * Of each event its channel, by its place among those that were asked for; only for many
+   * channels.
+   */
   readonly channels: readonly number[] | undefined;
 }
 
@@ -47,13 +57,18 @@ export interface FramedQuery {
   readonly head: bigint;
   /** Most events. */
   readonly limit: number;
-  /** Most bytes of frames, or one event that has no more: what a page is counted as is what is sent. */
+  /**
+   * Most bytes of frames, or one event that has no more: what a page is counted as is what is sent.
+   */
   readonly bytes: number;
   /** For many channels: how many keys of each are looked at. */
   readonly keys: readonly number[];
 }
 
-/** For so few channels each is read as if there were no other: it costs no more than so many times what is delivered. */
+/**
+ * For so few channels each is read as if there were no other: it costs no more than so many times
+ * what is delivered.
+ */
 export const FEW_CHANNELS = 4;
 
 /** What matches and follows `after`. For a filter with prefixes, within `SLICE` positions. */
@@ -128,14 +143,18 @@ function matching(asked: FramedQuery): RawBuilder<unknown> {
   return channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
 }
 
-/** Rows of an index that a query may look at in the order of the index: the planner then has no other way that is as good. */
+/**
+ * Rows of an index that a query may look at in the order of the index: the planner then has no
+ * other way that is as good.
+ */
 const IN_ORDER = sql.lit(2000);
 
 /**
  * Each channel's next events by the (channel, position) index, then the first of them all.
  *
- * Said as a row comparison and ordered by both columns, so that no other index can give the order: with `channel = …` and
- * the plain `ORDER BY position` the planner may walk positions, through every event of every channel, for a rare one.
+ * Said as a row comparison and ordered by both columns, so that no other index can give the order:
+ * with `channel = …` and the plain `ORDER BY position` the planner may walk positions, through
+ * every event of every channel, for a rare one.
  */
 function channelsAfter({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> {
   return sql`
@@ -149,9 +168,9 @@ function channelsAfter({ filter, after, head, limit }: FramedQuery): RawBuilder<
 }
 
 /**
- * The same for many channels. Reading a whole page of each would be a hundred times what is delivered. So of each only some keys are
- * read, from the index alone; up to the least position at which one of them may go on, nothing is missing; and only rows up to
- * there are read.
+ * The same for many channels. Reading a whole page of each would be a hundred times what is
+ * delivered. So of each only some keys are read, from the index alone; up to the least position at
+ * which one of them may go on, nothing is missing; and only rows up to there are read.
  */
 function merged({ filter, after, head, limit, keys }: FramedQuery): RawBuilder<unknown> {
   return sql`
@@ -179,11 +198,13 @@ function merged({ filter, after, head, limit, keys }: FramedQuery): RawBuilder<u
 }
 
 /**
- * A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what matches. Of sorted prefixes that
- * do not cover each other only the last up to a channel can start it, so a hundred cost hardly more than one.
+ * A prefix may stand for any number of channels: walks positions, a slice at a time, and keeps what
+ * matches. Of sorted prefixes that do not cover each other only the last up to a channel can start
+ * it, so a hundred cost hardly more than one.
  */
 function walk({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> {
-  // In the order of the server's bytes (collation "C"), which is neither that of strings here nor that of UTF-8.
+  // In the order of the server's bytes (collation "C"), which is neither that of strings here nor
+  // that of UTF-8.
   const prefixes = sql`(SELECT array_agg(prefix ORDER BY prefix COLLATE "C") FROM unnest(${filter.prefixes}::text[]) AS prefix)`;
   return sql`
     SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox

@@ -8,13 +8,14 @@
  * | pausing     | waiting, with jitter, before the next attempt     | the pause ends (connecting)                  |
  * | stopped     | -                                                 | never                                        |
  *
- * A session that is up does not show that notifications arrive: a pooler in transaction mode takes LISTEN and drops nearly all
- * notifications. So after every LISTEN, and after every heartbeat's time without a notification, the listener sends a probe
- * from another connection; where it does not arrive, `onNotificationsWork(false)` is called.
+ * A session that is up does not show that notifications arrive: a pooler in transaction mode takes
+ * LISTEN and drops nearly all notifications. So after every LISTEN, and after every heartbeat's
+ * time without a notification, the listener sends a probe from another connection; where it does
+ * not arrive, `onNotificationsWork(false)` is called.
  *
- * Starting and recovering are one path: `onListening` is called after every LISTEN, the first included. The session never opens
- * a transaction: a listener in one keeps PostgreSQL from trimming its notification queue, and when that is full every commit
- * that notifies fails (promise R9).
+ * Starting and recovering are one path: `onListening` is called after every LISTEN, the first
+ * included. The session never opens a transaction: a listener in one keeps PostgreSQL from trimming
+ * its notification queue, and when that is full every commit that notifies fails (promise R9).
  */
 import pg from 'pg';
 import type { Logger } from 'pino';
@@ -49,18 +50,22 @@ const APPLICATION_NAME = 'outbox-relay listener';
 const PROBE_TIMEOUT_MS = 2000;
 
 /**
- * A pooler passes a notification on by luck, when it comes amid a query of this session. So after a failed probe, probe midway
- * between heartbeats, count only the probe itself, and require so many successes in a row.
+ * A pooler passes a notification on by luck, when it comes amid a query of this session. So after a
+ * failed probe, probe midway between heartbeats, count only the probe itself, and require so many
+ * successes in a row.
  */
 const SUCCESSES_REQUIRED = 3;
 
-/** Parts of a heartbeat's time that a probe may take: it has to be judged before the next heartbeat. */
+/**
+ * Parts of a heartbeat's time that a probe may take: it has to be judged before the next heartbeat.
+ */
 const PROBE_WITHIN = 0.75;
 const PROBE_WITHIN_AFTER_FAILURE = 0.4;
 
 /**
- * Parts of the timeout after which a heartbeat is sent, and within which it has to be answered. A session that dies right
- * after one is found dead after both; what is left is for the next to be up within the timeout.
+ * Parts of the timeout after which a heartbeat is sent, and within which it has to be answered. A
+ * session that dies right after one is found dead after both; what is left is for the next to be up
+ * within the timeout.
  */
 const HEARTBEAT_AFTER = 0.4;
 const HEARTBEAT_WITHIN = 0.4;
@@ -71,7 +76,10 @@ const LONGEST_PAUSE_MS = 1000;
 /** Time that the server has to end a session that is closed. */
 const FAREWELL_MS = 1000;
 
-/** @throws the connection's error, when the very first session can't be opened; after that it tries for ever. */
+/**
+ * @throws the connection's error, when the very first session can't be opened; after that it tries
+ * for ever.
+ */
 export async function startListener(options: ListenerOptions): Promise<Watch> {
   const { logger } = options;
   const address = readDatabaseUrl(options.url);
@@ -88,7 +96,9 @@ export async function startListener(options: ListenerOptions): Promise<Watch> {
   let stopped = false;
   /** The session that listens. */
   let client: pg.Client | undefined;
-  /** One that does not yet. Its failure is `connect`'s alone to report: it would be retried twice. */
+  /**
+   * One that does not yet. Its failure is `connect`'s alone to report: it would be retried twice.
+   */
   let opening: pg.Client | undefined;
   let heartbeat: NodeJS.Timeout | undefined;
   let reconnection: NodeJS.Timeout | undefined;

@@ -28,16 +28,18 @@ export const FEW = 16;
 const FEW_BYTES = 2000;
 
 /**
- * What follows `after`, of all channels, where that is few and small rows, as after most wake-ups; else undefined.
+ * What follows `after`, of all channels, where that is few and small rows, as after most wake-ups;
+ * else undefined.
  *
- * For one row it takes 0.27 ms of PostgreSQL's CPU time and 0.14 ms of the relay's. `rowsAfter`, which reads rows of any
- * number and size, takes 0.35 and 0.18 ms.
+ * For one row it takes 0.27 ms of PostgreSQL's CPU time and 0.14 ms of the relay's. `rowsAfter`,
+ * which reads rows of any number and size, takes 0.35 and 0.18 ms.
  */
 export async function fewRowsAfter(
   db: Kysely<Tables>,
   after: bigint,
 ): Promise<{ readonly rows: readonly Row[]; readonly floor: Cursor } | undefined> {
-  // Ends with the first that is not small, also as text: a number of eight bytes can have 130,000 digits. How, see `cut`.
+  // Ends with the first that is not small, also as text: a number of eight bytes can have 130,000
+  // digits. How, see `cut`.
   const { rows } = await sql<Row & { floorId: string } & FloorRow>`
     WITH page AS MATERIALIZED (
       SELECT *, row_number() OVER (ORDER BY position) AS n FROM (
@@ -87,7 +89,10 @@ export async function rowsAfter(
   return { rows, isCut: rows.at(-1)?.isCut === true, floor: floorIn(floor) };
 }
 
-/** The first row after `after`, without its data; and without its channel where that can't be put into our encoding. */
+/**
+ * The first row after `after`, without its data; and without its channel where that can't be put
+ * into our encoding.
+ */
 export async function firstAfter(
   db: Kysely<Tables>,
   after: bigint,

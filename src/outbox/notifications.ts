@@ -1,5 +1,6 @@
 /**
- * Notifications: the words that travel by NOTIFY, as the migrations' triggers send them and relays take them.
+ * Notifications: the words that travel by NOTIFY, as the migrations' triggers send them and relays
+ * take them.
  *
  * Any role may notify anything, so a payload is never more than a reason to look.
  */
@@ -10,7 +11,9 @@ import type { Tables } from '../postgres/pool.js';
 /** The channel that the triggers notify. */
 export const CHANNEL = 'outbox';
 
-/** Payload of the triggers where events were redacted or deleted; that of an INSERT is the row's id. */
+/**
+ * Payload of the triggers where events were redacted or deleted; that of an INSERT is the row's id.
+ */
 const CHANGED = 'changed';
 /** How the payloads begin by which a relay finds out whether notifications arrive. */
 const PROBE = 'probe:';

@@ -1,7 +1,9 @@
 /**
- * The archive in PostgreSQL: the outbox table as history reads it. It only ever selects (promise R7).
+ * The archive in PostgreSQL: the outbox table as history reads it. It only ever selects (promise
+ * R7).
  *
- * `position` orders everything; `id` only names an event (see migrations/). A row without a position is not committed.
+ * `position` orders everything; `id` only names an event (see migrations/). A row without a
+ * position is not committed.
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
@@ -47,8 +49,8 @@ export function createPostgresArchive(
   const counts = new LRUCache<string, readonly number[]>({ max: COUNTS_KEPT });
 
   /**
-   * How many keys of each channel are looked at for so many events: as many as in the page before, in proportion, and what chance
-   * may add. One that has more ends the page.
+   * How many keys of each channel are looked at for so many events: as many as in the page before,
+   * in proportion, and what chance may add. One that has more ends the page.
    */
   function keysFor({ key, channels }: ChannelFilter, limit: number): number[] {
     const last = counts.get(key);
@@ -63,7 +65,10 @@ export function createPostgresArchive(
     });
   }
 
-  /** The position of the first event after `position`, `LARGEST_ID` where there is none; and the floor by then. */
+  /**
+   * The position of the first event after `position`, `LARGEST_ID` where there is none; and the
+   * floor by then.
+   */
   async function nextPosition(reads: Kysely<Tables>, position: bigint): Promise<{ next: bigint; floor: bigint }> {
     const { rows } = await sql<{ next: string | null; floor: string; standby: boolean }>`
       SELECT ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby,
@@ -141,7 +146,8 @@ export function createPostgresArchive(
       refuseStandby(first);
       if (first === undefined) return ids.map(() => UNKNOWN);
       const floor = BigInt(first.floor);
-      // Of rows that were deleted the highest id may have had a lower position than that of the floor.
+      // Of rows that were deleted the highest id may have had a lower position than that of the
+      // floor.
       const newest = max(max(BigInt(first.floorId), BigInt(first.highestId)), BigInt(first.newest ?? 0));
       const found = new Map(rows.map(({ id, position }) => [id, position]));
       return ids.map((id): CursorLookup => {
@@ -149,7 +155,8 @@ export function createPostgresArchive(
         if (id === first.floorId) return { kind: 'found', position: floor };
         const position = found.get(id);
         if (position !== undefined && BigInt(position) >= floor) return { kind: 'found', position: BigInt(position) };
-        // Ids are handed out in ascending order, so one above all that there ever were is none of ours.
+        // Ids are handed out in ascending order, so one above all that there ever were is none of
+        // ours.
         if (position === undefined && BigInt(id) > newest) return UNKNOWN;
         return { kind: 'expired', floor: { position: floor, id: first.floorId } };
       });

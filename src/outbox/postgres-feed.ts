@@ -1,8 +1,9 @@
 /**
- * The feed from PostgreSQL: the newest rows of the outbox table, and NOTIFY for wake-ups. It only ever selects (promise R7).
+ * The feed from PostgreSQL: the newest rows of the outbox table, and NOTIFY for wake-ups. It only
+ * ever selects (promise R7).
  *
- * The trigger draws positions under a lock that is held until the commit is visible: whatever is visible above a position is
- * complete below itself, and nothing can appear behind it later.
+ * The trigger draws positions under a lock that is held until the commit is visible: whatever is
+ * visible above a position is complete below itself, and nothing can appear behind it later.
  */
 import { sql, type Kysely } from 'kysely';
 import type { Logger } from 'pino';
@@ -59,7 +60,8 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
           watcher.changed();
         },
         onLost() {
-          // What ended the session, a dead machine or a forgetful firewall, has ended these connections, and none would tell.
+          // What ended the session, a dead machine or a forgetful firewall, has ended these
+          // connections, and none would tell.
           live.drop();
           history.drop();
         },
@@ -99,7 +101,10 @@ export function createPostgresReader(
     return cursorIn(rows[0]);
   }
 
-  /** Frames events in their order. One that is large is framed in steps, with a turn of the event loop after each. */
+  /**
+   * Frames events in their order. One that is large is framed in steps, with a turn of the event
+   * loop after each.
+   */
   async function eventsOf(rows: readonly Row[]): Promise<FreshEvent[]> {
     const events: FreshEvent[] = [];
     for (const row of rows) {

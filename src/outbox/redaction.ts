@@ -1,9 +1,10 @@
 /**
- * Redaction: what has been changed or deleted of events that were read before, by the table that keeps account of it.
+ * Redaction: what has been changed or deleted of events that were read before, by the table that
+ * keeps account of it.
  *
- * An answer names the snapshot that it is of, and the next asks for what that did not show: the transactions that were under way
- * then, and all later ones. So nothing is missed and nothing comes twice, however long a transaction stays open, and whether
- * anybody was notified or not.
+ * An answer names the snapshot that it is of, and the next asks for what that did not show: the
+ * transactions that were under way then, and all later ones. So nothing is missed and nothing comes
+ * twice, however long a transaction stays open, and whether anybody was notified or not.
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
@@ -54,7 +55,10 @@ function everRedacted(above: bigint): RawBuilder<unknown> {
   return sql`SELECT position FROM here.outbox_redaction WHERE position > ${above}`;
 }
 
-/** Bounded above as well: a table that was restored into another server may name transactions that there have yet to be. */
+/**
+ * Bounded above as well: a table that was restored into another server may name transactions that
+ * there have yet to be.
+ */
 function redactedSince(state: string): RawBuilder<unknown> {
   return sql`
     SELECT position FROM here.outbox_redaction

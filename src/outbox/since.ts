@@ -1,9 +1,11 @@
 /**
- * Where a time stands in the order of the outbox: before the first event that was created then or later.
+ * Where a time stands in the order of the outbox: before the first event that was created then or
+ * later.
  *
- * Events mostly stand in the order in which they were created, but not all: a long transaction is created at its beginning and placed
- * at its end. So it takes a look at all that was created at that time or later, or at all that stands before the one looked for. Both
- * are walked at once, some of each at a time, and the one that is shorter ends the search.
+ * Events mostly stand in the order in which they were created, but not all: a long transaction is
+ * created at its beginning and placed at its end. So it takes a look at all that was created at
+ * that time or later, or at all that stands before the one looked for. Both are walked at once,
+ * some of each at a time, and the one that is shorter ends the search.
  */
 import { sql, type Kysely } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
@@ -14,7 +16,9 @@ import { refuseStandby } from '../postgres/standby.js';
 /** What has been looked at of events from `time` on, without an end. */
 export interface Search {
   readonly time: Date;
-  /** The latest of those created at `time` or later, in the order of creation. By the microsecond. */
+  /**
+   * The latest of those created at `time` or later, in the order of creation. By the microsecond.
+   */
   readonly created: string;
   readonly createdPosition: string;
   /** The first of them in the order of positions. */
@@ -32,17 +36,23 @@ export function searchSince(asked: Date): Search {
   return { time, created: time.toISOString(), createdPosition: '0', first: undefined, passed: '0', steps: 0 };
 }
 
-/** Rows by one look at an index. So few that the planner can't think of another way, whatever it knows of the table. */
+/**
+ * Rows by one look at an index. So few that the planner can't think of another way, whatever it
+ * knows of the table.
+ */
 const BLOCK_ROWS = 500;
-/** Looks of each walk in a step: a step is a statement, and takes some milliseconds. The first mostly suffices. */
+/**
+ * Looks of each walk in a step: a step is a statement, and takes some milliseconds. The first
+ * mostly suffices.
+ */
 const FIRST_BLOCKS = 2;
 const BLOCKS = 40;
 /** Beyond all positions. */
 const LARGEST = sql.lit('9223372036854775807');
 
 /**
- * The next step. Resolves with where to go on, or with the cursor that was looked for: where there is no such event, that of the
- * newest.
+ * The next step. Resolves with where to go on, or with the cursor that was looked for: where there
+ * is no such event, that of the newest.
  */
 export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Search | Cursor> {
   const blocks = search.steps === 0 ? FIRST_BLOCKS : BLOCKS;

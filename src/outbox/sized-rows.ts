@@ -1,5 +1,6 @@
 /**
- * Sized rows: SQL that cuts a page by the bytes that its events have as sent, and makes no text of what comes after the cut.
+ * Sized rows: SQL that cuts a page by the bytes that its events have as sent, and makes no text of
+ * what comes after the cut.
  */
 import { sql, type RawBuilder } from 'kysely';
 import { ROW_BYTES } from './typical-size.js';
@@ -11,29 +12,45 @@ export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double preci
 /** An event's data as it is delivered. */
 export const TEXT = sql`coalesce(data #>> '{}', 'null')`;
 
-/** The same as it stands in a frame: each line break begins a line of its own. Plain replacing is quick, by patterns it takes minutes. */
+/**
+ * The same as it stands in a frame: each line break begins a line of its own. Plain replacing is
+ * quick, by patterns it takes minutes.
+ */
 export const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r', E'\\n'), E'\\n', E'\\ndata: ')`;
 
-/** Texts up to this size are kept from being measured until they are framed; larger ones are made once more. */
+/**
+ * Texts up to this size are kept from being measured until they are framed; larger ones are made
+ * once more.
+ */
 const KEPT_BYTES = 16 * 1024;
 
-/** Most bytes that one of text can become in a frame: a line break, by which the next `data: ` begins. */
+/**
+ * Most bytes that one of text can become in a frame: a line break, by which the next `data: `
+ * begins.
+ */
 const MOST_GROWTH = 7;
 
-/** Bytes of an event's data in its frame. Only a JSON string has line breaks in its text; asking for the type decompresses the data. */
+/**
+ * Bytes of an event's data in its frame. Only a JSON string has line breaks in its text; asking for
+ * the type decompresses the data.
+ */
 export const FRAMED_BYTES = sql`CASE WHEN octet_length(text) > ${sql.lit(MAX_EVENT_BYTES)} THEN octet_length(text)
   WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} AND jsonb_typeof(data) <> 'string' THEN octet_length(text)
   WHEN strpos(text, E'\\n') = 0 AND strpos(text, E'\\r') = 0 THEN octet_length(text)
   ELSE octet_length(${LINES}) END`;
 
-/** The same, but that of the text alone where no line breaks could make it too large: counting these takes longer than reading it. */
+/**
+ * The same, but that of the text alone where no line breaks could make it too large: counting these
+ * takes longer than reading it.
+ */
 export const ROUGH_BYTES = sql`CASE WHEN octet_length(text) <= ${sql.lit(Math.floor(MAX_EVENT_BYTES / MOST_GROWTH))}
   THEN octet_length(text) ELSE ${FRAMED_BYTES} END`;
 
 /**
- * Of a query for rows in position order: each with its size, and the bytes of all rows up to it. With `cut` it
- * makes no text of what comes after the page: texts can be thousands of times the size that is stored. For that the rows have to
- * come in order by themselves. Each ORDER BY here also keeps the planner from making a text wherever it is mentioned.
+ * Of a query for rows in position order: each with its size, and the bytes of all rows up to it.
+ * With `cut` it makes no text of what comes after the page: texts can be thousands of times the
+ * size that is stored. For that the rows have to come in order by themselves. Each ORDER BY here
+ * also keeps the planner from making a text wherever it is mentioned.
  *
  * @param size `FRAMED_BYTES` or `ROUGH_BYTES`
  */
@@ -51,9 +68,10 @@ export function sized(
 }
 
 /**
- * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or which has more than an event may
- * have: of that the text is null, and its size does not count. A CTE is read no further than it is asked
- * for (PostgreSQL manual, "Common Table Expression Materialization").
+ * The rows of a CTE `page`, each with its text, up to the first with which they reach `bytes`, or
+ * which has more than an event may have: of that the text is null, and its size does not count. A
+ * CTE is read no further than it is asked for (PostgreSQL manual, "Common Table Expression
+ * Materialization").
  *
  * @param hasText a condition on rows, without which they have no text either. Default: none
  */

@@ -1,6 +1,6 @@
 /**
- * Typical size: how many rows to ask for, so that a page has about so many bytes. A page is cut by the sizes that rows have in
- * the table, where long data is compressed, perhaps to a fraction.
+ * Typical size: how many rows to ask for, so that a page has about so many bytes. A page is cut by
+ * the sizes that rows have in the table, where long data is compressed, perhaps to a fraction.
  */
 
 /** Bytes that a row is taken to cost beside its payload: the frame's fields. */

@@ -1,25 +1,37 @@
 /**
- * Undeliverable events: rows that the table should have refused, of before it did or from behind its back. One of them is passed
- * by, for everybody and in replays too, and never stops the others (promise R5).
+ * Undeliverable events: rows that the table should have refused, of before it did or from behind
+ * its back. One of them is passed by, for everybody and in replays too, and never stops the others
+ * (promise R5).
  *
- * Two kinds: an event that is too large as sent, which a page comes without; and one that PostgreSQL can't even make the text of, so
- * that each page with it fails. The second is found by reading row by row.
+ * Two kinds: an event that is too large as sent, which a page comes without; and one that
+ * PostgreSQL can't even make the text of, so that each page with it fails. The second is found by
+ * reading row by row.
  */
 import { LRUCache } from 'lru-cache';
 import pg from 'pg';
 import type { Logger } from 'pino';
 
 /**
- * The most that an event may have: the bytes of its data as sent, line for line. What the table refuses to take, said once more for
- * rows that are there all the same: the largest is in memory a few times over while it is framed.
+ * The most that an event may have: the bytes of its data as sent, line for line. What the table
+ * refuses to take, said once more for rows that are there all the same: the largest is in memory a
+ * few times over while it is framed.
  */
 export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 
-/** Of the data: data exceptions, program_limit_exceeded, data_corrupted (PostgreSQL manual, appendix A). */
+/**
+ * Of the data: data exceptions, program_limit_exceeded, data_corrupted (PostgreSQL manual, appendix
+ * A).
+ */
 const DATA_ERRORS = /^(22...|54...|XX001)$/;
-/** Perhaps: out_of_memory, which others may have taken for a moment; internal_error, which poolers use for their own. */
+/**
+ * Perhaps: out_of_memory, which others may have taken for a moment; internal_error, which poolers
+ * use for their own.
+ */
 const PERHAPS_DATA_ERRORS = /^(53200|XX000)$/;
-/** How often reading one row has to fail like that, with pauses between, until it is the row that is to blame. */
+/**
+ * How often reading one row has to fail like that, with pauses between, until it is the row that is
+ * to blame.
+ */
 const PATIENCE = 5;
 
 /** Of how many events it is kept that they are passed by, so that each is told of once. */
@@ -32,12 +44,16 @@ export interface Undeliverable {
   report(id: string, reason: string): void;
   /** The same of an event that has more bytes as sent than any may have. */
   reportTooLarge(id: string, bytes: number): void;
-  /** Makes a way to read pages that gets around those rows: one for each thing that is read in a row. */
+  /**
+   * Makes a way to read pages that gets around those rows: one for each thing that is read in a
+   * row.
+   */
   reader(): ReadAround;
 }
 
 /**
- * Reads a page, of few rows where the data of one makes the read fail: one at first, and twice as many each time that goes well.
+ * Reads a page, of few rows where the data of one makes the read fail: one at first, and twice as
+ * many each time that goes well.
  *
  * @param read of so many rows at most.
  * @param first the first row that the page would have.

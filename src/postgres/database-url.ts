@@ -1,7 +1,9 @@
 /**
- * The address of a database: a URL as libpq has it (PostgreSQL manual, 34.1.1), and what it says about TLS.
+ * The address of a database: a URL as libpq has it (PostgreSQL manual, 34.1.1), and what it says
+ * about TLS.
  *
- * node-postgres reads `sslmode=require` as `verify-full`. Here each mode means what it means to psql: PostgreSQL manual, 34.19.
+ * node-postgres reads `sslmode=require` as `verify-full`. Here each mode means what it means to
+ * psql: PostgreSQL manual, 34.19.
  */
 import tls from 'node:tls';
 import pg from 'pg';
@@ -15,7 +17,10 @@ export interface DatabaseAddress {
   readonly config: pg.ClientConfig;
   /** TLS for the next connection. */
   readonly ssl: Tls;
-  /** Whether to connect again, with what `ssl` is then, as `sslmode` allows it after this error of a connection with `used`. */
+  /**
+   * Whether to connect again, with what `ssl` is then, as `sslmode` allows it after this error of a
+   * connection with `used`.
+   */
   fallsBack(error: unknown, used: Tls): boolean;
 }
 
@@ -55,7 +60,10 @@ export function readDatabaseUrl(
   return withAttempts({ ...rest, ...(database ? { database } : {}) }, attempts);
 }
 
-/** Why an address can't be used: what follows the word "expected", with nothing of the address in it. */
+/**
+ * Why an address can't be used: what follows the word "expected", with nothing of the address in
+ * it.
+ */
 const badUrl = (expected: string) => new OperatorError('bad-database-url', expected);
 
 function withAttempts(config: pg.ClientConfig, attempts: readonly Tls[]): DatabaseAddress {
@@ -75,7 +83,10 @@ function withAttempts(config: pg.ClientConfig, attempts: readonly Tls[]): Databa
   };
 }
 
-/** The parser leaves some of it encoded. Empty: the same as the user. @throws OperatorError `bad-database-url` */
+/**
+ * The parser leaves some of it encoded. Empty: the same as the user. @throws OperatorError
+ * `bad-database-url`
+ */
 function databaseIn(base: string): string {
   const [, ...path] = base.slice(base.indexOf('//') + 2).split('/');
   try {
@@ -116,8 +127,9 @@ function refuseUnsupported(base: string, params: URLSearchParams): void {
 }
 
 /**
- * Leaves in `params` what the parser is to know. With `prefer` and `allow` there are two attempts. Where nothing is said it is `allow`,
- * and not `prefer` as for psql: that would open each connection to a server without TLS twice.
+ * Leaves in `params` what the parser is to know. With `prefer` and `allow` there are two attempts.
+ * Where nothing is said it is `allow`, and not `prefer` as for psql: that would open each
+ * connection to a server without TLS twice.
  *
  * @returns of each attempt whether it is by TLS; undefined where node-postgres' own `ssl=` says it
  * @throws OperatorError `bad-database-url`
@@ -160,13 +172,19 @@ function unusable(error: unknown, params: URLSearchParams): OperatorError {
   return badUrl(ENCODING);
 }
 
-/** That there is no TLS, or none without it: pg_hba.conf's answer is `invalid_authorization_specification`. */
+/**
+ * That there is no TLS, or none without it: pg_hba.conf's answer is
+ * `invalid_authorization_specification`.
+ */
 function isTlsRefusal(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return error.code === '28000';
   return error instanceof Error && error.message === 'The server does not support SSL connections';
 }
 
-/** OpenSSL's and Node's codes for certificates that are not believed; see the manual of Node, "X509 certificate error codes". */
+/**
+ * OpenSSL's and Node's codes for certificates that are not believed; see the manual of Node, "X509
+ * certificate error codes".
+ */
 export function isCertificateError(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException | undefined)?.code ?? '';
   return /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_)/.test(code) || /(CERT|SIGNATURE|ISSUER|CRL)/.test(code);

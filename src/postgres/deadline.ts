@@ -1,6 +1,6 @@
 /**
- * Deadlines of queries: who gives up waiting has the server give up as well, so that it never works for nobody, and no connection is
- * opened beside one that is still busy.
+ * Deadlines of queries: who gives up waiting has the server give up as well, so that it never works
+ * for nobody, and no connection is opened beside one that is still busy.
  */
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -33,10 +33,11 @@ const CANCELLED = '57014';
 const CANCEL_AGAIN_MS = 100;
 
 /**
- * Runs queries on a connection, until the deadline. Where the server has not confirmed the end of one by then, the connection is
- * destroyed; otherwise it can be used again.
+ * Runs queries on a connection, until the deadline. Where the server has not confirmed the end of
+ * one by then, the connection is destroyed; otherwise it can be used again.
  *
- * @param run is given a function that throws once the deadline has passed, to be called between two queries
+ * @param run is given a function that throws once the deadline has passed, to be called between two
+ * queries
  * @throws QueryTimeoutError; the signal's reason; else what `run` throws
  */
 export async function within<T>(
@@ -90,18 +91,24 @@ function isCancelled(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === CANCELLED;
 }
 
-/** The socket of a connection that is open, to be destroyed where its peer may never answer a farewell. */
+/**
+ * The socket of a connection that is open, to be destroyed where its peer may never answer a
+ * farewell.
+ */
 export function socketOf(client: pg.ClientBase): Socket {
   return (client as unknown as { connection: { stream: Socket } }).connection.stream;
 }
 
-/** `CancelRequest` (PostgreSQL manual, 55.7): its length and its code, then the key of the session. */
+/**
+ * `CancelRequest` (PostgreSQL manual, 55.7): its length and its code, then the key of the session.
+ */
 const REQUEST_BYTES = 16;
 const REQUEST_CODE = 80877102;
 
 /**
- * Asks the server, or a pooler, which passes it on, to end what runs on a connection. Resolves when it has been asked or can't be:
- * it closes then, and answers nothing else. Without TLS, as psql does: it is taken before anything else is looked at.
+ * Asks the server, or a pooler, which passes it on, to end what runs on a connection. Resolves when
+ * it has been asked or can't be: it closes then, and answers nothing else. Without TLS, as psql
+ * does: it is taken before anything else is looked at.
  */
 export async function cancel(client: pg.ClientBase): Promise<void> {
   const { processID, secretKey, host, port } = client as unknown as {

@@ -1,8 +1,9 @@
 /**
  * Connections to PostgreSQL: for reading, bounded pools behind kysely; for a command, a single one.
  *
- * On a direct connection statements are prepared by name, so that the few that this relay has are parsed and planned once. Never
- * are there more connections than asked for, nor more of the server's sessions at work: a query that is given up is cancelled.
+ * On a direct connection statements are prepared by name, so that the few that this relay has are
+ * parsed and planned once. Never are there more connections than asked for, nor more of the
+ * server's sessions at work: a query that is given up is cancelled.
  */
 import { createHash } from 'node:crypto';
 import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely';
@@ -27,9 +28,15 @@ export interface Tables {
 
 export interface Database {
   readonly db: Kysely<Tables>;
-  /** Calls back whenever a connection has been opened, before anything is asked on it. Returns a function that ends this. */
+  /**
+   * Calls back whenever a connection has been opened, before anything is asked on it. Returns a
+   * function that ends this.
+   */
   onConnect(callback: () => void): () => void;
-  /** Drops all connections, which are believed to be dead: what runs on them fails at once, and the next query connects anew. */
+  /**
+   * Drops all connections, which are believed to be dead: what runs on them fails at once, and the
+   * next query connects anew.
+   */
   drop(): void;
   /** Closes all connections, once the queries that are running have ended. */
   close(): Promise<void>;
@@ -42,8 +49,9 @@ export interface DatabaseOptions {
   /** Most connections at a time; further reads wait their turn, first come, first served. */
   readonly connections: number;
   /**
-   * A query that has had no answer for so long fails, and its connection is dropped: it may be dead, of which nobody tells.
-   * Or the database is slow, so each time the next may take twice as long, up to `longestTimeoutSeconds` (default: the same).
+   * A query that has had no answer for so long fails, and its connection is dropped: it may be
+   * dead, of which nobody tells. Or the database is slow, so each time the next may take twice as
+   * long, up to `longestTimeoutSeconds` (default: the same).
    */
   readonly timeoutSeconds: number;
   readonly longestTimeoutSeconds?: number;
@@ -52,7 +60,10 @@ export interface DatabaseOptions {
   readonly log: Logger;
 }
 
-/** How long after its client the server ends a statement by itself: where no cancellation reached it. */
+/**
+ * How long after its client the server ends a statement by itself: where no cancellation reached
+ * it.
+ */
 const STATEMENT_MARGIN_MS = 1000;
 
 /** Opens nothing yet: the first query connects. @throws OperatorError `bad-database-url` */
@@ -63,7 +74,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   let timeoutMs = shortestMs;
   /** Of a connection, from when it is opened. */
   const sessions = new WeakMap<pg.ClientBase, Session>();
-  /** Where the outbox was found first: another table of its name that appears later is not looked at. */
+  /**
+   * Where the outbox was found first: another table of its name that appears later is not looked
+   * at.
+   */
   let schema: string | undefined;
 
   const pool = new pg.Pool({
@@ -73,7 +87,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     max: options.connections,
     connectionTimeoutMillis: shortestMs,
     ...(options.keepsIdle ? { idleTimeoutMillis: 0 } : {}),
-    // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in node-postgres).
+    // Without it a peer that vanished is noticed only when the kernel gives up, hours later (off in
+    // node-postgres).
     keepAlive: true,
     // eslint-disable-next-line @typescript-eslint/no-misused-promises -- it is waited for, which its type does not say
     async onConnect(client) {
@@ -84,11 +99,13 @@ export function openDatabase(options: DatabaseOptions): Database {
       sessions.set(client, session);
     },
   });
-  // An idle connection that breaks is replaced by the pool; unheard, the event would end the process.
+  // An idle connection that breaks is replaced by the pool; unheard, the event would end the
+  // process.
   pool.on('error', (error) => options.log.debug({ err: error }, 'an idle database connection broke'));
 
   const onConnect = new Set<() => void>();
-  // Nor does the pool listen while a connection is in use: one that is ended between two queries would do the same.
+  // Nor does the pool listen while a connection is in use: one that is ended between two queries
+  // would do the same.
   const open = new Set<pg.PoolClient>();
   /** Those that nothing runs on. */
   const idle = new Set<pg.PoolClient>();
@@ -131,14 +148,15 @@ export function openDatabase(options: DatabaseOptions): Database {
         timeoutMs = shortestMs;
         return result;
       } catch (error) {
-        // No error of the server's own, nor one that it has confirmed: the connection is dead, or its answer may still come and
-        // would be taken for the next query's.
+        // No error of the server's own, nor one that it has confirmed: the connection is dead, or
+        // its answer may still come and would be taken for the next query's.
         isBroken =
           socketOf(client).destroyed ||
           !(error instanceof pg.DatabaseError || error instanceof QueryTimeoutError || signal?.aborted);
         if (error instanceof QueryTimeoutError) {
           timeoutMs = Math.min(timeoutMs * 2, longestMs);
-          // What has killed it has killed these as well, and the next query would wait as long on one of them.
+          // What has killed it has killed these as well, and the next query would wait as long on
+          // one of them.
           if (isBroken) for (const other of idle) socketOf(other).destroy();
         }
         throw error;
@@ -192,8 +210,8 @@ export function openDatabase(options: DatabaseOptions): Database {
 const bound = new WeakMap<Kysely<Tables>, (signal: AbortSignal) => Kysely<Tables>>();
 
 /**
- * The same database, for queries that end, in the server too, when the signal fires: they reject with its reason. The connection is
- * used again where the server has confirmed it.
+ * The same database, for queries that end, in the server too, when the signal fires: they reject
+ * with its reason. The connection is used again where the server has confirmed it.
  *
  * @param signal undefined: they end by themselves
  */
@@ -209,11 +227,11 @@ const KEEPALIVE_MS = 30_000;
 const FAREWELL_MS = 1000;
 
 /**
- * Opens a connection for one piece of work and closes it after that, which rolls back what was not committed. Its settings are those
- * that database and role have: for a command, see `withSession`.
+ * Opens a connection for one piece of work and closes it after that, which rolls back what was not
+ * committed. Its settings are those that database and role have: for a command, see `withSession`.
  *
- * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a migration may take hours;
- * of a peer that has vanished the kernel tells.
+ * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a
+ * migration may take hours; of a peer that has vanished the kernel tells.
  * @throws OperatorError `bad-database-url`; else what the connection throws
  */
 export async function withClient<T>(

@@ -1,8 +1,9 @@
 /**
  * Retry: how long to wait after a failure, and what is told of it meanwhile.
  *
- * Pauses double from the first to the last, and each is cut at random to between half and all of it, so that those who failed
- * together do not come back together. The first failure in a row is logged, and so is the success that ends the row.
+ * Pauses double from the first to the last, and each is cut at random to between half and all of
+ * it, so that those who failed together do not come back together. The first failure in a row is
+ * logged, and so is the success that ends the row.
  */
 /** What goes wrong, and since when. */
 export interface Trouble {
@@ -22,7 +23,10 @@ export interface Retry {
 export interface RetryOptions {
   readonly firstPauseMs: number;
   readonly longestPauseMs: number;
-  /** What the log says at the first failure in a row, and at the success that ends it. Default: nothing is logged. */
+  /**
+   * What the log says at the first failure in a row, and at the success that ends it. Default:
+   * nothing is logged.
+   */
   readonly log?: {
     readonly logger: Record<'warn' | 'info', (fields: object, message: string) => void>;
     readonly onFailure: string;

@@ -1,10 +1,11 @@
 /**
- * Sessions with PostgreSQL in which every statement means what it says, whatever the database, the role and other roles have made
- * of the defaults.
+ * Sessions with PostgreSQL in which every statement means what it says, whatever the database, the
+ * role and other roles have made of the defaults.
  *
- * A name that is not qualified is looked up along `search_path`, and of functions and operators the one that fits its arguments best
- * is taken, from whichever schema of it: whoever may CREATE in one of them could have code of their own run by our role. So the
- * path is `pg_catalog` alone, and our tables are written `here.outbox`: `here.` stands for the schema of the outbox, as in the
+ * A name that is not qualified is looked up along `search_path`, and of functions and operators the
+ * one that fits its arguments best is taken, from whichever schema of it: whoever may CREATE in one
+ * of them could have code of their own run by our role. So the path is `pg_catalog` alone, and our
+ * tables are written `here.outbox`: `here.` stands for the schema of the outbox, as in the
  * migrations.
  *
  * | connection      | how it is told                               | settings                                         |
@@ -23,13 +24,18 @@ export interface SessionOptions {
   readonly isReadOnly: boolean;
   /** After so long the server ends a statement that its client did not. 0: never. */
   readonly statementTimeoutMs: number;
-  /** Where the outbox is known to be. Default: it is looked for along the role's own search_path. */
+  /**
+   * Where the outbox is known to be. Default: it is looked for along the role's own search_path.
+   */
   readonly schema?: string | undefined;
 }
 
 /** What the role's own search_path leads to. */
 export interface Surroundings {
-  /** The schema of the outbox; undefined where there is none, or some other role may have made the first of several. */
+  /**
+   * The schema of the outbox; undefined where there is none, or some other role may have made the
+   * first of several.
+   */
   readonly schema: string | undefined;
   /** The schemas of those several. */
   readonly rivals: readonly string[];
@@ -44,24 +50,28 @@ export interface Session extends Surroundings {
   readonly client: pg.ClientBase;
   readonly isDirect: boolean;
   /**
-   * Runs a statement, in which `here.` stands for the schema of the outbox; through a pooler, in a transaction of its own unless
-   * one is open.
+   * Runs a statement, in which `here.` stands for the schema of the outbox; through a pooler, in a
+   * transaction of its own unless one is open.
    *
    * @param name that it is prepared by, on a direct connection
-   * @throws OperatorError `no-outbox`, `several-outboxes` where `here.` is nowhere; else what PostgreSQL throws
+   * @throws OperatorError `no-outbox`, `several-outboxes` where `here.` is nowhere; else what
+   * PostgreSQL throws
    */
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
     text: string,
     values?: readonly unknown[],
     options?: { readonly name?: string; readonly deadline?: Deadline },
   ): Promise<pg.QueryResult<Row>>;
-  /** Begins a transaction, READ COMMITTED. What follows it in `text` is part of the same round trip. */
+  /**
+   * Begins a transaction, READ COMMITTED. What follows it in `text` is part of the same round trip.
+   */
   begin(mode: 'READ ONLY' | 'READ WRITE', text?: string): Promise<pg.QueryResult[]>;
 }
 
 /**
- * What the meaning of our statements and of their answers depends on. Those of time are 0 where something is to be idle for long.
- * `row_security = off` makes a policy that would hide rows an error.
+ * What the meaning of our statements and of their answers depends on. Those of time are 0 where
+ * something is to be idle for long. `row_security = off` makes a policy that would hide rows an
+ * error.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   search_path: 'pg_catalog, pg_temp',
@@ -91,7 +101,8 @@ export async function connect(address: DatabaseAddress, config: pg.ClientConfig)
   for (;;) {
     const { ssl } = address;
     const client = new pg.Client({ ...config, ...address.config, ssl });
-    // A connection that breaks fails the query that is running; unheard, the event would end the process besides.
+    // A connection that breaks fails the query that is running; unheard, the event would end the
+    // process besides.
     client.on('error', () => undefined);
     try {
       await client.connect();
@@ -174,8 +185,9 @@ function literals(value: string): string {
 }
 
 /**
- * Sets all that this server knows, and returns rows, unless a pooler stands between: it would hand the session with our settings to
- * others. All names are qualified, as the role's own search_path is still in force.
+ * Sets all that this server knows, and returns rows, unless a pooler stands between: it would hand
+ * the session with our settings to others. All names are qualified, as the role's own search_path
+ * is still in force.
  */
 function setWhereDirect(settings: Readonly<Record<string, string>>, processId: number): string {
   const rows = Object.entries(settings).map(
@@ -212,7 +224,8 @@ const SURROUNDINGS = `
 function readSurroundings(rows: readonly Found[], known: string | undefined): Surroundings {
   const homes = rows.filter(({ name }) => name === 'outbox_floor');
   const [first] = homes;
-  // Whoever may CREATE in an early schema could lead us to a table of their own; of one that is the schema owner's that is known.
+  // Whoever may CREATE in an early schema could lead us to a table of their own; of one that is the
+  // schema owner's that is known.
   const isDoubtful = known === undefined && homes.length > 1 && first?.isOwners === false;
   return {
     schema: known ?? (isDoubtful ? undefined : (first?.schema ?? undefined)),

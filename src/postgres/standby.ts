@@ -1,5 +1,6 @@
 /**
- * Standbys: a server that may lag behind what was committed must not be asked what a client has missed.
+ * Standbys: a server that may lag behind what was committed must not be asked what a client has
+ * missed.
  */
 import { OperatorError } from '../operator-error.js';
 

@@ -9,6 +9,7 @@ import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createReadsByCursor } from '../src/stream/reads-by-cursor.js';
 import { createReadLimit } from '../src/stream/read-limit.js';
 import { createHistory } from '../src/stream/history.js';
+import { NO_EVENTS } from '../src/outbox/frame-batch.js';
 import type { Archive, CursorLookup } from '../src/outbox/archive.js';
 import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
 import { createPostgresReader } from '../src/outbox/postgres-feed.js';
@@ -266,4 +267,35 @@ test('a time is looked up once for all who ask for it, two at a time, and not fo
     [times[0], times[1], times[3]].map((time) => time?.toISOString()),
   );
   t.is(history.stats.lookups, 4);
+});
+
+test('R4: a read that began before a restart of the log is shared with nobody who asks after it', async (t) => {
+  const answers: (() => void)[] = [];
+  const archive: Archive = {
+    lookUpCursors: () => Promise.reject(new Error('not used here')),
+    since: () => Promise.reject(new Error('not used here')),
+    page: () =>
+      new Promise((resolve) => {
+        answers.push(() => resolve({ events: NO_EVENTS, position: 9n, floor: 0n, needs: undefined }));
+      }),
+  };
+  const log = { epoch: 0, changes: 0, isUnchanged: () => true };
+  const history = createHistory(archive, createBudget(1_000_000), { connections: 4, log });
+  const filter = channelFilter(['a']);
+  const read = () =>
+    history.read(
+      filter,
+      1n,
+      9n,
+      createFlow(() => true),
+    );
+  const before = [read(), read()];
+  await turn();
+  t.is(answers.length, 1, 'in one epoch it is shared');
+  log.epoch = 1;
+  const after = [read(), read()];
+  await turn();
+  t.is(answers.length, 2, 'and in the next read once more');
+  for (const answer of answers) answer();
+  for (const page of await Promise.all([...before, ...after])) t.is(page.position, 9n);
 });

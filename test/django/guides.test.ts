@@ -231,8 +231,8 @@ test.serial('from-polling.md: a list that was polled is asked for when an event 
     '-c',
     "from django.contrib.auth.models import User; from outbox import publish; publish(f'user:{User.objects.get().pk}', event='orders')",
   );
-  await page.waitForFunction("document.querySelector('ul').innerText.trim() === 'list 1'");
-  t.pass();
+  const list = await page.waitForFunction("document.querySelector('ul').innerText.trim() === 'list 1'");
+  t.true(await list.jsonValue());
 });
 
 test.serial(

@@ -54,6 +54,8 @@ export interface Selection {
  * indexes.
  */
 const EVENT_OVERHEAD = 600;
+/** What a channel costs beside its events: its place in the index, and a queue. */
+const CHANNEL_OVERHEAD = 1000;
 
 export function createWindow(): Window {
   let all = createQueue();
@@ -78,7 +80,10 @@ export function createWindow(): Window {
       all.push(event);
       positions.set(event.id, event.position);
       let channel = byChannel.get(event.channel);
-      if (channel === undefined) byChannel.set(event.channel, (channel = createQueue()));
+      if (channel === undefined) {
+        byChannel.set(event.channel, (channel = createQueue()));
+        bytes += CHANNEL_OVERHEAD;
+      }
       channel.push(event);
       bytes += event.frame.length + EVENT_OVERHEAD;
     },
@@ -92,7 +97,10 @@ export function createWindow(): Window {
       // The oldest event of the window is the oldest of its channel.
       const channel = byChannel.get(event.channel);
       channel?.shift();
-      if (channel?.length === 0) byChannel.delete(event.channel);
+      if (channel?.length === 0) {
+        byChannel.delete(event.channel);
+        bytes -= CHANNEL_OVERHEAD;
+      }
       return event;
     },
 

@@ -6,7 +6,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { runner, type MigrationBuilder } from 'node-pg-migrate';
+import type { MigrationBuilder } from 'node-pg-migrate';
 import pg from 'pg';
 import { OperatorError } from '../operator-error.js';
 import { manifest, MIGRATIONS } from './manifest.js';
@@ -56,6 +56,8 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
     // `down` on a database that has nothing must not leave a bookkeeping table behind.
     if (direction === 'down' && !(await hasBookkeeping(session))) return [];
     if (direction === 'up' && !(await hasApplied(session, table))) await refuseTaken(client, schema);
+    // Only here: a relay that starts has no need of it, and it takes a tenth of a second to load.
+    const { runner } = await import('node-pg-migrate');
     const run = await runner({
       // The transaction is ours.
       dbClient: {

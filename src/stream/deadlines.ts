@@ -35,6 +35,8 @@ export function startDeadlines<T>(onDue: (item: T) => void): Deadlines<T> {
       }
     }
   }, TICK_MS);
+  // Without a server there is nothing to end: a relay that can't listen is not kept alive by this.
+  timer.unref();
 
   return {
     add(item, at) {

@@ -204,7 +204,10 @@ function setUp() {
     since: ({ time }, signal) => pending(time.toISOString(), signal, { id: '7', position: 7n }),
     page: unused,
   };
-  const history = createHistory(archive, createBudget(1_000_000), { connections: 2 });
+  const history = createHistory(archive, createBudget(1_000_000), {
+    connections: 2,
+    limit: { allowed: 2, observe: () => undefined },
+  });
   const client = () => {
     let isThere = true;
     const flow = createFlow(() => isThere);

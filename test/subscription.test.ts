@@ -11,6 +11,7 @@ import { createHistory } from '../src/stream/history.js';
 import { createLog } from '../src/feed/log.js';
 import type { LogEvent } from '../src/event/event.js';
 import type { Archive, ArchivePage } from '../src/outbox/archive.js';
+import type { ReadLimit } from '../src/stream/read-limit.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
 import { createWindowPages } from '../src/stream/window-pages.js';
 import { createTurns, LOOKS_PER_SLICE, LOOKS_PER_TURN } from '../src/stream/slices.js';
@@ -20,6 +21,8 @@ import { holdsAsync } from './support/property.js';
 const BUDGET = 16 * 8192;
 const PAGE = createBudget(BUDGET).pageBytes();
 const LARGEST_EVENT = 3000;
+/** However late the event loop is on this machine. */
+const LIMIT: ReadLimit = { allowed: 2, observe: () => undefined };
 /** Longer than any pause before a failed read is tried again, in milliseconds. */
 const LONGER_THAN_A_PAUSE = 6000;
 
@@ -203,7 +206,7 @@ test.serial(
           const table = createTable();
           const log = createLog({ id: '0', position: 0n }, { bytes });
           const budget = createBudget(BUDGET);
-          const history = createHistory(table.archive, budget, { connections: 2, log });
+          const history = createHistory(table.archive, budget, { connections: 2, limit: LIMIT, log });
           // So few that most reads of the window take several.
           const turns = createTurns({ perTurn: 60, perSlice: 3 });
           const pages = createWindowPages(log);
@@ -357,7 +360,7 @@ function setUp(windowBytes: number) {
   const table = createTable();
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
-  const history = createHistory(table.archive, budget, { connections: 2, log });
+  const history = createHistory(table.archive, budget, { connections: 2, limit: LIMIT, log });
   const pages = createWindowPages(log);
   const resets: string[] = [];
   return {

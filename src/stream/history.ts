@@ -16,7 +16,7 @@ import { createFairQueue, type Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
 import { createReadsByCursor, type ReadsByCursor } from './reads-by-cursor.js';
-import { createReadLimit } from './read-limit.js';
+import { createReadLimit, type ReadLimit } from './read-limit.js';
 import { createLookups } from './cursor-lookups.js';
 import type { Archive, ArchivePage, CursorLookup } from '../outbox/archive.js';
 
@@ -78,6 +78,8 @@ const SPANS_KEPT = 1000;
 export interface HistoryOptions {
   /** Most reads at a time, while the event loop is in time; see `ReadLimit`. */
   readonly connections: number;
+  /** Default: fewer than `connections` while the event loop is late. */
+  readonly limit?: ReadLimit;
   /**
    * What was read in one epoch is for nobody in the next, and what has been redacted or deleted
    * since it was read for nobody who comes after that. Default: there is but one, and nothing ever
@@ -91,7 +93,7 @@ const UNCHANGING: NonNullable<HistoryOptions['log']> = { epoch: 0, changes: 0, i
 export function createHistory(
   archive: Archive,
   budget: Budget,
-  { connections, log = UNCHANGING }: HistoryOptions,
+  { connections, limit = createReadLimit(connections), log = UNCHANGING }: HistoryOptions,
 ): History {
   /** By the filter's key. */
   const reads = new Map<string, ReadsByCursor<Read>>();
@@ -99,7 +101,7 @@ export function createHistory(
    * How many positions the latest page of a filter reached over: the next will reach about as far.
    */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
-  const queue = createFairQueue(createReadLimit(connections));
+  const queue = createFairQueue(limit);
   const lookups = createLookups(archive, queue);
   const stats = {
     reads: 0,

@@ -17,12 +17,14 @@ const eventOf = (position: bigint, channel: string, size = 40): LogEvent => ({
   frame: Buffer.from(size === 0 ? '' : `${position} ${channel} `.padEnd(size, '.')),
 });
 
-/** What the log takes an event to cost beside its frame, found out and not assumed. */
-const OVERHEAD = ((): number => {
+/** What the log takes events on these channels to cost beside their frames, found out and not assumed. */
+function overheadOf(...channels: string[]): number {
   const log = createLog(START, { bytes: LIMIT });
-  log.append([eventOf(11n, 'a')]);
-  return log.size.bytes - 40;
-})();
+  log.append(channels.map((channel, n) => eventOf(11n + BigInt(n), channel)));
+  return log.size.bytes - 40 * channels.length;
+}
+const EVENT_OVERHEAD = overheadOf('a', 'a') - overheadOf('a');
+const CHANNEL_OVERHEAD = overheadOf('a') - EVENT_OVERHEAD;
 
 const restarted = () => assert.fail('nothing has restarted here');
 
@@ -109,7 +111,9 @@ function createModel() {
   let floor = START.position;
   let floorId: string | undefined = START.id;
   const held = () => all.filter((event) => event.position > floor);
-  const bytes = () => held().reduce((sum, event) => sum + (redacted.has(event) ? 0 : event.frame.length) + OVERHEAD, 0);
+  const bytes = () =>
+    held().reduce((sum, event) => sum + (redacted.has(event) ? 0 : event.frame.length) + EVENT_OVERHEAD, 0) +
+    new Set(held().map(({ channel }) => channel)).size * CHANNEL_OVERHEAD;
   const dropThrough = (position: bigint) => {
     for (let oldest = held()[0]; oldest && oldest.position <= position; oldest = held()[0]) evict(oldest);
   };

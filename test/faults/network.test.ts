@@ -49,27 +49,33 @@ for (const [what, name] of [
 }
 
 test("R6: replays' dead sessions make those wait who resume, and nobody else", async (t) => {
-  const { replays, scene } = await setUp(t, { WINDOW_MEGABYTES: '0', HISTORY_CONNECTIONS: '4' });
-  // As many at once as there may be sessions: a relay whose event loop is late opens fewer. All that are open are dead then.
-  for (let round = 0; replays.connections < 4 && round < 3; round += 1) {
-    await Promise.all(['a', 'b:*', 'b:1', 'c'].map((name) => scene.join([name], 'earliest')));
-    await scene.delivered();
-  }
-  t.true(replays.connections >= 1);
-  replays.strand();
-  const since = startStopwatch();
-  const resuming = await openStream(t, `${scene.relay.url}/events/a?last_event_id=earliest`);
-  let hasOpened = false;
-  const isOver = () => hasOpened;
-  const opened = resuming.until(isOpen).then(() => (hasOpened = true));
-  let delivered = 0;
-  while (!isOver()) {
-    await scene.delivered();
-    delivered += 1;
-  }
-  await opened;
-  const waited = since.seconds();
-  t.true(delivered >= 3, `others got only ${delivered} events meanwhile, or it had nothing to wait for`);
+  // A relay whose event loop is late opens fewer than it may: of one session all are open, and then dead.
+  const { replays, scene } = await setUp(t, { WINDOW_MEGABYTES: '0', HISTORY_CONNECTIONS: '1' });
+  await Promise.all(['a', 'b:*', 'b:1', 'c'].map((name) => scene.join([name], 'earliest')));
+  await scene.delivered();
+  t.is(replays.connections, 1);
+  let delivered: number;
+  let waited: number;
+  // Where the session was replaced just then, there is nothing to wait for: the next is tried.
+  do {
+    // Who still catches up reads history, and would wait as well.
+    do await scene.delivered();
+    while (scene.relay.byState().catchingUp > 0);
+    replays.strand();
+    const since = startStopwatch();
+    const resuming = await openStream(t, `${scene.relay.url}/events/a?last_event_id=earliest`);
+    let hasOpened = false;
+    const isOver = () => hasOpened;
+    const opened = resuming.until(isOpen).then(() => (hasOpened = true));
+    delivered = 0;
+    while (!isOver()) {
+      await scene.delivered();
+      delivered += 1;
+    }
+    await opened;
+    waited = since.seconds();
+  } while (waited < 1);
+  t.true(delivered >= 3, `others got only ${delivered} events meanwhile`);
   t.log(`who resumed had waited for ${waited.toFixed(2)} s`);
   t.true(waited <= TIMEOUT + RESUMES_WITHIN, `who resumed had waited for ${waited.toFixed(2)} s`);
   await scene.join(['a', 'b:*'], 'earliest');

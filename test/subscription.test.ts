@@ -10,7 +10,7 @@ import { createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
 import { createLog } from '../src/feed/log.js';
 import type { LogEvent } from '../src/event/event.js';
-import type { Archive, ArchivePage } from '../src/outbox/archive.js';
+import type { Archive, ArchivePage, CursorLookup } from '../src/outbox/archive.js';
 import type { ReadLimit } from '../src/stream/read-limit.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
 import { createWindowPages } from '../src/stream/window-pages.js';
@@ -76,7 +76,15 @@ function createTable() {
   const reads: { answer: () => void; fail: () => void }[] = [];
   const unused = () => Promise.reject(new Error('not used here'));
   const archive: Archive = {
-    lookUpCursors: unused,
+    lookUpCursors: (ids) =>
+      Promise.resolve(
+        ids.map((id): CursorLookup => {
+          const event = events.find((known) => known.id === id);
+          if (event === undefined) return { kind: 'unknown' };
+          if (event.position > floor) return { kind: 'found', position: event.position };
+          return { kind: 'expired', floor: { id: String(floor), position: floor } };
+        }),
+      ),
     since: unused,
     page: (wanted, after, head, bytes) =>
       new Promise<ArchivePage>((resolve, reject) => {
@@ -562,6 +570,39 @@ test.serial('a cursor from a relay that is ahead waits for ours and gets nothing
   log.append(events.slice(4));
   t.is(client.got, '<5>');
 });
+
+for (const windowBytes of [1, 100_000]) {
+  test.serial(
+    `R4: a client that waits for a relay to come to its event is reset where a failover has lost that, and not otherwise, with ${windowBytes} bytes of window`,
+    async (t) => {
+      const { table, log, resets, commit, subscribe: open } = setUp(windowBytes);
+      const settle = async () => {
+        for (let n = 0; n < 5; n += 1) {
+          await turn();
+          table.reads.shift()?.answer();
+        }
+      };
+      const events = commit(6);
+      log.append(events.slice(0, 2));
+      const [kept, lost] = [open(3n), open(5n)];
+      // What the relay has stays, and what follows from the fourth event on is lost.
+      table.events.length = 3;
+      const others = [4n, 5n, 6n].map((position) => ({
+        position,
+        id: `other ${position}`,
+        channel: 'a',
+        frame: Buffer.from(`<other ${position}>`),
+      }));
+      table.events.push(...others);
+      log.append([...events.slice(2, 3), ...others]);
+      await settle();
+      t.deepEqual(resets, ['5']);
+      t.is(kept.got, '<other 4><other 5><other 6>');
+      t.is(lost.got, '');
+      t.true(kept.subscription?.parked && lost.subscription?.parked);
+    },
+  );
+}
 
 test.serial('a read that fails is reported once and made again, with growing pauses', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] });

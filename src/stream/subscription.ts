@@ -107,6 +107,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   const flow = createFlow(() => state === 'waiting' || ahead !== undefined);
   /** For the next event, which is larger than its page. */
   let room: Room | undefined;
+  /** Whether the log had yet to come to the cursor's event, which a failover may lose meanwhile. */
+  let mustVerify = position > log.head.position;
 
   const reader: Reader = {
     filter,
@@ -129,6 +131,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   function reset(reason: RestartReason): void {
     const lastEventId = lastId;
     dropRoom();
+    mustVerify = false;
     ({ epoch } = log);
     ({ position, id: lastId } = log.head);
     onReset(reason, lastEventId);
@@ -138,13 +141,15 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   function read(): void {
     while (state === 'reading') {
       if (epoch !== log.epoch) reset('unknown');
+      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to
+      // this client.
+      if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
+      if (mustVerify && log.positionOf(lastId) !== position) return verifyCursor();
+      mustVerify = false;
       if (position < log.floor) {
         dropRoom();
         return readHistory();
       }
-      // A cursor that another relay handed out may be ahead of us: nothing that we have is news to
-      // this client.
-      if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
       dropAhead();
       const looks = turns.allowance();
       if (looks === 0) return waitFor(turns.wait);
@@ -209,6 +214,20 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     room = undefined;
   }
 
+  /** Resets the client unless its event is at its position: else another may have taken that. */
+  function verifyCursor(): void {
+    state = 'waiting';
+    history.lookUpCursor(lastId, flow).then((lookup) => {
+      if (state !== 'waiting') return;
+      retry?.succeeded();
+      state = 'reading';
+      mustVerify = false;
+      const isLost = lookup.kind === 'unknown' || (lookup.kind === 'found' && lookup.position !== position);
+      if (isLost && epoch === log.epoch) reset('unknown');
+      read();
+    }, readAgain);
+  }
+
   function readPage(): Promise<HistoryPage> {
     return history.read(filter, position, log.head.position, flow);
   }
@@ -242,35 +261,35 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     const isAsRead = ahead?.after === position && log.isUnchanged(position, ahead.changes);
     const next = isAsRead && ahead ? ahead.page : readPage();
     dropAhead();
-    next.then(
-      (page) => {
-        if (state !== 'waiting') return;
-        retry?.succeeded();
-        state = 'reading';
-        // It was read after a position of another table.
-        if (epoch !== log.epoch) return read();
-        if (page.expired) {
-          reset('expired');
-          return read();
-        }
-        position = page.position;
-        lastId = page.lastId ?? lastId;
-        if (page.frames && !sink.writePage(page.frames, page.events)) {
-          block(page.buffer);
-          if (position < log.floor && isFast && budget.isRoomy) readAhead();
-        } else read();
-      },
-      (error: unknown) => {
-        if (state !== 'waiting') return;
-        onReadError(error);
-        retry ??= createRetry(PAUSES);
-        const delay = retry.failed(error);
-        waitFor((again) => {
-          const timer = setTimeout(again, delay);
-          return () => clearTimeout(timer);
-        });
-      },
-    );
+    next.then((page) => {
+      if (state !== 'waiting') return;
+      retry?.succeeded();
+      state = 'reading';
+      // It was read after a position of another table.
+      if (epoch !== log.epoch) return read();
+      if (page.expired) {
+        reset('expired');
+        return read();
+      }
+      position = page.position;
+      lastId = page.lastId ?? lastId;
+      if (page.frames && !sink.writePage(page.frames, page.events)) {
+        block(page.buffer);
+        if (position < log.floor && isFast && budget.isRoomy) readAhead();
+      } else read();
+    }, readAgain);
+  }
+
+  /** After a read that failed: tries again after a pause. */
+  function readAgain(error: unknown): void {
+    if (state !== 'waiting') return;
+    onReadError(error);
+    retry ??= createRetry(PAUSES);
+    const delay = retry.failed(error);
+    waitFor((again) => {
+      const timer = setTimeout(again, delay);
+      return () => clearTimeout(timer);
+    });
   }
 
   read();

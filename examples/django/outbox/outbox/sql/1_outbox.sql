@@ -4,7 +4,7 @@
 --
 -- id names an event: it is final at INSERT, and it is what clients send back as Last-Event-ID. It is not an order: ids are
 -- drawn at INSERT and become visible at COMMIT. position is the order: it is drawn while the transaction commits, by the
--- triggers below and by nothing else, so that a reader who stands at position N has seen everything up to N.
+-- triggers below and by nothing else. What was visible before a transaction began to commit comes before what it publishes.
 -- No committed row is ever visible without its position.
 
 CREATE TABLE outbox (
@@ -40,15 +40,28 @@ CREATE TABLE outbox_floor (
 INSERT INTO outbox_floor (id, position) VALUES (0, 0);
 GRANT SELECT ON outbox_floor TO PUBLIC;
 
--- Placing: from rows to their positions.
+-- Placing: from rows to their positions, without a lock that publishers would queue for.
 --
 --   when                     event                                what it does
 --   commit, first round      deferred trigger on the INSERT       INSERTs a row into outbox_pending
---   commit, second round     deferred trigger on that row         DELETEs it, rings the doorbell, takes the lock, draws positions
+--   commit, second round     deferred trigger on that row         DELETEs it, takes a marker, draws positions, rings the doorbell
 --
--- Two rounds, because deferred foreign key checks run in the first and may wait for another publisher. Whoever waited for
--- one while holding the lock would deadlock with a publisher that holds the referenced row and waits for the lock. What is
--- queued while deferred triggers fire runs after all that were queued before.
+-- Positions are drawn while a transaction commits, so one that is drawn late may be visible early, and a reader who went by
+-- positions alone would pass the earlier one by. Hence the marker: a shared advisory lock, named by the last position that had
+-- been drawn before it was taken. PostgreSQL gives it back once the transaction is visible, or has ended otherwise.
+-- outbox_settled() is how a reader uses it:
+--
+--   1. it reads the last position that was drawn, S,
+--   2. then the markers that are held; the settled position is the least of S and all markers,
+--   3. and then, with a new snapshot, rows up to there. No other will ever be visible among them.
+--
+-- For whoever is not seen at 2 takes its marker after 1, and draws above S. Whoever is seen draws above its marker. All others
+-- ended before 3: what they committed is in its snapshot, and what they did not commit is a gap for ever. Nobody waits: not
+-- publishers for each other, nor readers for more than the commits that are under way.
+--
+-- Two rounds, because deferred foreign key checks run in the first and may wait for another transaction as long as that likes.
+-- In the second they are over, and what follows the marker is what a commit takes. What is queued while deferred triggers fire
+-- runs after all that were queued before.
 --
 -- A transaction's first row, mostly its only one, is placed by itself, in the least time. The others are listed and placed
 -- together, some dozens at a time, in the order in which they were inserted.
@@ -62,20 +75,11 @@ CREATE UNLOGGED TABLE outbox_pending (
   id bigint,
   tuple tid,
   -- Or several, as `id tuple;id tuple;...`. All three NULL: whatever is listed by the second round.
-  listed text
+  listed text,
+  -- Time of the statement that queued it, which the commit is where constraints are deferred.
+  queued_at timestamptz DEFAULT statement_timestamp()
 );
 
--- Fires for every row of a large INSERT, hence does little for most. What is to be known with the next row stands in a setting,
--- which ends with the transaction and is set back with a savepoint. A publisher that sets it keeps events of its own from being
--- placed, and nobody else's.
---
---   outbox.listed    of the transaction's rows
---   unset, ''        none has come yet
---   -                the first has, and none is listed
---   +...             these are, and a row of NULLs in outbox_pending will see to them
---   *...             these are, after others that are in outbox_pending by now
---
--- A list grows until copying it with each row costs more than placing fewer at a time would.
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   listed pg_catalog.text := pg_catalog.current_setting('outbox.listed', true);
@@ -98,26 +102,56 @@ END $$;
 
 CREATE FUNCTION outbox_place() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  has_rung boolean;
+  low pg_catalog.int8;
 BEGIN
   DELETE FROM here.outbox_pending WHERE ctid OPERATOR(pg_catalog.=) NEW.ctid;
+
+  -- Where constraints are immediate, a position would be drawn long before the commit, and hold up delivery until then: so it is
+  -- put off. What is immediate fires within the first round's trigger. SET CONSTRAINTS fires what was queued before it, once; only
+  -- a commit fires what comes anew in its own statement.
+  IF pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
+    OR NEW.queued_at OPERATOR(pg_catalog.<>) pg_catalog.statement_timestamp()
+  THEN
+    SET CONSTRAINTS here.outbox_2_place DEFERRED;
+    INSERT INTO here.outbox_pending (id, tuple, listed) VALUES (NEW.id, NEW.tuple, NEW.listed);
+    RETURN NULL;
+  END IF;
+
+  -- The first row's marker is that of the whole transaction.
   IF NEW.tuple IS NULL THEN
     PERFORM here.outbox_place_listed(NEW.listed);
     RETURN NULL;
   END IF;
-  -- A doorbell, not the message: relays find the rest by position, so what is listed needs none beside that of the first row.
-  -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
-  -- notifies fails: publishers stop ringing long before. Ahead of the lock, because it need not be under it. Assigned, because
-  -- PERFORM is a query.
-  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
-    AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
-  -- From the lock until the end of the transaction publishers queue, so the order of positions is the order of commits. It is
-  -- taken within the UPDATE, when that has been set up and has found its row.
-  UPDATE here.outbox SET position = CASE WHEN pg_catalog.pg_advisory_xact_lock(TG_RELID::integer, 0) IS NOT NULL
-      THEN pg_catalog.nextval('here.outbox_position_seq'::pg_catalog.regclass) END
+
+  -- Read before the marker is taken, and drawn after. Where somebody has taken the marker for himself alone, a lower one does:
+  -- nobody can make a publisher wait.
+  low := coalesce(pg_catalog.pg_sequence_last_value('here.outbox_position_seq'::pg_catalog.regclass), 0);
+  WHILE NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4,
+    (low OPERATOR(pg_catalog.&) 2147483647)::pg_catalog.int4)
+  LOOP
+    low := low OPERATOR(pg_catalog.-) 1;
+  END LOOP;
+  UPDATE here.outbox SET position = pg_catalog.nextval('here.outbox_position_seq'::pg_catalog.regclass)
     WHERE ctid OPERATOR(pg_catalog.=) NEW.tuple AND id OPERATOR(pg_catalog.=) NEW.id;
   IF NOT FOUND THEN
     PERFORM here.outbox_place_listed(pg_catalog.concat(NEW.id, ' ', NEW.tuple));
+  END IF;
+
+  -- A doorbell, not the message: relays find the rest by position, so what is listed needs none beside that of the first row.
+  -- NOTIFY has a lock of its own that commits queue for. A relay that is rung often therefore promises to look by itself, by
+  -- holding a lock, and then nobody rings. It is asked after the marker is taken: whoever gives the promise up looks once more,
+  -- and finds the marker or what it stood for. The lock is given back within the expression, so no publisher holds it.
+  --
+  -- A prepared transaction would keep its marker for as long as it likes. PostgreSQL prepares none that has rung.
+  --
+  -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
+  -- notifies fails: publishers stop ringing long before.
+  IF (CASE WHEN pg_catalog.pg_try_advisory_lock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+    THEN pg_catalog.pg_advisory_unlock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+    ELSE pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.<>) '0' END)
+    AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
+  THEN
+    PERFORM pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text);
   END IF;
   RETURN NULL;
 END $$;
@@ -128,7 +162,7 @@ DECLARE
   listed text := current_setting('outbox.listed', true);
   ids bigint[];
   tuples tid[];
-  before_first bigint;
+  positions bigint[];
   placed integer;
 BEGIN
   IF list IS NULL THEN
@@ -139,19 +173,61 @@ BEGIN
       RETURN;
     END IF;
   END IF;
-  SELECT array_agg(split_part(item, ' ', 1)::bigint ORDER BY n), array_agg(split_part(item, ' ', 2)::tid ORDER BY n)
-    INTO ids, tuples FROM unnest(string_to_array(list, ';')) WITH ORDINALITY AS items(item, n);
-  PERFORM pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0);
-  before_first := nextval('here.outbox_position_seq') - 1;
-  PERFORM setval('here.outbox_position_seq', before_first + cardinality(ids));
-  UPDATE here.outbox SET position = before_first + n FROM unnest(ids, tuples) WITH ORDINALITY AS rows(id, tuple, n)
+  -- Ascending, in whatever order the rows of the list come.
+  SELECT array_agg(split_part(item, ' ', 1)::bigint ORDER BY n), array_agg(split_part(item, ' ', 2)::tid ORDER BY n),
+      array_agg(nextval('here.outbox_position_seq'))
+    INTO ids, tuples, positions FROM unnest(string_to_array(list, ';')) WITH ORDINALITY AS items(item, n);
+  UPDATE here.outbox SET position = rows.position FROM unnest(ids, tuples, positions) AS rows(id, tuple, position)
     WHERE outbox.ctid = rows.tuple AND outbox.id = rows.id AND outbox.position IS NULL;
   GET DIAGNOSTICS placed = ROW_COUNT;
   -- What was updated meanwhile is elsewhere. What was deleted leaves a gap.
   IF placed < cardinality(ids) THEN
-    UPDATE here.outbox SET position = before_first + n FROM unnest(ids) WITH ORDINALITY AS rows(id, n)
+    UPDATE here.outbox SET position = rows.position FROM unnest(ids, positions) AS rows(id, position)
       WHERE outbox.id = rows.id AND outbox.position IS NULL;
   END IF;
+END $$;
+
+-- Through which position all is settled: whoever drew one up to there has ended. A statement that begins after this one sees all of them that
+-- were committed. In REPEATABLE READ and SERIALIZABLE only a new transaction has a new snapshot.
+--
+-- waits_for is the process whose commit holds the position back, NULL where none does.
+--
+-- A marker counts where its transaction has inserted into outbox_pending, which only the triggers may: nobody else can hold up
+-- delivery. pg_locks collects locks on tables before advisory ones, so that of a transaction which began meanwhile may be
+-- missing: a marker without it is looked at a second time.
+CREATE FUNCTION outbox_settled(OUT through bigint, OUT waits_for integer) LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  drawn CONSTANT bigint := coalesce(pg_sequence_last_value('here.outbox_position_seq'), 0);
+  doubtful text[];
+  markers record;
+BEGIN
+  through := drawn;
+  FOR look IN 1..2 LOOP
+    -- Its distance below the last position that was drawn, of which a marker has the last 31 bits. One that was taken since is
+    -- above it, which makes a distance that no other has.
+    SELECT max(distance) FILTER (WHERE publishes) AS distance,
+        (array_agg(pid ORDER BY distance DESC) FILTER (WHERE publishes))[1] AS pid,
+        array_agg(virtualtransaction) FILTER (WHERE NOT publishes) AS doubtful
+      INTO markers FROM (
+        SELECT virtualtransaction, pid, max(distance) FILTER (WHERE distance < 1073741824) AS distance,
+          bool_or(locktype = 'relation') AS publishes
+        FROM (
+          SELECT virtualtransaction, pid, locktype,
+            CASE locktype WHEN 'advisory' THEN (drawn - objid::bigint) & 2147483647 END AS distance
+          FROM pg_locks
+          WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND (locktype = 'advisory' AND classid = 'here.outbox_pending'::regclass AND objsubid = 2
+              OR locktype = 'relation' AND relation = 'here.outbox_pending'::regclass AND mode = 'RowExclusiveLock')
+            AND (doubtful IS NULL OR virtualtransaction = ANY (doubtful))
+        ) locks GROUP BY virtualtransaction, pid
+      ) transactions WHERE distance IS NOT NULL;
+    IF drawn - markers.distance < through OR markers.distance = 0 AND waits_for IS NULL THEN
+      through := drawn - markers.distance;
+      waits_for := markers.pid;
+    END IF;
+    doubtful := markers.doubtful;
+    EXIT WHEN doubtful IS NULL;
+  END LOOP;
 END $$;
 
 CREATE CONSTRAINT TRIGGER outbox_1_reach_second_round AFTER INSERT ON outbox
@@ -345,6 +421,26 @@ END $$;
 CREATE TRIGGER outbox_redacted AFTER UPDATE OF data ON outbox FOR EACH ROW
   EXECUTE FUNCTION outbox_redacted();
 
+-- Waits until an event is settled: the floor may not rise above commits that are under way, or what they publish would be below
+-- it before anybody has read it. Not for long: who hangs there may be waiting for the one that deletes.
+CREATE FUNCTION outbox_await_settled(deleted_position bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  deadline CONSTANT timestamptz := clock_timestamp() + interval '2 s';
+  settled record;
+BEGIN
+  LOOP
+    SELECT * INTO settled FROM here.outbox_settled();
+    EXIT WHEN settled.through >= deleted_position;
+    IF clock_timestamp() > deadline THEN
+      RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = 'events cannot be deleted while a commit is under way that began before theirs was over',
+        DETAIL = format('The process %s is committing events that come before the newest of those.', settled.waits_for),
+        HINT = 'Try again, and delete older events first. Where that commit hangs, pg_stat_activity has what it waits for.';
+    END IF;
+    PERFORM pg_sleep(0.002);
+  END LOOP;
+END $$;
+
 -- Under the rights of the triggers that call it.
 CREATE FUNCTION outbox_raise_floor(deleted_id bigint, deleted_position bigint, deleted_highest_id bigint) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -363,6 +459,7 @@ BEGIN
   SELECT id, position, (SELECT max(id) FROM deleted WHERE position IS NOT NULL) AS highest_id INTO newest
     FROM deleted WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1;
   IF FOUND THEN
+    PERFORM here.outbox_await_settled(newest.position);
     PERFORM here.outbox_raise_floor(newest.id, newest.position, newest.highest_id);
     -- Without waiting for who redacts, and may be about to delete: what stays is below the floor, and harmless.
     DELETE FROM here.outbox_redaction WHERE position IN
@@ -379,7 +476,8 @@ CREATE FUNCTION outbox_before_truncate() RETURNS trigger LANGUAGE plpgsql SECURI
 DECLARE
   newest record;
 BEGIN
-  -- TRUNCATE removes what an older snapshot does not show, and the floor would end up too low to tell clients.
+  -- TRUNCATE removes what an older snapshot does not show, and the floor would end up too low to tell clients. Nothing is under
+  -- way meanwhile: it has waited for all who publish.
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation', MESSAGE = 'TRUNCATE outbox needs isolation level READ COMMITTED',
       HINT = 'Run it in a transaction of its own, or DELETE the rows.';
@@ -451,8 +549,8 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
-    'outbox_raise_floor(bigint, bigint, bigint)', 'outbox_deleted()', 'outbox_before_truncate()', 'outbox_after_truncate()',
+    'outbox_settled()', 'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
+    'outbox_await_settled(bigint)', 'outbox_raise_floor(bigint, bigint, bigint)', 'outbox_deleted()', 'outbox_before_truncate()', 'outbox_after_truncate()',
     'outbox_keep_floor()']
   LOOP
     EXECUTE replace(pg_get_functiondef((here || name)::regprocedure), 'here.', here);
@@ -463,6 +561,7 @@ BEGIN
   END LOOP;
   PERFORM set_config('search_path', path, true);
 END $$;
+GRANT EXECUTE ON FUNCTION outbox_settled() TO PUBLIC;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_hashjoin = off;
@@ -472,6 +571,6 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 
 DROP TABLE outbox, outbox_pending, outbox_floor, outbox_redaction;
 DROP SEQUENCE outbox_position_seq;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_check(),
-  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_raise_floor(bigint, bigint, bigint),
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_settled(), outbox_check(),
+  outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_await_settled(bigint), outbox_raise_floor(bigint, bigint, bigint),
   outbox_deleted(), outbox_before_truncate(), outbox_after_truncate(), outbox_keep_floor();

@@ -15,6 +15,7 @@ async function setUp(isReading = false) {
     trouble: undefined,
     notificationsWork: true,
     losses: 0,
+    awakeLock: undefined,
     stop: () => Promise.resolve(void done.push('unwatched')),
   };
   const wakeups = await startWakeups(SETTINGS, {
@@ -28,6 +29,7 @@ async function setUp(isReading = false) {
       wake: () => void done.push('wake'),
       check: () => void done.push('check'),
       recheck: () => void done.push('recheck'),
+      look: () => Promise.reject(new Error('not used here')),
       isReading,
     },
   });
@@ -90,7 +92,13 @@ test.serial('nothing looks any more once it has been stopped, nor where the feed
   await wakeups.stop();
   t.deepEqual(told(), ['unwatched']);
   const error = new Error('no connection');
-  const tail = { wake: () => t.fail(), check: () => t.fail(), recheck: () => t.fail(), isReading: false };
+  const tail = {
+    wake: () => t.fail(),
+    check: () => t.fail(),
+    recheck: () => t.fail(),
+    look: () => t.fail() as never,
+    isReading: false,
+  };
   await t.throwsAsync(startWakeups(SETTINGS, { feed: { watch: () => Promise.reject(error) }, tail }), { is: error });
   mock.timers.tick(20_000);
   t.deepEqual(told(), []);

@@ -5,7 +5,10 @@
  * | state    | meaning                                               | leaves when                            |
  * |----------|-------------------------------------------------------|----------------------------------------|
  * | idle     | the log has all that was committed at the last wake-up| woken (reading)                        |
- * | reading  | a read is under way                                   | nothing follows (idle), it fails       |
+ * | held     | as idle, but a commit under way holds back what is    | a moment has passed, or it is woken    |
+ * |          | there                                                 |                                        |
+ * | reading  | a read is under way                                   | nothing follows (idle or held), it     |
+ * |          |                                                       | fails                                  |
  * | failed   | the last read failed; another is due                  | the pause ends or it is woken          |
  * | stopped  | -                                                     | never                                  |
  *
@@ -24,7 +27,7 @@
  */
 import type { Logger } from 'pino';
 import type { Cursor, FreshEvent, RestartReason } from '../event/event.js';
-import type { FeedReader } from '../outbox/feed.js';
+import type { FeedReader, HeldBack } from '../outbox/feed.js';
 import { createRetry, type Trouble } from '../postgres/retry.js';
 import type { Log } from './log.js';
 
@@ -33,6 +36,13 @@ export interface Tail {
   wake(): void;
   /** Looks for what has been redacted or deleted, and for new events. */
   check(): void;
+  /**
+   * Looks for new events now, and resolves once all that were committed before the call are in the
+   * log, but for what is held back.
+   *
+   * @throws what the feed throws.
+   */
+  look(): Promise<Look>;
   /**
    * Resolves once all that was redacted or deleted before the call is gone from the log. Costs one
    * query, however many wait.
@@ -58,8 +68,17 @@ export interface Tail {
    * undefined: it has read all.
    */
   readonly behindSince: Date | undefined;
+  /** What holds back events that are there, and since when; undefined: nothing does. */
+  readonly held: (HeldBack & { readonly since: Date }) | undefined;
   /** Resolves when no read is under way any more. Safe to call twice. */
   stop(): Promise<void>;
+}
+
+/** What a look found. */
+export interface Look {
+  /** How many events were new. */
+  readonly events: number;
+  readonly isHeld: boolean;
 }
 
 export interface TailOptions {
@@ -68,13 +87,21 @@ export interface TailOptions {
   readonly logger: Logger;
 }
 
-interface Waiter {
-  readonly resolve: () => void;
+interface Waiter<T = void> {
+  readonly resolve: (value: T) => void;
   readonly reject: (error: unknown) => void;
 }
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1000;
+
+/**
+ * Until a commit that holds back others is looked at again: at first the time that an ordinary one
+ * takes, and later a part of the time for which it has been at it.
+ */
+const FIRST_HELD_MS = 1;
+const LONGEST_HELD_MS = 100;
+const HELD_PART = 0.1;
 
 /** Reads nothing until it is woken. */
 export function startTail({ feed, log, logger }: TailOptions): Tail {
@@ -94,6 +121,13 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   let behindSince: Date | undefined;
   let onDelivered: (events: readonly FreshEvent[]) => void = () => undefined;
   let retryTimer: NodeJS.Timeout | undefined;
+  let heldTimer: NodeJS.Timeout | undefined;
+  let held: Tail['held'];
+  /** Who waits for the next read, and for the one that is under way. */
+  const looking: Waiter<Look>[] = [];
+  const answered: Waiter<Look>[] = [];
+  /** How many events the read that is under way has found. */
+  let found = 0;
   let reading: Promise<void> = Promise.resolve();
   const retry = createRetry({
     firstPauseMs: FIRST_PAUSE_MS,
@@ -117,6 +151,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
 
   async function read(): Promise<void> {
     clearTimeout(retryTimer);
+    clearTimeout(heldTimer);
     state = 'reading';
     try {
       let more = wakeRequested;
@@ -135,6 +170,8 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
         if (requested !== rechecks || !(wakeRequested || more)) continue;
         // Cleared before the read: a wake-up that comes during it asks for another.
         wakeRequested = false;
+        if (!more) found = 0;
+        answered.push(...looking.splice(0));
         const page = await feed.readNew(log.head.position);
         if (!isRunning()) return;
         if (requested !== rechecks) continue;
@@ -148,12 +185,24 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
         onDelivered(page.events);
         retry.succeeded();
         ({ more } = page);
-        if (!more) behindSince = undefined;
+        found += page.events.length;
+        if (!more) caughtUp(page.held);
       }
-      if (isRunning()) state = 'idle';
+      if (!isRunning()) return;
+      state = 'idle';
+      if (held) heldTimer = setTimeout(wake, heldPause(held.since));
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Nothing follows what was read, but for what is held back. */
+  function caughtUp(by: HeldBack | undefined): void {
+    behindSince = undefined;
+    // Of another commit the time counts anew.
+    const since = held?.by === by?.by ? held?.since : undefined;
+    held = by && { ...by, since: since ?? new Date() };
+    for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: held !== undefined });
   }
 
   /** Drops from the log what the feed says has been redacted or deleted. */
@@ -210,6 +259,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   function restart(at: Cursor, reason: RestartReason, message: string): void {
     logger[reason === 'unknown' ? 'error' : 'warn']({ from: log.head.id, to: at.id }, message);
     headCreatedAt = undefined;
+    held = undefined;
     log.restart(at, reason);
   }
 
@@ -233,14 +283,18 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
 
   /** Nobody is kept waiting for a database that is away: who still wants to know asks again. */
   function refuse(error: unknown): void {
-    const waiters = waiting;
-    waiting = [];
-    for (const { reject } of waiters) reject(error);
+    for (const { reject } of [...waiting.splice(0), ...answered.splice(0), ...looking.splice(0)]) reject(error);
   }
 
   return {
     wake,
     check,
+    look() {
+      return new Promise((resolve, reject) => {
+        looking.push({ resolve, reject });
+        wake();
+      });
+    },
     recheck() {
       rechecks += 1;
     },
@@ -259,6 +313,9 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     get behindSince() {
       return behindSince;
     },
+    get held() {
+      return held;
+    },
     get floorMissingSince() {
       return floorMissingSince;
     },
@@ -268,8 +325,14 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     async stop() {
       state = 'stopped';
       clearTimeout(retryTimer);
+      clearTimeout(heldTimer);
       await reading;
       refuse(new Error('the relay is being stopped'));
     },
   };
+}
+
+function heldPause(since: Date): number {
+  const pause = (Date.now() - since.getTime()) * HELD_PART;
+  return Math.min(Math.max(pause, FIRST_HELD_MS), LONGEST_HELD_MS);
 }

@@ -11,10 +11,13 @@
  * | the feed is watched, for the first time or      | the same, after it has verified the history                     |
  * | again                                           |                                                                 |
  * | another connection has been opened              | verifies the history before its next read                       |
+ * | every few milliseconds, while so many publish   | reads what is new                                               |
+ * | that they do not ring: see `Awake`              |                                                                 |
  *
  * A wake-up may be lost: the sweep bounds the delay that this costs (promise R6).
  */
 import type { Feed, Watch } from '../outbox/feed.js';
+import { startAwake, type Awake } from './awake.js';
 import type { Tail } from './tail.js';
 
 export interface WakeupSettings {
@@ -26,11 +29,13 @@ export interface WakeupSettings {
 
 export interface WakeupParts {
   readonly feed: Pick<Feed, 'watch'>;
-  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'isReading'>;
+  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'look' | 'isReading'>;
 }
 
 export interface Wakeups {
   readonly watch: Omit<Watch, 'stop'>;
+  /** Whether this relay looks by itself; undefined where publishers always ring. */
+  readonly awake: Pick<Awake, 'state'> | undefined;
   /** Resolves when the feed is not watched any more. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -56,19 +61,34 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
     clearInterval(polling);
   }
 
+  /** What is heard before there is a watch only leads to a look. */
+  let awake: Awake | undefined;
+  let works = false;
+
   try {
     const watch = await feed.watch({
-      wake: tail.wake,
+      wake() {
+        tail.wake();
+        awake?.rung();
+      },
       changed: tail.check,
       recheck: tail.recheck,
+      othersAwake: () => awake?.othersAwake(),
+      othersAsleep: () => awake?.othersAsleep(),
       notificationsWork(work) {
         clearInterval(polling);
         polling = work ? undefined : setInterval(poll, settings.pollSeconds * 1000);
+        works = work;
+        awake?.notificationsWork(work);
       },
     });
+    awake = watch.awakeLock && startAwake({ lock: watch.awakeLock, tail });
+    awake?.notificationsWork(works);
     return {
       watch,
+      awake,
       async stop() {
+        await awake?.stop();
         await watch.stop();
         stopTimers();
       },

@@ -21,10 +21,22 @@ export interface NewEvents {
   /** Whether more may follow at once: then the caller MUST read again. */
   readonly more: boolean;
   /**
+   * A commit under way holds back what follows `through`: events of it may come before others that
+   * are there. Nobody is told when it ends, so the caller MUST read again, within milliseconds at
+   * first.
+   */
+  readonly held: HeldBack | undefined;
+  /**
    * The newest deleted event. Where it is above the position that was asked for, events were
    * missed.
    */
   readonly floor: Cursor;
+}
+
+/** What a commit under way holds back. */
+export interface HeldBack {
+  /** The process that commits; undefined where it is not known. */
+  readonly by: number | undefined;
 }
 
 /** What was redacted or deleted of events that may have been read before. */
@@ -94,11 +106,40 @@ export interface FeedWatcher {
   changed(): void;
   /** The feed may be another: see `isSameHistory`. */
   recheck(): void;
+  /** Another says that it is awake: see `AwakeLock`. It repeats that while it is. */
+  othersAwake(): void;
+  /** It says that it no longer is. */
+  othersAsleep(): void;
   /**
    * Whether wake-ups are known to arrive; called at each change. While they do not, the watcher
    * MUST poll.
    */
   notificationsWork(work: boolean): void;
+}
+
+/**
+ * The awake lock: publishers send no wake-ups as long as anybody holds it.
+ *
+ * Whoever holds it MUST look by itself, every few milliseconds. Whoever gives it back MUST then ask
+ * `publishersCommit` and read what is new, in this order, and take it again where either finds
+ * anything: those who commit then were sent away from ringing. Every method may reject at any time.
+ * The lock is lost with the session that brings wake-ups, as when `notificationsWork(false)` is
+ * called.
+ */
+export interface AwakeLock {
+  /** Resolves with whether it is ours now; false: somebody else has it. */
+  take(): Promise<boolean>;
+  giveBack(): Promise<void>;
+  /** Whether anybody else has it. */
+  isTaken(): Promise<boolean>;
+  /** Whether anybody is committing events at the moment. */
+  publishersCommit(): Promise<boolean>;
+  /** Whether several are. */
+  publishersOverlap(): Promise<boolean>;
+  /** Whether publishers wait for each other, for no other reason than to send wake-ups. */
+  publishersQueue(): Promise<boolean>;
+  /** Tells all other watchers. Resolves once that is on its way. */
+  tell(state: 'awake' | 'asleep'): Promise<void>;
 }
 
 export interface Watch {
@@ -108,6 +149,8 @@ export interface Watch {
   readonly notificationsWork: boolean;
   /** How many sessions were lost. */
   readonly losses: number;
+  /** Undefined: publishers always send wake-ups. */
+  readonly awakeLock: AwakeLock | undefined;
   /** Resolves when the session has ended; the watcher is not called again. Safe to call twice. */
   stop(): Promise<void>;
 }

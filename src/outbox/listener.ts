@@ -22,7 +22,7 @@ import type { Logger } from 'pino';
 import { readDatabaseUrl } from '../postgres/database-url.js';
 import { socketOf } from '../postgres/deadline.js';
 import { createRetry } from '../postgres/retry.js';
-import { openSession } from '../postgres/session.js';
+import { openSession, type Session } from '../postgres/session.js';
 import type { Watch } from './feed.js';
 import { CHANNEL, newProbe } from './notifications.js';
 
@@ -43,8 +43,20 @@ export interface ListenerOptions {
   onNotificationsWork(work: boolean): void;
 }
 
+/** A session that LISTENs, with what can be known of it. */
+export interface Listener extends Omit<Watch, 'awakeLock'> {
+  /**
+   * Runs a statement in the session that listens.
+   *
+   * @throws Error while there is none; else what the session throws.
+   */
+  readonly query: Session['query'];
+  /** Whether there is one, and no pooler in its way. */
+  readonly isDirect: boolean;
+}
+
 /** Shown in pg_stat_activity. */
-const APPLICATION_NAME = 'outbox-relay listener';
+export const APPLICATION_NAME = 'outbox-relay listener';
 
 /** Longest time that a probe may take before it counts as one that never arrives. */
 const PROBE_TIMEOUT_MS = 2000;
@@ -80,7 +92,7 @@ const FAREWELL_MS = 1000;
  * @throws the connection's error, when the very first session can't be opened; after that it tries
  * for ever.
  */
-export async function startListener(options: ListenerOptions): Promise<Watch> {
+export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { logger } = options;
   const address = readDatabaseUrl(options.url);
   const heartbeatMs = options.timeoutSeconds * HEARTBEAT_AFTER * 1000;
@@ -96,6 +108,8 @@ export async function startListener(options: ListenerOptions): Promise<Watch> {
   let stopped = false;
   /** The session that listens. */
   let client: pg.Client | undefined;
+  /** The same, where `here.` stands for the schema of the outbox. */
+  let listening: Session | undefined;
   /**
    * One that does not yet. Its failure is `connect`'s alone to report: it would be retried twice.
    */
@@ -176,7 +190,7 @@ export async function startListener(options: ListenerOptions): Promise<Watch> {
     try {
       await session.connect();
       // Of its settings it needs the one that lets it be idle.
-      await openSession(session, { isReadOnly: true, statementTimeoutMs: 0 });
+      listening = await openSession(session, { isReadOnly: true, statementTimeoutMs: 0 });
       await session.query(`LISTEN ${CHANNEL}`);
     } catch (error) {
       discard(session);
@@ -217,6 +231,7 @@ export async function startListener(options: ListenerOptions): Promise<Watch> {
 
   function discard(session: pg.Client): void {
     client = undefined;
+    listening = undefined;
     opening = undefined;
     clearInterval(heartbeat);
     // `end` waits for a peer that may never answer; the socket need not.
@@ -227,6 +242,13 @@ export async function startListener(options: ListenerOptions): Promise<Watch> {
   await connect();
 
   return {
+    query(text, values) {
+      if (client === undefined || listening === undefined) throw new Error('no session listens');
+      return listening.query(text, values);
+    },
+    get isDirect() {
+      return client !== undefined && listening?.isDirect === true;
+    },
     get trouble() {
       return retry.trouble;
     },

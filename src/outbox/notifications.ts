@@ -17,11 +17,24 @@ export const CHANNEL = 'outbox';
 const CHANGED = 'changed';
 /** How the payloads begin by which a relay finds out whether notifications arrive. */
 const PROBE = 'probe:';
+/** How those begin by which relays tell each other who is awake. */
+const AWAKE = 'awake:';
+const ASLEEP = 'asleep:';
 
 /** What a payload stands for. */
-export function meaningOf(payload: string): 'published' | 'changed' | 'probe' {
+export type Meaning = 'published' | 'changed' | 'probe' | 'awake' | 'asleep';
+
+export function meaningOf(payload: string): Meaning {
   if (payload === CHANGED) return 'changed';
-  return payload.startsWith(PROBE) ? 'probe' : 'published';
+  if (payload.startsWith(PROBE)) return 'probe';
+  if (payload.startsWith(AWAKE)) return 'awake';
+  return payload.startsWith(ASLEEP) ? 'asleep' : 'published';
+}
+
+/** The payloads of one relay, by which it knows its own. */
+export function awakePayloads(): Readonly<Record<'awake' | 'asleep', string>> {
+  const relay = randomUUID();
+  return { awake: AWAKE + relay, asleep: ASLEEP + relay };
 }
 
 /** A probe that no other relay sends. */

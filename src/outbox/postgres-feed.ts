@@ -2,8 +2,8 @@
  * The feed from PostgreSQL: the newest rows of the outbox table, and NOTIFY for wake-ups. It only
  * ever selects (promise R7).
  *
- * The trigger draws positions under a lock that is held until the commit is visible: whatever is
- * visible above a position is complete below itself, and nothing can appear behind it later.
+ * Rows whose positions follow one another are all that there will ever be. At a gap it asks what is
+ * settled, and then reads anew: migrations/1_outbox.sql has why nothing can appear up to there.
  */
 import { sql, type Kysely } from 'kysely';
 import type { Logger } from 'pino';
@@ -11,13 +11,15 @@ import type { Cursor, FreshEvent } from '../event/event.js';
 import { encodeEvent, encodeInSteps } from '../event/sse.js';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
+import { createAwakeLock } from './awake-lock.js';
 import type { Databases } from './databases.js';
-import type { Feed, FeedReader, Watch } from './feed.js';
+import type { Feed, FeedReader, HeldBack, Watch } from './feed.js';
 import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
-import { startListener } from './listener.js';
+import { startListener, type Listener } from './listener.js';
 import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
 import { meaningOf, notify } from './notifications.js';
 import { changesSince } from './redaction.js';
+import { readSettled, type Settled } from './settled.js';
 import { CREATED } from './sized-rows.js';
 import { createTypicalSize } from './typical-size.js';
 import { createUndeliverable, type Undeliverable } from './undeliverable.js';
@@ -49,7 +51,8 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
     async watch(watcher) {
       // Of a new connection nobody knows where it leads.
       const stopRechecks = live.onConnect(watcher.recheck);
-      const listener = await startListener({
+      const awake = createAwakeLock(() => listener, live.db);
+      const listener: Listener = await startListener({
         url: listenUrl,
         timeoutSeconds: listenTimeoutSeconds,
         logger,
@@ -69,13 +72,15 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
           const meaning = meaningOf(payload);
           if (meaning === 'changed') watcher.changed();
           else if (meaning === 'published') watcher.wake();
+          else if (awake.heard(payload) === 'awake') watcher.othersAwake();
+          else if (awake.heard(payload) === 'asleep') watcher.othersAsleep();
         },
       });
       const stop = () => {
         stopRechecks();
         return listener.stop();
       };
-      return Object.assign(Object.create(listener) as Watch, { stop });
+      return Object.assign(Object.create(listener) as Watch, { stop, awakeLock: awake.lock });
     },
   };
 }
@@ -88,16 +93,22 @@ export function createPostgresReader(
   const size = createTypicalSize();
   /** The last read found few rows. */
   let expectsFew = true;
+  /** It found positions missing. */
+  let expectsGap = true;
+  /** It found rows that have to wait. */
+  let isHeld = false;
   const readAround = undeliverable.reader();
 
+  /** The newest event that is settled. */
   async function head(): Promise<Cursor> {
-    const { rows } = await sql<{ id: string; position: string; standby: boolean }>`
-      SELECT id, position, pg_is_in_recovery() AS standby FROM (
+    const { through } = await readSettled(db);
+    const { rows } = await sql<{ id: string; position: string }>`
+      SELECT id, position FROM (
         -- Above the floor only: below it the index may be full of what was deleted.
-        (SELECT id, position FROM here.outbox WHERE position > ${FLOOR_POSITION} ORDER BY position DESC LIMIT 1)
+        (SELECT id, position FROM here.outbox WHERE position > ${FLOOR_POSITION} AND position <= ${through}
+         ORDER BY position DESC LIMIT 1)
         UNION ALL SELECT ${FLOOR_ID}, ${FLOOR_POSITION}
       ) newest ORDER BY position DESC LIMIT 1`.execute(db);
-    refuseStandby(rows[0]);
     return cursorIn(rows[0]);
   }
 
@@ -118,45 +129,71 @@ export function createPostgresReader(
     return events;
   }
 
+  async function readRows(after: bigint, limit: number) {
+    const few = expectsFew && limit >= FEW ? await fewRowsAfter(db, after) : undefined;
+    const found = few ? { ...few, isCut: false } : await rowsAfter(db, after, limit, PAGE_BYTES);
+    // In the midst of many, or of large ones, the next read finds such, too.
+    expectsFew = found.rows.length < FEW && !found.isCut;
+    return { ...found, more: few === undefined && (found.isCut || found.rows.length >= limit) };
+  }
+
   /** What `readNew` answers, without `through`. */
   async function read(after: bigint, limit: number) {
-    const few = expectsFew && limit >= FEW ? await fewRowsAfter(db, after) : undefined;
-    const { rows, isCut, floor } = few ? { ...few, isCut: false } : await rowsAfter(db, after, limit, PAGE_BYTES);
-    // In the midst of many, or of large ones, the next read finds such, too.
-    expectsFew = rows.length < FEW && !isCut;
-    const events = await eventsOf(rows);
+    // What is settled has to be known before the rows are read. Without gaps it need not be known.
+    let settled = expectsGap ? await readSettled(db) : undefined;
+    let found = await readRows(after, limit);
+    let whole = countWhole(found.rows, after, settled);
+    if (whole < found.rows.length && settled === undefined) {
+      settled = await readSettled(db);
+      found = await readRows(after, limit);
+      whole = countWhole(found.rows, after, settled);
+    }
+    const { rows, floor, more } = found;
+    expectsGap = countWhole(rows, after, undefined) < rows.length;
+    const held = whole < rows.length ? { by: settled?.process } : undefined;
+    isHeld = held !== undefined;
+    const events = await eventsOf(isHeld ? rows.slice(0, whole) : rows);
     size.learn(
       events.length,
       events.reduce((sum, { frame }) => sum + frame.length, 0),
     );
-    return { events, more: few === undefined && (isCut || rows.length >= limit), floor };
+    return { events, more: more && !held, floor, held };
+  }
+
+  /** Whether a single row is all that there will ever be up to it. */
+  async function firstSettled(after: bigint) {
+    const settled = await readSettled(db);
+    const row = await firstAfter(db, after);
+    return row && countWhole([row], after, settled) === 1 ? row : undefined;
   }
 
   return {
     head,
 
     async nearHead({ events, bytes }) {
+      const { through } = await readSettled(db);
       const { rows } = await sql<{ id: string; position: string }>`
         SELECT id, position FROM (
           SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
-          FROM (SELECT id, position, data FROM here.outbox WHERE position > ${FLOOR_POSITION}
-                ORDER BY position DESC LIMIT ${events}) newest
+          FROM (SELECT id, position, data FROM here.outbox
+                WHERE position > ${FLOOR_POSITION} AND position <= ${through} ORDER BY position DESC LIMIT ${events}) newest
         ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(db);
       return rows[0] ? cursorIn(rows[0]) : head();
     },
 
     async readNew(after) {
       const page = await readAround(
-        size.rowsFor(PAGE_BYTES, PAGE_EVENTS),
+        isHeld ? FEW : size.rowsFor(PAGE_BYTES, PAGE_EVENTS),
         (limit) => read(after, limit),
         () => {
           expectsFew = false;
-          return firstAfter(db, after);
+          return firstSettled(after);
         },
         ({ id, position, channel, created, floor, floorId }) => ({
           events: [{ id, position: BigInt(position), channel, createdAt: created, frame: NO_FRAME }],
           more: true,
           floor: cursorIn({ id: floorId, position: floor }),
+          held: undefined as HeldBack | undefined,
         }),
       );
       return { ...page, through: page.events.at(-1)?.position ?? after };
@@ -185,6 +222,21 @@ export function createPostgresReader(
       return found.id === read.id && (read.createdAt === undefined || read.createdAt === found.created);
     },
   };
+}
+
+/** How many of the rows have nothing missing before them, now and ever. */
+function countWhole(
+  rows: readonly { readonly position: string }[],
+  after: bigint,
+  settled: Settled | undefined,
+): number {
+  let through = settled && settled.through > after ? settled.through : after;
+  for (const [index, row] of rows.entries()) {
+    const position = BigInt(row.position);
+    if (position > through + 1n) return index;
+    if (position > through) through = position;
+  }
+  return rows.length;
 }
 
 async function inTurns<T>(steps: Generator<unknown, T, undefined>): Promise<T> {

@@ -163,6 +163,8 @@ export function declareFeedSuite(name: string, make: (t: ExecutionContext) => Pr
       wake: hear('wake'),
       changed: hear('changed'),
       recheck: hear('recheck'),
+      othersAwake: hear('awake'),
+      othersAsleep: hear('asleep'),
       notificationsWork: (work) => hear(work ? 'work' : 'broken')(),
     };
     const watch = await feed.watch(watcher);

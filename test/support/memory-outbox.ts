@@ -127,7 +127,13 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
         const following = outbox.events.filter(({ position }) => position > after);
         const events = following.slice(0, faults.cut(following.length));
         const through = events.at(-1)?.position ?? after;
-        return { events, through, more: events.length < following.length || faults.saysMore(), floor: outbox.floor };
+        return {
+          events,
+          through,
+          more: events.length < following.length || faults.saysMore(),
+          floor: outbox.floor,
+          held: undefined,
+        };
       }),
 
     changesSince: (state, above) =>
@@ -163,6 +169,7 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
         trouble: undefined,
         notificationsWork: true,
         losses: 0,
+        awakeLock: undefined,
         stop() {
           outbox.watchers.delete(watcher);
           return Promise.resolve();

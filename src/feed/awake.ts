@@ -1,0 +1,240 @@
+/**
+ * Awake: where so many publish that ringing for each event would make them wait for one another, a
+ * relay promises to look by itself, and they stop ringing.
+ *
+ * | state     | who looks                                 | leaves when                                  |
+ * |-----------|-------------------------------------------|----------------------------------------------|
+ * | asleep    | nobody: publishers ring, or the tail      | publishers ring often and queue to do so     |
+ * |           | polls where notifications do not arrive   | (awake); another says that it is awake, or   |
+ * |           |                                           | has the lock without a word (following)      |
+ * | awake     | this relay, which has the lock            | little is published, or by one after another |
+ * |           |                                           | (asleep); notifications do not arrive        |
+ * |           |                                           | (asleep)                                     |
+ * | following | this relay: another has the lock          | the other says that it is asleep (asleep),   |
+ * |           |                                           | or nothing for a while, and the lock is free |
+ * |           |                                           | (awake); notifications do not arrive (asleep)|
+ * | stopped   | nobody                                    | never                                        |
+ *
+ * No wake-up is lost. A publisher takes its marker before it asks whether to ring, so one that was
+ * sent away is either still committing when the lock has been given back, or what it published can be
+ * read: whoever gives the lock back asks for the first, then reads, and takes it again where either
+ * finds anything. Other relays are told "awake" before the lock is taken, and look by themselves
+ * until they have heard "asleep" and looked once more. Where a relay that is awake dies, its lock
+ * goes with it, and the others hear nothing any more.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { AwakeLock } from '../outbox/feed.js';
+import type { Tail } from './tail.js';
+
+export interface Awake {
+  readonly state: 'asleep' | 'awake' | 'following' | 'stopped';
+  /** A publisher has rung. */
+  rung(): void;
+  /** Another relay is awake. */
+  othersAwake(): void;
+  /** Another relay is asleep now. */
+  othersAsleep(): void;
+  /** Whether anything is heard: called at each change, and the first time that it is known. */
+  notificationsWork(work: boolean): void;
+  /** Resolves when it looks no more and has given the lock back. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+export interface AwakeParts {
+  readonly lock: AwakeLock;
+  readonly tail: Pick<Tail, 'look' | 'wake'>;
+}
+
+/** Rings are counted for so long. */
+const COUNT_MS = 250;
+/** So many in that time, and publishers who queue, make a relay awake. */
+const OFTEN = 25;
+/**
+ * So many do by themselves: reading for each costs more than reading for some together, about 0.4 ms
+ * of CPU time each.
+ */
+const VERY_OFTEN = 250;
+
+/** Between looks. The shortest is in the order of a commit; the longest bounds the delay. */
+const SHORTEST_PAUSE_MS = 2;
+const LONGEST_PAUSE_MS = 20;
+/** Following relays are there to deliver the same events, not to be the first. */
+const SHORTEST_FOLLOWING_PAUSE_MS = 4;
+/** After a look that failed. */
+const FAILURE_PAUSE_MS = 200;
+
+/** How long it looks before it judges whether to go on. */
+const JUDGED_MS = 500;
+/** With fewer events in that time it goes to sleep. */
+const LITTLE = 50;
+/** With so many it stays, also where they are published by one after another. */
+const MUCH = 500;
+/** Between the samples of how many commit at a time. */
+const SAMPLE_MS = 50;
+
+/** "Awake" is said again after so long, and where it is not heard for so long, nobody is. */
+const TELL_MS = 250;
+const SILENCE_MS = 750;
+
+/** Somebody may have taken the lock without a word: so often it is asked whether. */
+const CHECK_MS = 5000;
+
+export function startAwake({ lock, tail }: AwakeParts): Awake {
+  let state: Awake['state'] = 'asleep';
+  let works = false;
+  let rings = 0;
+  let ringsSince = 0;
+  let isDeciding = false;
+  /** When another was last heard, or this relay tried to take the lock. */
+  let heardAt = 0;
+  let toldAt = 0;
+  let sampledAt = 0;
+  /** What was found since then. */
+  let judgedAt = 0;
+  let events = 0;
+  let overlap = false;
+  let looking: Promise<void> = Promise.resolve();
+  const pausing = new AbortController();
+  const checking = setInterval(() => void attempt(check), CHECK_MS).unref();
+
+  function set(next: 'asleep' | 'awake' | 'following'): void {
+    if (state === 'stopped') return;
+    const wasAsleep = state === 'asleep';
+    state = next;
+    rings = 0;
+    beginJudging();
+    if (wasAsleep && next !== 'asleep') looking = looking.then(keepLooking);
+  }
+
+  function beginJudging(): void {
+    judgedAt = Date.now();
+    events = 0;
+    overlap = false;
+  }
+
+  function follow(): void {
+    heardAt = Date.now();
+    set('following');
+  }
+
+  /** One decision at a time. The tail and the listener tell of their troubles themselves. */
+  async function attempt(decide: () => Promise<void>): Promise<void> {
+    if (isDeciding || state !== 'asleep' || !works) return;
+    isDeciding = true;
+    await decide().catch(() => undefined);
+    isDeciding = false;
+  }
+
+  async function check(): Promise<void> {
+    if (await lock.isTaken()) follow();
+  }
+
+  /** Who commits now may have been sent away by a lock that is gone. */
+  async function checkAnew(): Promise<void> {
+    await check();
+    if (state !== 'asleep') return;
+    if (await lock.publishersCommit()) await wakeUp();
+    else tail.wake();
+  }
+
+  /** Others are told first: what nobody rings for from here on they look for. */
+  async function wakeUp(): Promise<void> {
+    await tell();
+    if (!works) return;
+    if (await lock.take()) set('awake');
+    else follow();
+  }
+
+  async function tell(): Promise<void> {
+    toldAt = Date.now();
+    await lock.tell('awake');
+  }
+
+  async function keepLooking(): Promise<void> {
+    let pauseMs = 0;
+    while (state === 'awake' || state === 'following') {
+      const started = performance.now();
+      try {
+        const found = await tail.look();
+        events += found.events;
+        const shortest = state === 'awake' ? SHORTEST_PAUSE_MS : SHORTEST_FOLLOWING_PAUSE_MS;
+        const isQuiet = found.events === 0 && !found.isHeld;
+        pauseMs = isQuiet ? Math.min(Math.max(pauseMs * 2, shortest), LONGEST_PAUSE_MS) : shortest;
+        if (state === 'awake') await stayAwake();
+        else if (Date.now() - heardAt > SILENCE_MS) await wakeUp();
+      } catch {
+        pauseMs = FAILURE_PAUSE_MS;
+      }
+      // At most half of the time is for looking.
+      const pause = Math.max(pauseMs, performance.now() - started);
+      await delay(pause, undefined, { signal: pausing.signal }).catch(() => undefined);
+    }
+  }
+
+  async function stayAwake(): Promise<void> {
+    const now = Date.now();
+    if (now - toldAt > TELL_MS) await tell();
+    if (!overlap && now - sampledAt > SAMPLE_MS) {
+      sampledAt = now;
+      overlap = await lock.publishersOverlap();
+    }
+    if (now - judgedAt < JUDGED_MS) return;
+    if (events >= MUCH || (events >= LITTLE && overlap)) beginJudging();
+    else await goToSleep();
+  }
+
+  async function goToSleep(): Promise<void> {
+    await lock.giveBack();
+    const isBusy = await lock.publishersCommit();
+    const found = await tail.look();
+    if (isBusy || found.events > 0) return wakeUp();
+    await lock.tell('asleep');
+    set('asleep');
+  }
+
+  return {
+    get state() {
+      return state;
+    },
+    rung() {
+      if (state !== 'asleep') return;
+      const now = Date.now();
+      if (now - ringsSince > COUNT_MS) {
+        ringsSince = now;
+        rings = 0;
+      }
+      rings += 1;
+      if (rings === VERY_OFTEN) void attempt(wakeUp);
+      else if (rings % OFTEN === 0) {
+        void attempt(async () => {
+          if (await lock.publishersQueue()) await wakeUp();
+        });
+      }
+    },
+    othersAwake() {
+      heardAt = Date.now();
+      if (state === 'asleep' && works) follow();
+    },
+    othersAsleep() {
+      if (state !== 'following') return;
+      set('asleep');
+      tail.wake();
+    },
+    notificationsWork(work) {
+      works = work;
+      if (work) void attempt(checkAnew);
+      else if (state === 'awake' || state === 'following') {
+        set('asleep');
+        void lock.giveBack().catch(() => undefined);
+      }
+    },
+    async stop() {
+      const wasAwake = state === 'awake';
+      state = 'stopped';
+      clearInterval(checking);
+      pausing.abort();
+      await looking;
+      if (wasAwake) await lock.giveBack().catch(() => undefined);
+    },
+  };
+}

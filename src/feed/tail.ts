@@ -76,7 +76,7 @@ export interface Tail {
 
 /** What a look found. */
 export interface Look {
-  /** How many events were new. */
+  /** How many events were new since the look before. */
   readonly events: number;
   readonly isHeld: boolean;
 }
@@ -126,7 +126,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   /** Who waits for the next read, and for the one that is under way. */
   const looking: Waiter<Look>[] = [];
   const answered: Waiter<Look>[] = [];
-  /** How many events the read that is under way has found. */
+  /** How many events have been found since a look was answered. */
   let found = 0;
   let reading: Promise<void> = Promise.resolve();
   const retry = createRetry({
@@ -170,7 +170,6 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
         if (requested !== rechecks || !(wakeRequested || more)) continue;
         // Cleared before the read: a wake-up that comes during it asks for another.
         wakeRequested = false;
-        if (!more) found = 0;
         answered.push(...looking.splice(0));
         const page = await feed.readNew(log.head.position);
         if (!isRunning()) return;
@@ -202,7 +201,9 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     // Of another commit the time counts anew.
     const since = held?.by === by?.by ? held?.since : undefined;
     held = by && { ...by, since: since ?? new Date() };
+    if (answered.length === 0) return;
     for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: held !== undefined });
+    found = 0;
   }
 
   /** Drops from the log what the feed says has been redacted or deleted. */

@@ -12,7 +12,7 @@ import { createLimits } from './access/connection-limits.js';
 import { warnOfExcessRights } from './admin/roles.js';
 import type { Config } from './config/config.js';
 import type { Log } from './feed/log.js';
-import { obstacles, type Obstacle } from './feed/readiness.js';
+import { readiness, type Readiness } from './feed/readiness.js';
 import { caughtUp, openLog } from './feed/start-up.js';
 import { startTail } from './feed/tail.js';
 import { startWakeups } from './feed/wakeups.js';
@@ -35,8 +35,8 @@ export interface Relay {
   readonly metricsUrl: string | undefined;
   /** Its metrics, for whoever adds up those of several processes. */
   readonly registry: Registry;
-  /** Why it can't deliver now; empty when it can. */
-  notReady(): Obstacle[];
+  /** Whether it delivers, and what keeps it from delivering all that there is. */
+  readiness(): Readiness;
   readonly log: Log;
   /** Streams that are open. */
   readonly streams: number;
@@ -79,8 +79,8 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const log = await openLog(feed, config.windowBytes);
     const tail = startTail({ feed, log, logger });
     stops.push(tail.stop);
-    const { watch, stop: stopWakeups } = await startWakeups(config, { feed, tail });
-    stops.push(stopWakeups);
+    const wakeups = await startWakeups(config, { feed, tail });
+    stops.push(wakeups.stop);
     await caughtUp(feed, log, config.queryTimeoutSeconds);
 
     const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
@@ -89,7 +89,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
     const history = createHistory(archive, budget, { connections: config.historyConnections, log });
     const streams = createStreams(config, { log, history, budget, heartbeat, tail, logger });
 
-    const metrics = createMetrics(config, { streams, log, history, budget, tail, watch, undeliverable, databases });
+    const metrics = createMetrics(config, { streams, log, history, budget, tail, wakeups, undeliverable, databases });
     const metricsServer = config.workers === 1 ? await serveMetricsAlone(config, metrics, logger) : undefined;
     if (metricsServer) stops.push(metricsServer.close);
     const server = await startHttp(config, {
@@ -98,7 +98,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       streams,
       metrics: config.publicMetrics ? metrics : undefined,
       onRefused: metrics.refused,
-      notReady: () => obstacles(tail, watch),
+      readiness: () => readiness(tail, wakeups.watch),
       logger,
       extend,
     });
@@ -112,7 +112,7 @@ export async function startRelay({ config, logger, extend, ownDatabase }: RelayO
       url: server.url,
       metricsUrl: metricsServer?.metricsUrl,
       registry: metrics.registry,
-      notReady: () => obstacles(tail, watch),
+      readiness: () => readiness(tail, wakeups.watch),
       log,
       get streams() {
         return streams.count;

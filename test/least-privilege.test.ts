@@ -233,7 +233,7 @@ test('the roles together publish, deliver, redact and delete, each its part', as
   t.is((await resumed.untilEvents(1))[0]?.data, 'redacted');
   const expired = await openStream(t, `${relay.url}/events/a`, { 'Last-Event-ID': '1' });
   t.regex((await expired.until((frame) => frame.event === 'stream-reset')).data ?? '', /"expired"/);
-  t.deepEqual(relay.notReady(), []);
+  t.deepEqual(relay.readiness().reasons, []);
 });
 
 test('R7: each role has the rights that its job needs, and no other', async (t) => {
@@ -266,7 +266,7 @@ test('the roles need nothing that PUBLIC has on our tables', async (t) => {
   const { code, output } = await runCommand(['migrate', 'status'], { DATABASE_URL: await urlOf(db, names.relay) });
   t.deepEqual([code, output], [0, eachMigration('applied  ')]);
   const relay = await startTestRelay(t, await urlOf(db, names.relay));
-  t.deepEqual(relay.notReady(), []);
+  t.deepEqual(relay.readiness().reasons, []);
   t.is(await prune({ url: await urlOf(db, names.retention), keepSeconds: WEEK }), 'done');
 });
 

@@ -162,7 +162,7 @@ test('what only the database knows is missing while it does not answer, and the 
   t.is(await value('notifications_arrive'), 0);
   t.is(await value('listener_losses_total'), 1);
   await until('tail_lag_seconds', (lag) => (lag ?? 0) > 0);
-  t.true(relay.notReady().length > 0);
+  t.true(relay.readiness().reasons.length > 0);
 });
 
 test('event-loop delay and memory are there, under the names of the Node client', async (t) => {

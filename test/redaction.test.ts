@@ -131,7 +131,7 @@ test('R8: who comes after a redaction, at the head, gets nothing old of what the
 test(`R8: while the table can't be asked, who has missed something waits; who has not does not`, async (t) => {
   const { db, relay, listen, ids, open } = await setUp(t, 10);
   listen.refuse();
-  await until(() => relay.notReady().length > 0);
+  await until(() => relay.readiness().reasons.length > 0);
   await db.query(REDACT, [[ids[5]]]);
   const behind = await open(ids[0] ?? '');
   await (await open('now')).until(({ event }) => event === 'stream-open');
@@ -214,8 +214,8 @@ test('a lost listening session empties nothing', async (t) => {
   const { db, relay } = await setUp(t, 50);
   for (let times = 0; times < 3; times += 1) {
     t.is(await db.kill('outbox-relay listener'), 1);
-    await until(() => relay.notReady().length > 0);
-    await until(() => relay.notReady().length === 0);
+    await until(() => relay.readiness().reasons.length > 0);
+    await until(() => relay.readiness().reasons.length === 0);
     const [next] = await publish(db, 1);
     await until(() => relay.log.head.id === next);
   }
@@ -241,7 +241,7 @@ test('whatever anybody notifies, memory stays as it is and events arrive', async
   await forging;
   forger.release();
   t.is(relay.log.size.events, 100);
-  t.deepEqual(relay.notReady(), []);
+  t.deepEqual(relay.readiness().reasons, []);
 });
 
 test('an account of redactions that a restore brought from elsewhere is not taken for news', async (t) => {
@@ -276,7 +276,7 @@ test('without its row the floor stops no event, is said, and ready is ready once
   await stream.untilEvents(20);
   t.deepEqual([...got(stream).keys()], ids);
   t.false(stream.frames.some(({ event }) => event === 'stream-reset'));
-  await until(() => relay.notReady().some(({ code }) => code === 'floor_missing'));
+  await until(() => relay.readiness().reasons.some(({ code }) => code === 'floor_missing'));
   for (const cursor of [ids[0] ?? '', 'earliest']) {
     const replay = await open(cursor);
     await replay.untilEvents(cursor === 'earliest' ? 21 : 19);
@@ -286,5 +286,5 @@ test('without its row the floor stops no event, is said, and ready is ready once
   await stream.untilEvents(23);
   t.deepEqual([...got(stream).keys()], [...ids, ...later]);
   await db.query('INSERT INTO outbox_floor (id, position) VALUES (0, 0)');
-  await until(() => relay.notReady().length === 0);
+  await until(() => relay.readiness().reasons.length === 0);
 });

@@ -128,7 +128,7 @@ test('R7: a relay whose role has SELECT on outbox alone delivers, replays and re
   await db.query('DELETE FROM outbox WHERE id = 3');
 
   const relay = await startTestRelay(t, role.url, { WINDOW_MEGABYTES: '0', SWEEP_SECONDS: '3600' });
-  t.deepEqual(relay.notReady(), []);
+  t.deepEqual(relay.readiness().reasons, []);
   t.deepEqual((await migrationStatus(role.url)).pending, []);
 
   const live = await openStream(t, `${relay.url}/events/a`);
@@ -168,7 +168,7 @@ test('R7: a relay whose role has SELECT on outbox alone delivers, replays and re
     [role.name],
   );
   t.deepEqual(rows, [], 'the role could write');
-  t.deepEqual(relay.notReady(), []);
+  t.deepEqual(relay.readiness().reasons, []);
 });
 
 /** What a publisher makes that carries the names of what our functions use. Each reports who ran it. */

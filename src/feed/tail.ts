@@ -95,6 +95,9 @@ interface Waiter<T = void> {
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1000;
 
+/** A commit takes milliseconds. One that holds back others for so long hangs. */
+export const COMMIT_HANGS_MS = 1000;
+
 /**
  * Until a commit that holds back others is looked at again: at first the time that an ordinary one
  * takes, and later a part of the time for which it has been at it.
@@ -123,6 +126,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   let retryTimer: NodeJS.Timeout | undefined;
   let heldTimer: NodeJS.Timeout | undefined;
   let held: Tail['held'];
+  let isHangReported = false;
   /** Who waits for the next read, and for the one that is under way. */
   const looking: Waiter<Look>[] = [];
   const answered: Waiter<Look>[] = [];
@@ -199,8 +203,17 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   function caughtUp(by: HeldBack | undefined): void {
     behindSince = undefined;
     // Of another commit the time counts anew.
-    const since = held?.by === by?.by ? held?.since : undefined;
-    held = by && { ...by, since: since ?? new Date() };
+    const isSame = held !== undefined && by?.by === held.by;
+    if (isHangReported && !isSame) logger.info('the commit that hung is over');
+    isHangReported &&= isSame;
+    held = by && { ...by, since: (isSame ? held?.since : undefined) ?? new Date() };
+    if (held && !isHangReported && Date.now() - held.since.getTime() > COMMIT_HANGS_MS) {
+      isHangReported = true;
+      logger.warn(
+        { process: held.by, since: held.since },
+        'a commit hangs: events that come after it wait for it. What it waits for is in pg_stat_activity, by its process',
+      );
+    }
     if (answered.length === 0) return;
     for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: held !== undefined });
     found = 0;

@@ -41,8 +41,8 @@ export interface HttpParts
   extends Pick<StreamRequestOptions, 'streams' | 'access' | 'limits'>, Pick<RefusalOptions, 'logger' | 'onRefused'> {
   /** Served at /metrics to all who reach it; undefined: nothing is there. */
   readonly metrics: Pick<Metrics, 'text' | 'contentType'> | undefined;
-  /** What keeps the relay from delivering; empty when it is ready. */
-  readonly notReady: () => readonly { readonly code: string; readonly since: Date }[];
+  /** Whether it delivers, and what keeps it from delivering all that there is. */
+  readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly object[] };
   readonly extend?: Extension | undefined;
 }
 
@@ -78,9 +78,9 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
     context.body = { status: 'ok' };
   });
   router.get('/readyz', (context) => {
-    const reasons = parts.notReady();
-    context.status = reasons.length === 0 ? 200 : 503;
-    context.body = { ready: reasons.length === 0, reasons };
+    const { ready, reasons } = parts.readiness();
+    context.status = ready ? 200 : 503;
+    context.body = { ready, reasons };
   });
   if (parts.metrics) router.get(METRICS_PATH, answerMetrics(parts.metrics));
   for (const name of SCRIPTS) router.get(`/${name}`, browserScript(name));

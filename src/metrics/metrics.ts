@@ -11,11 +11,11 @@ import type { History } from '../stream/history.js';
 import type { Budget } from '../stream/page-budget.js';
 import { kept } from './kept.js';
 import type { Databases } from '../outbox/databases.js';
-import type { Watch } from '../outbox/feed.js';
 import { databaseFigures, type DatabaseFigures } from '../outbox/postgres-archive.js';
 import type { Log } from '../feed/log.js';
 import type { Streams } from '../stream/streams.js';
 import type { Tail } from '../feed/tail.js';
+import type { Wakeups } from '../feed/wakeups.js';
 import type { Undeliverable } from '../outbox/undeliverable.js';
 
 export interface Metrics {
@@ -43,7 +43,7 @@ export interface Measured {
   readonly log: Log;
   readonly history: History;
   readonly tail: Tail;
-  readonly watch: Omit<Watch, 'stop'>;
+  readonly wakeups: Pick<Wakeups, 'watch' | 'awake'>;
   readonly undeliverable: Pick<Undeliverable, 'count'>;
   readonly budget: Pick<Budget, 'heldBytes'>;
   /** What only the database knows is asked on the connections of history: nothing is delivered on them. */
@@ -103,7 +103,8 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     });
   }
 
-  const { streams, log, history, tail, watch } = measured;
+  const { streams, log, history, tail } = measured;
+  const { watch, awake } = measured.wakeups;
   const { totals } = streams;
 
   new Gauge({
@@ -160,6 +161,16 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     'For how long the tail has not read all there is, or not known whether it has.',
     () => (tail.behindSince ? (Date.now() - tail.behindSince.getTime()) / 1000 : 0),
     'max',
+  );
+
+  gauge(
+    'held_seconds',
+    'For how long a commit under way has held back events that come after it; 0: none does.',
+    () => (tail.held ? (Date.now() - tail.held.since.getTime()) / 1000 : 0),
+    'max',
+  );
+  gauge('awake', '1 while publishers do not notify, because this relay looks by itself.', () =>
+    awake?.state === 'awake' ? 1 : 0,
   );
 
   const figures = kept(() => databaseFigures(measured.databases.history.db), KEPT_MS);

@@ -18,7 +18,13 @@ import { createHistory } from '../src/stream/history.js';
 import { createBudget } from '../src/stream/page-budget.js';
 import { resolve, type CursorRequest } from '../src/stream/resume-point.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
-import { createMemoryArchive, createMemoryFeed, createMemoryOutbox, type Faults } from './support/memory-outbox.js';
+import {
+  createMemoryArchive,
+  createMemoryFeed,
+  createMemoryOutbox,
+  type Commit,
+  type Faults,
+} from './support/memory-outbox.js';
 import { holdsAsync } from './support/property.js';
 
 /** So small that the budget hands out nothing but its smallest page. */
@@ -33,6 +39,8 @@ const MOST_ROUNDS = 300;
 
 type Step =
   | { do: 'publish'; channels: string[]; size: number }
+  | { do: 'begin'; channels: string[]; size: number }
+  | { do: 'finish'; commit: number; succeeds: boolean }
   | { do: 'connect'; filter: ChannelFilter; back: number | undefined }
   | { do: 'answer'; read: number }
   | { do: 'fail'; read: number }
@@ -49,14 +57,16 @@ type Step =
 /** How many events before the newest. */
 const back = fc.nat(10);
 const index = fc.nat(3);
+const published = {
+  channels: fc.array(fc.constantFrom('a', 'b', 'u:1', 'u:2'), { minLength: 1, maxLength: 10 }),
+  size: fc.integer({ min: 30, max: LARGEST_EVENT }),
+};
 const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('publish' as const), ...published }) },
+  fc.record({ do: fc.constant('begin' as const), ...published }),
   {
-    weight: 3,
-    arbitrary: fc.record({
-      do: fc.constant('publish' as const),
-      channels: fc.array(fc.constantFrom('a', 'b', 'u:1', 'u:2'), { minLength: 1, maxLength: 10 }),
-      size: fc.integer({ min: 30, max: LARGEST_EVENT }),
-    }),
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('finish' as const), commit: index, succeeds: fc.boolean() }),
   },
   {
     weight: 2,
@@ -297,13 +307,29 @@ test.serial(
           }
           const connecting: Promise<void>[] = [];
 
+          const underWay: Commit[] = [];
+
+          function committed(added: readonly FreshEvent[]): void {
+            table.push(...added);
+            table.sort((a, b) => Number(a.position - b.position));
+            for (const event of added) byId.set(event.id, event);
+          }
+
+          function finish(index: number, succeeds: boolean): void {
+            const [commit] = underWay.splice(index, 1);
+            if (succeeds) committed(commit?.succeed() ?? []);
+            else commit?.fail();
+          }
+
           const eventAt = (before: number) => table.at(-1 - before) ?? table[0];
 
           for (const action of steps) {
             if (action.do === 'publish') {
-              const added = outbox.publish(action.channels, action.size);
-              table.push(...added);
-              for (const event of added) byId.set(event.id, event);
+              committed(outbox.publish(action.channels, action.size));
+            } else if (action.do === 'begin') {
+              underWay.push(outbox.begin(action.channels, action.size));
+            } else if (action.do === 'finish') {
+              finish(action.commit, action.succeeds);
             } else if (action.do === 'connect') {
               const event = action.back === undefined ? undefined : eventAt(action.back);
               const client = new Client(action.filter, new Set(redacted));
@@ -362,6 +388,7 @@ test.serial(
             for (const failure of failures) throw failure as Error;
           }
 
+          while (underWay.length > 0) finish(0, dice() > 0);
           // Everything heals, but for wake-ups: all reads are answered, and all has to come to rest at the table's head.
           isHealed = true;
           heal();

@@ -11,6 +11,7 @@ import { createUndeliverable } from '../src/outbox/undeliverable.js';
 import { declareArchiveSuite, type ArchiveStage, type StoredEvent } from './support/archive-conformance.js';
 import { createDatabase } from './support/database.js';
 import { declareFeedSuite, type FeedStage } from './support/feed-conformance.js';
+import { hangInCommit } from './support/hanging-commit.js';
 import { createMemoryArchive, createMemoryFeed, createMemoryOutbox, randomFaults } from './support/memory-outbox.js';
 import { randomOf, seedFromEnvironment } from './support/random.js';
 
@@ -49,6 +50,7 @@ async function onPostgres(t: ExecutionContext) {
     }));
   };
   return {
+    database,
     databases,
     feed: createPostgresFeed(settings, { databases, undeliverable: createUndeliverable(), logger }),
     archive: createPostgresArchive(databases.history.db),
@@ -83,6 +85,7 @@ declareFeedSuite('the feed from PostgreSQL', async (t): Promise<FeedStage> => {
       await insert(channels);
       return (await stored()).slice(-channels.length).map(({ id, position }): Cursor => ({ id, position }));
     },
+    begin: (channels) => hangInCommit(t, outbox.database, channels),
   };
 });
 
@@ -109,6 +112,13 @@ declareFeedSuite('a feed in memory that loses, doubles, delays and fails', (t): 
   return Promise.resolve({
     feed: createMemoryFeed(outbox, faults),
     publish: (channels) => Promise.resolve(outbox.publish(channels).map(({ id, position }) => ({ id, position }))),
+    begin(channels) {
+      const commit = outbox.begin(channels);
+      return Promise.resolve({
+        succeed: async () => Promise.resolve(void commit.succeed()),
+        fail: async () => Promise.resolve(commit.fail()),
+      });
+    },
     redact: async (position) => Promise.resolve(outbox.redact(position)),
     deleteThrough: async (position) => Promise.resolve(outbox.deleteThrough(position)),
     restore: async (position) => Promise.resolve(outbox.restore(position)),

@@ -10,10 +10,18 @@ export interface FeedStage {
   readonly feed: Feed;
   /** Commits an event to each channel, in one transaction; resolves with their cursors. */
   publish(channels: readonly string[]): Promise<readonly Cursor[]>;
+  /** Begins to commit an event to each channel: it has its position, and cannot be seen. */
+  begin(channels: readonly string[]): Promise<StagedCommit>;
   redact(position: bigint): Promise<void>;
   deleteThrough(position: bigint): Promise<void>;
   /** Puts back what was there when the event at `position` was the newest. */
   restore(position: bigint): Promise<void>;
+}
+
+/** A commit under way. */
+export interface StagedCommit {
+  succeed(): Promise<void>;
+  fail(): Promise<void>;
 }
 
 /** Most failures in a row before a read counts as one that never works. */
@@ -75,6 +83,29 @@ export function declareFeedSuite(name: string, make: (t: ExecutionContext) => Pr
         ({ channel, frame, createdAt }) => channel !== '' && frame.length > 0 && createdAt > 0,
       ),
     );
+  });
+
+  test(`${name}: what follows a commit under way waits for it, and for no other`, async (t) => {
+    const { feed, publish, begin } = await make(t);
+    const names = (events: readonly FreshEvent[]) => events.map(({ channel }) => channel).join(' ');
+    await publish(['a']);
+    const [first, second] = [await begin(['b']), await begin(['c', 'd'])];
+    const [last] = await publish(['e']);
+    t.is(names(await readAll(feed, 0n)), 'a');
+    const head = await patiently(() => feed.head());
+    t.true(head.position < (last?.position ?? 0n), 'the head is not above a commit under way');
+    t.true((await patiently(() => feed.nearHead({ events: 1, bytes: 1_000_000 }))).position <= head.position);
+    for (let page = await patiently(() => feed.readNew(0n)); page.more || !page.held;) {
+      page = await patiently(() => feed.readNew(page.through));
+    }
+    await first.succeed();
+    t.is(names(await readAll(feed, head.position)), 'b');
+    await second.fail();
+    t.is(names(await readAll(feed, 0n)), 'a b e', 'a gap that nobody fills holds up nobody');
+    const after = await begin(['f']);
+    t.is(names(await readAll(feed, head.position)), 'b e');
+    await after.succeed();
+    t.is(names(await readAll(feed, head.position)), 'b e f');
   });
 
   test(`${name}: a cursor near the head leaves out no more than was asked for`, async (t) => {

@@ -32,14 +32,25 @@ export interface MemoryOutbox {
   readonly floor: Cursor;
   readonly head: Cursor;
   readonly changes: readonly Change[];
+  /** Position up to which no commit is under way. */
+  readonly settled: bigint;
   /** Commits an event to each channel, and wakes whoever watches. */
   publish(channels: readonly string[], size?: number): readonly FreshEvent[];
+  /** Begins to: positions are drawn, and until it is over nothing can be seen of it. */
+  begin(channels: readonly string[], size?: number): Commit;
   /** The frame has the same length, and begins with another character. */
   redact(position: bigint): void;
   deleteThrough(position: bigint): void;
   /** Goes back to what was there when the event at `position` was the newest. Ids are not given out again; positions are. */
   restore(position: bigint): void;
   readonly watchers: Set<FeedWatcher>;
+}
+
+/** A commit under way. */
+export interface Commit {
+  /** Returns the events, which are none where the table has been restored meanwhile. */
+  succeed(): readonly FreshEvent[];
+  fail(): void;
 }
 
 const NOTHING: Cursor = { position: 0n, id: '0' };
@@ -51,6 +62,8 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
   let events: FreshEvent[] = [];
   let floor = NOTHING;
   let ids = 0;
+  let drawn = 0n;
+  const underWay = new Set<{ readonly low: bigint }>();
   const changes: Change[] = [];
   const watchers = new Set<FeedWatcher>();
   const tell = (what: 'wake' | 'changed') => {
@@ -60,7 +73,28 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
       });
     }
   };
-  const head = () => cursorOf(events.at(-1) ?? floor);
+  const settled = () => [...underWay].reduce((least, { low }) => (low < least ? low : least), drawn);
+  const head = () => cursorOf(events.filter(({ position }) => position <= settled()).at(-1) ?? floor);
+
+  function begin(channels: readonly string[], size = 0): Commit {
+    const marker = { low: drawn };
+    underWay.add(marker);
+    const added = channels.map((channel): FreshEvent => {
+      ids += 1;
+      drawn += 1n;
+      const frame = Buffer.from(`<${ids} ${channel}>`.padEnd(size, '.'));
+      return { position: drawn, id: String(ids), channel, frame, createdAt: FIRST_CREATED_MS + ids * 1000 };
+    });
+    return {
+      succeed() {
+        if (!underWay.delete(marker)) return [];
+        events = [...events, ...added].sort((a, b) => Number(a.position - b.position));
+        tell('wake');
+        return added;
+      },
+      fail: () => void underWay.delete(marker),
+    };
+  }
 
   return {
     get events() {
@@ -74,18 +108,11 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
     },
     changes,
     watchers,
-    publish(channels, size = 0) {
-      const added = channels.map((channel) => {
-        ids += 1;
-        const position = head().position + 1n;
-        const frame = Buffer.from(`<${ids} ${channel}>`.padEnd(size, '.'));
-        const event = { position, id: String(ids), channel, frame, createdAt: FIRST_CREATED_MS + ids * 1000 };
-        events.push(event);
-        return event;
-      });
-      tell('wake');
-      return added;
+    get settled() {
+      return settled();
     },
+    begin,
+    publish: (channels, size) => begin(channels, size).succeed(),
     redact(position) {
       events = events.map((event) =>
         event.position === position
@@ -96,14 +123,16 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
       tell('changed');
     },
     deleteThrough(position) {
-      const last = events.filter((event) => event.position <= position).at(-1);
+      const last = events.filter((event) => event.position <= position && event.position <= settled()).at(-1);
       if (last === undefined) return;
       floor = cursorOf(last);
-      events = events.filter((event) => event.position > position);
+      events = events.filter((event) => event.position > last.position);
       tell('changed');
     },
     restore(position) {
       events = events.filter((event) => event.position <= position);
+      underWay.clear();
+      drawn = max(position, floor.position);
       // As ids are after a restore, once they have been moved on.
       ids += 1000;
       for (const watcher of watchers) watcher.recheck();
@@ -117,7 +146,7 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
 
     nearHead: ({ events, bytes }) =>
       faults.read(() => {
-        const newest = outbox.events.slice(-events);
+        const newest = outbox.events.filter(({ position }) => position <= outbox.settled).slice(-events);
         while (newest.reduce((sum, { frame }) => sum + frame.length, 0) > bytes) newest.shift();
         return cursorOf(newest[0] ?? outbox.head);
       }),
@@ -125,14 +154,19 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
     readNew: (after) =>
       faults.read(() => {
         const following = outbox.events.filter(({ position }) => position > after);
-        const events = following.slice(0, faults.cut(following.length));
-        const through = events.at(-1)?.position ?? after;
+        const gap = following.findIndex(
+          ({ position }, index) =>
+            position > outbox.settled && position > (following[index - 1]?.position ?? after) + 1n,
+        );
+        const ready = gap < 0 ? following : following.slice(0, gap);
+        const events = ready.slice(0, faults.cut(ready.length));
+        const isCut = events.length < ready.length;
         return {
           events,
-          through,
-          more: events.length < following.length || faults.saysMore(),
+          through: events.at(-1)?.position ?? after,
+          more: isCut || faults.saysMore(),
           floor: outbox.floor,
-          held: undefined,
+          held: gap < 0 || isCut ? undefined : { by: 1 },
         };
       }),
 

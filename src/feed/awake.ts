@@ -22,7 +22,6 @@
  * until they have heard "asleep" and looked once more. Where a relay that is awake dies, its lock
  * goes with it, and the others hear nothing any more.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { AwakeLock } from '../outbox/feed.js';
 import type { Tail } from './tail.js';
 
@@ -94,7 +93,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
   let events = 0;
   let overlap = false;
   let looking: Promise<void> = Promise.resolve();
-  const pausing = new AbortController();
+  let endPause = (): void => undefined;
   const checking = setInterval(() => void attempt(check), CHECK_MS).unref();
 
   function set(next: 'asleep' | 'awake' | 'following'): void {
@@ -167,8 +166,18 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
       }
       // At most half of the time is for looking.
       const pause = Math.max(pauseMs, performance.now() - started);
-      await delay(pause, undefined, { signal: pausing.signal }).catch(() => undefined);
+      await rest(pause);
     }
+  }
+
+  function rest(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   async function stayAwake(): Promise<void> {
@@ -232,7 +241,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
       const wasAwake = state === 'awake';
       state = 'stopped';
       clearInterval(checking);
-      pausing.abort();
+      endPause();
       await looking;
       if (wasAwake) await lock.giveBack().catch(() => undefined);
     },

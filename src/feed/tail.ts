@@ -177,7 +177,10 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
         answered.push(...looking.splice(0));
         const page = await feed.readNew(log.head.position);
         if (!isRunning()) return;
-        if (requested !== rechecks) continue;
+        if (requested !== rechecks) {
+          wakeRequested = true;
+          continue;
+        }
         if (page.floor.position > log.head.position) {
           restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
           wakeRequested = true;

@@ -5,7 +5,7 @@
 import { matches } from '../../src/event/channel-filter.js';
 import type { Cursor, FreshEvent } from '../../src/event/event.js';
 import type { Archive, CursorLookup } from '../../src/outbox/archive.js';
-import type { Changes, Feed, FeedWatcher } from '../../src/outbox/feed.js';
+import type { AwakeLock, Changes, Feed, FeedWatcher } from '../../src/outbox/feed.js';
 import { batchOf, type Batch } from '../../src/outbox/frame-batch.js';
 
 /** What a feed and an archive may do. */
@@ -32,6 +32,8 @@ export interface MemoryOutbox {
   readonly floor: Cursor;
   readonly head: Cursor;
   readonly changes: readonly Change[];
+  /** How many commits are. */
+  readonly underWay: number;
   /** Position up to which no commit is under way. */
   readonly settled: bigint;
   /** Commits an event to each channel, and wakes whoever watches. */
@@ -44,6 +46,8 @@ export interface MemoryOutbox {
   /** Goes back to what was there when the event at `position` was the newest. Ids are not given out again; positions are. */
   restore(position: bigint): void;
   readonly watchers: Set<FeedWatcher>;
+  /** Who has the awake lock: then nobody who publishes wakes anybody. */
+  readonly awake: { holder: FeedWatcher | undefined };
 }
 
 /** A commit under way. */
@@ -66,6 +70,7 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
   const underWay = new Set<{ readonly low: bigint }>();
   const changes: Change[] = [];
   const watchers = new Set<FeedWatcher>();
+  const awake: MemoryOutbox['awake'] = { holder: undefined };
   const tell = (what: 'wake' | 'changed') => {
     for (const watcher of watchers) {
       faults.pass(() => {
@@ -79,6 +84,7 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
   function begin(channels: readonly string[], size = 0): Commit {
     const marker = { low: drawn };
     underWay.add(marker);
+    const rings = awake.holder === undefined;
     const added = channels.map((channel): FreshEvent => {
       ids += 1;
       drawn += 1n;
@@ -89,7 +95,7 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
       succeed() {
         if (!underWay.delete(marker)) return [];
         events = [...events, ...added].sort((a, b) => Number(a.position - b.position));
-        tell('wake');
+        if (rings) tell('wake');
         return added;
       },
       fail: () => void underWay.delete(marker),
@@ -108,6 +114,10 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
     },
     changes,
     watchers,
+    awake,
+    get underWay() {
+      return underWay.size;
+    },
     get settled() {
       return settled();
     },
@@ -203,13 +213,40 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
         trouble: undefined,
         notificationsWork: true,
         losses: 0,
-        awakeLock: undefined,
+        awakeLock: awakeLock(outbox, faults, watcher),
         stop() {
           outbox.watchers.delete(watcher);
+          if (outbox.awake.holder === watcher) outbox.awake.holder = undefined;
           return Promise.resolve();
         },
       });
     },
+  };
+}
+
+function awakeLock(outbox: MemoryOutbox, faults: Faults, watcher: FeedWatcher): AwakeLock {
+  const { awake } = outbox;
+  return {
+    take: () =>
+      faults.read(() => {
+        // Without a session there is none to be had.
+        if (outbox.watchers.has(watcher)) awake.holder ??= watcher;
+        return awake.holder === watcher;
+      }),
+    giveBack: () =>
+      faults.read(() => {
+        if (awake.holder === watcher) awake.holder = undefined;
+      }),
+    isTaken: () => faults.read(() => awake.holder !== undefined && awake.holder !== watcher),
+    publishersCommit: () => faults.read(() => outbox.underWay > 0),
+    publishersOverlap: () => faults.read(() => outbox.underWay > 1),
+    publishersQueue: () => faults.read(() => faults.saysMore()),
+    tell: (state) =>
+      faults.read(() => {
+        for (const other of outbox.watchers) {
+          if (other !== watcher) faults.pass(() => (state === 'awake' ? other.othersAwake() : other.othersAsleep()));
+        }
+      }),
   };
 }
 

@@ -1,0 +1,275 @@
+/**
+ * Relays that look by themselves, so that nobody rings: no event stays unread for it.
+ */
+import assert from 'node:assert/strict';
+import { mock } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { createLog } from '../src/feed/log.js';
+import { startTail } from '../src/feed/tail.js';
+import { startWakeups } from '../src/feed/wakeups.js';
+import type { FeedWatcher } from '../src/outbox/feed.js';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { hangInCommit } from './support/hanging-commit.js';
+import { createMemoryFeed, createMemoryOutbox, type Commit, type Faults } from './support/memory-outbox.js';
+import { holdsAsync } from './support/property.js';
+import { startTestRelay } from './support/relay.js';
+import { openStream } from './support/stream.js';
+import { connect, publish } from './support/sessions.js';
+
+/** No sweep and no poll comes while a test runs: what is read was rung for, or looked for. */
+const NEVER_SECONDS = 1_000_000;
+/** Enough at once that a relay considers to be awake. */
+const CROWD = 25;
+/** In which all that relays do by themselves comes to its end, once nobody publishes. */
+const REST_MS = 60_000;
+const STEP_MS = 20;
+
+type Step =
+  | { do: 'crowd'; commits: number }
+  | { do: 'begin' }
+  | { do: 'finish'; commit: number; succeeds: boolean }
+  | { do: 'answer'; read: number }
+  | { do: 'answer all'; rounds: number }
+  | { do: 'notify'; notification: number }
+  | { do: 'lose session'; relay: number }
+  | { do: 'listen'; relay: number }
+  | { do: 'tick'; milliseconds: number };
+
+const index = fc.nat(3);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('crowd' as const), commits: fc.integer({ min: 1, max: CROWD }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('begin' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('finish' as const), commit: index, succeeds: fc.boolean() }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('answer' as const), read: index }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('answer all' as const), rounds: fc.integer({ min: 1, max: 8 }) }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('notify' as const), notification: fc.nat(30) }) },
+  fc.record({ do: fc.constant('lose session' as const), relay: fc.nat(1) }),
+  fc.record({ do: fc.constant('listen' as const), relay: fc.nat(1) }),
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('tick' as const), milliseconds: fc.constantFrom(2, 20, 300, 1000) }),
+  },
+);
+
+test.serial('R6: whoever is awake, asleep or gone, every event is read without a sweep', async (t) => {
+  t.timeout(120_000);
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_000_000 });
+  t.teardown(() => mock.timers.reset());
+  const logger = pino({ level: 'silent' });
+  const seen = { awake: 0, following: 0, sentAway: 0 };
+  await holdsAsync(
+    t,
+    fc.asyncProperty(
+      fc.array(step, { maxLength: 120, size: 'max' }),
+      fc.infiniteStream(fc.boolean()),
+      async (steps, dice) => {
+        const reads: (() => void)[] = [];
+        /** None is lost as long as the session lives that it is for. */
+        const notifications: (() => void)[] = [];
+        const faults: Faults = {
+          read: (answer) => new Promise((done) => reads.push(() => done(answer()))),
+          cut: (most) => most,
+          saysMore: () => dice.next().value as boolean,
+          pass: (wakeUp) => void notifications.push(wakeUp),
+        };
+        const outbox = createMemoryOutbox(faults);
+        const relays = await Promise.all([1, 2].map(startRelay));
+
+        async function startRelay() {
+          let watcher: FeedWatcher | undefined;
+          const feed = createMemoryFeed(outbox, faults);
+          const log = createLog({ id: '0', position: 0n }, { bytes: 1_000_000 });
+          const tail = startTail({ feed, log, logger });
+          const wakeups = await startWakeups(
+            { sweepSeconds: NEVER_SECONDS, pollSeconds: NEVER_SECONDS },
+            {
+              feed: {
+                watch(itself) {
+                  watcher = itself;
+                  return feed.watch(itself);
+                },
+              },
+              tail,
+            },
+          );
+          assert.ok(watcher);
+          return { log, tail, wakeups, watcher };
+        }
+
+        /** A server gives back the lock of a session that is gone, and what was for it is gone, too. */
+        function lose(relay: number): void {
+          const { watcher } = relays[relay] ?? assert.fail();
+          if (!outbox.watchers.delete(watcher)) return;
+          if (outbox.awake.holder === watcher) outbox.awake.holder = undefined;
+          watcher.notificationsWork(false);
+        }
+
+        function listen(relay: number): void {
+          const { watcher } = relays[relay] ?? assert.fail();
+          if (outbox.watchers.has(watcher)) return;
+          outbox.watchers.add(watcher);
+          watcher.recheck();
+          watcher.changed();
+          watcher.notificationsWork(true);
+        }
+
+        async function answerAll(rounds: number): Promise<void> {
+          for (let round = 0; round < rounds; round += 1) {
+            for (const answer of reads.splice(0)) answer();
+            await turn();
+          }
+        }
+
+        const underWay: Commit[] = [];
+        for (const action of steps) {
+          if (action.do === 'crowd') for (let n = 0; n < action.commits; n += 1) outbox.publish(['a']);
+          else if (action.do === 'begin') {
+            if (outbox.awake.holder) seen.sentAway += 1;
+            underWay.push(outbox.begin(['a']));
+          } else if (action.do === 'finish') {
+            const [commit] = underWay.splice(action.commit, 1);
+            if (action.succeeds) commit?.succeed();
+            else commit?.fail();
+          } else if (action.do === 'answer') reads.splice(action.read, 1)[0]?.();
+          else if (action.do === 'answer all') await answerAll(action.rounds);
+          // In the order in which they were sent, as PostgreSQL has them, but of some all at once.
+          else if (action.do === 'notify') for (const tell of notifications.splice(0, action.notification)) tell();
+          else if (action.do === 'lose session') lose(action.relay);
+          else if (action.do === 'listen') listen(action.relay);
+          else mock.timers.tick(action.milliseconds);
+          await turn();
+          for (const { wakeups } of relays) {
+            if (wakeups.awake?.state === 'awake') seen.awake += 1;
+            if (wakeups.awake?.state === 'following') seen.following += 1;
+          }
+        }
+
+        for (const commit of underWay.splice(0)) commit.succeed();
+        relays.forEach((_, relay) => listen(relay));
+        for (let milliseconds = 0; milliseconds < REST_MS; milliseconds += STEP_MS) {
+          for (const tell of notifications.splice(0)) tell();
+          await answerAll(2);
+          mock.timers.tick(STEP_MS);
+          await answerAll(2);
+          if (isAtRest()) break;
+        }
+
+        function isAtRest(): boolean {
+          const isQuiet = notifications.length === 0 && reads.length === 0 && outbox.awake.holder === undefined;
+          return isQuiet && relays.every(({ wakeups, tail }) => wakeups.awake?.state === 'asleep' && !tail.isReading);
+        }
+        assert.ok(isAtRest(), 'they never come to rest');
+        for (const { log } of relays) assert.equal(log.head.id, outbox.head.id, 'an event was not read');
+
+        const stopped = Promise.all(relays.map(({ wakeups }) => wakeups.stop()));
+        await answerAll(5);
+        await stopped;
+        await Promise.all(relays.map(({ tail }) => tail.stop()));
+      },
+    ),
+    { numRuns: 1500, includeErrorInReport: true },
+  );
+  t.log(JSON.stringify(seen));
+  t.true(
+    Object.values(seen).every((count) => count >= 50),
+    'it has tried too little',
+  );
+});
+
+/** Publishers in sessions of their own, each of which publishes as often as it can. */
+async function startCrowd(t: ExecutionContext, db: TestDatabase, sessions: number) {
+  let isOver = false;
+  let published = 0;
+  const clients = await Promise.all(Array.from({ length: sessions }, () => connect(t, db.url)));
+  const done = Promise.all(
+    clients.map(async (client) => {
+      while (!isOver) {
+        await publish(client, 'crowd');
+        published += 1;
+      }
+    }),
+  );
+  return {
+    /** Resolves with how many events it has published. */
+    async stop() {
+      isOver = true;
+      await done;
+      return published;
+    },
+    /** Resolves when so many more have been published. */
+    async more(events: number) {
+      for (const wanted = published + events; published < wanted;) await turn();
+    },
+  };
+}
+
+/** The process that has the awake lock. */
+async function holder(db: TestDatabase): Promise<number | undefined> {
+  const { rows } = await db.query<{ pid: number }>(
+    `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 'outbox'::regclass AND objid = 2 AND objsubid = 2`,
+  );
+  return rows[0]?.pid;
+}
+
+async function untilHeld(db: TestDatabase, isHeld: boolean): Promise<number | undefined> {
+  for (;;) {
+    const pid = await holder(db);
+    if ((pid !== undefined) === isHeld) return pid;
+  }
+}
+
+test('R2, R6: while many publish a relay looks by itself and nobody rings, and once they stop it sleeps', async (t) => {
+  const db = await createDatabase(t);
+  const relay = await startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' });
+  const stream = await openStream(t, `${relay.url}/events?channel=*`);
+  const ear = await connect(t, db.url);
+  let rings = 0;
+  ear.on('notification', ({ payload }) => (rings += /^\d+$/.test(payload ?? '') ? 1 : 0));
+  await ear.query('LISTEN outbox');
+
+  const crowd = await startCrowd(t, db, 16);
+  const pid = await untilHeld(db, true);
+  // Those who asked before it was held may ring yet.
+  await crowd.more(200);
+  await ear.query('SELECT');
+  rings = 0;
+  await crowd.more(500);
+  await ear.query('SELECT');
+  const heard = rings;
+  t.is(await holder(db), pid, 'it has slept meanwhile');
+  t.is(heard, 0);
+
+  const published = await crowd.stop();
+  await untilHeld(db, false);
+  t.is((await stream.untilEvents(published)).length, published);
+  rings = 0;
+  await publish(ear, 'one more');
+  t.is((await stream.untilEvents(published + 1)).at(-1)?.data, 'one more');
+  await ear.query('SELECT');
+  t.is(rings, 1, 'it is rung for again');
+});
+
+test('R6: an event that nobody rang for is delivered, by all relays, though the one that was awake is gone', async (t) => {
+  const db = await createDatabase(t);
+  const relays = [1, 2].map(() => startTestRelay(t, db.url, { SWEEP_SECONDS: '3600' }));
+  const streams = [];
+  for (const relay of relays) streams.push(await openStream(t, `${(await relay).url}/events?channel=late`));
+  const crowd = await startCrowd(t, db, 16);
+  const pid = await untilHeld(db, true);
+  const late = await hangInCommit(t, db, ['late']);
+  t.is(await holder(db), pid, 'it has slept meanwhile');
+  await crowd.stop();
+  await db.query('SELECT pg_terminate_backend($1)', [pid]);
+  await late.succeed();
+  for (const stream of streams) t.is((await stream.untilEvents(1)).length, 1);
+});

@@ -418,9 +418,13 @@ test.serial(
           assert.equal(budget.heldBytes, 0, 'what no client waits for is still counted');
           seen.restarts += log.epoch;
           for (const client of clients) client.subscription?.close();
-          await wakeups.stop();
-          for (const read of reads.splice(0)) read.fail();
-          await tail.stop();
+          let hasStopped = false;
+          const stopped = wakeups
+            .stop()
+            .then(tail.stop)
+            .then(() => (hasStopped = true));
+          for (; !hasStopped; await turn()) for (const read of reads.splice(0)) read.fail();
+          await stopped;
         },
       ),
       { numRuns: 300, includeErrorInReport: true },

@@ -62,9 +62,9 @@ export function createAwakeLock(session: () => Session, db: Kysely<Tables>): Awa
         return (await readSettled(db)).isWaiting;
       },
       publishersOverlap: () =>
-        is(sql`SELECT count(*) > 1 AS found FROM pg_locks WHERE locktype = 'advisory'
+        is(sql`SELECT count(*) > 1 AS found FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND classid = 'here.outbox_pending'::regclass AND objsubid = 2`),
+          AND relation = 'here.outbox_pending'::regclass`),
       // What NOTIFY locks until the end of a commit.
       publishersQueue: () =>
         is(sql`SELECT EXISTS (

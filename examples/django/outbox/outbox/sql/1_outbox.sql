@@ -28,6 +28,13 @@ CREATE INDEX outbox_created_at ON outbox (created_at, position) WHERE position I
 -- CACHE 1: a session that kept positions in reserve would hand out old ones after newer ones had committed.
 CREATE SEQUENCE outbox_position_seq AS bigint CACHE 1;
 
+-- A number that nobody can read but the owner: what tells a marker, see below, from a lock that somebody else takes.
+CREATE SEQUENCE outbox_secret_seq AS bigint CACHE 1;
+DO $$ BEGIN
+  PERFORM pg_catalog.setval('outbox_secret_seq', pg_catalog.concat('x',
+    pg_catalog.translate(pg_catalog.substr(pg_catalog.gen_random_uuid()::pg_catalog.text, 2, 17), '-', ''))::pg_catalog.bit(60)::pg_catalog.int8);
+END $$;
+
 -- How far the log was pruned: id and position of the highest-placed row that was ever deleted. A cursor below it has lost
 -- events. highest_id is the highest id of them all, which may stand lower: up to there an id that is gone was once handed out.
 -- Exactly one row, by a key on a column: where a publication has all tables, one without a key refuses UPDATE and DELETE.
@@ -59,6 +66,11 @@ GRANT SELECT ON outbox_floor TO PUBLIC;
 -- ended before 3: what they committed is in its snapshot, and what they did not commit is a gap for ever. Nobody waits: not
 -- publishers for each other, nor readers for more than the commits that are under way.
 --
+-- A marker's other half is a digest of outbox_secret_seq, of the transaction's id and of that position. pg_locks shows which
+-- transactions hold it, so that of another one is worth nothing, and who cannot make it cannot hold up delivery. That a
+-- transaction has a lock on a table of ours would prove nothing: PREPARE and nextval() take one before they look at any right.
+-- Nor can anybody know it beforehand, and take it for himself alone.
+--
 -- Two rounds, because deferred foreign key checks run in the first and may wait for another transaction as long as that likes.
 -- In the second they are over, and what follows the marker is what a commit takes. What is queued while deferred triggers fire
 -- runs after all that were queued before.
@@ -74,7 +86,7 @@ CREATE UNLOGGED TABLE outbox_pending (
   -- One row of the transaction: its id and where it is.
   id bigint,
   tuple tid,
-  -- Or several, as `id tuple;id tuple;...`. All three NULL: whatever is listed by the second round.
+  -- Or several, as `id tuple;id tuple;...`. All three NULL: whatever is listed by the second round. Beside a tuple: put off.
   listed text,
   -- Time of the statement that queued it, which the commit is where constraints are deferred.
   queued_at timestamptz DEFAULT statement_timestamp()
@@ -103,34 +115,56 @@ END $$;
 CREATE FUNCTION outbox_place() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   low pg_catalog.int8;
+  has_rung pg_catalog.bool;
+  setting pg_catalog.text;
 BEGIN
   DELETE FROM here.outbox_pending WHERE ctid OPERATOR(pg_catalog.=) NEW.ctid;
 
   -- Where constraints are immediate, a position would be drawn long before the commit, and hold up delivery until then: so it is
   -- put off. What is immediate fires within the first round's trigger. SET CONSTRAINTS fires what was queued before it, once; only
-  -- a commit fires what comes anew in its own statement.
+  -- a commit fires what comes anew in its own statement. What comes after a first row that was put off stays after it.
   IF pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
     OR NEW.queued_at OPERATOR(pg_catalog.<>) pg_catalog.statement_timestamp()
+    OR (NEW.tuple IS NULL AND pg_catalog.current_setting('outbox.put_off', true) OPERATOR(pg_catalog.=) 'first')
   THEN
     SET CONSTRAINTS here.outbox_2_place DEFERRED;
-    INSERT INTO here.outbox_pending (id, tuple, listed) VALUES (NEW.id, NEW.tuple, NEW.listed);
+    INSERT INTO here.outbox_pending (id, tuple, listed) VALUES (NEW.id, NEW.tuple,
+      CASE WHEN NEW.tuple IS NULL THEN NEW.listed ELSE pg_catalog.set_config('outbox.put_off', 'first', true) END);
     RETURN NULL;
   END IF;
 
-  -- The first row's marker is that of the whole transaction.
+  -- The last position is read before the marker is taken, and others are drawn after. The first row's marker is that of the whole
+  -- transaction. Lists have another one, which a setting tells of: somebody may have queued them without a first row.
+  IF NEW.tuple IS NOT NULL
+    OR (NEW.listed IS NOT NULL AND pg_catalog.current_setting('outbox.marker', true) OPERATOR(pg_catalog.=) 'taken' IS NOT TRUE)
+  THEN
+    low := pg_catalog.pg_sequence_last_value('here.outbox_position_seq'::pg_catalog.regclass);
+    WHILE pg_catalog.pg_try_advisory_xact_lock_shared(
+      pg_catalog.hashtext(pg_catalog.encode(pg_catalog.sha256(
+        pg_catalog.int8send(pg_catalog.pg_sequence_last_value('here.outbox_secret_seq'::pg_catalog.regclass))
+        OPERATOR(pg_catalog.||) pg_catalog.xidsend(pg_catalog.pg_current_xact_id()::pg_catalog.xid)
+        OPERATOR(pg_catalog.||) pg_catalog.int8send(low)), 'hex')),
+      (low OPERATOR(pg_catalog.&) 2147483647)::pg_catalog.int4) IS NOT TRUE
+    LOOP
+      IF low IS NULL THEN -- None was drawn since the sequence was made, or restarted.
+        SELECT last_value OPERATOR(pg_catalog.-) 1 INTO low FROM here.outbox_position_seq;
+      ELSE -- Somebody has by chance taken the same for himself alone, and nobody can make a publisher wait: a lower one does.
+        low := low OPERATOR(pg_catalog.-) 1;
+      END IF;
+    END LOOP;
+  END IF;
+
   IF NEW.tuple IS NULL THEN
+    IF low IS NOT NULL THEN
+      setting := pg_catalog.set_config('outbox.marker', 'taken', true);
+    END IF;
     PERFORM here.outbox_place_listed(NEW.listed);
     RETURN NULL;
   END IF;
+  IF NEW.listed IS NOT NULL THEN
+    setting := pg_catalog.set_config('outbox.put_off', '', true);
+  END IF;
 
-  -- Read before the marker is taken, and drawn after. Where somebody has taken the marker for himself alone, a lower one does:
-  -- nobody can make a publisher wait.
-  low := coalesce(pg_catalog.pg_sequence_last_value('here.outbox_position_seq'::pg_catalog.regclass), 0);
-  WHILE NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4,
-    (low OPERATOR(pg_catalog.&) 2147483647)::pg_catalog.int4)
-  LOOP
-    low := low OPERATOR(pg_catalog.-) 1;
-  END LOOP;
   UPDATE here.outbox SET position = pg_catalog.nextval('here.outbox_position_seq'::pg_catalog.regclass)
     WHERE ctid OPERATOR(pg_catalog.=) NEW.tuple AND id OPERATOR(pg_catalog.=) NEW.id;
   IF NOT FOUND THEN
@@ -140,19 +174,18 @@ BEGIN
   -- A doorbell, not the message: relays find the rest by position, so what is listed needs none beside that of the first row.
   -- NOTIFY has a lock of its own that commits queue for. A relay that is rung often therefore promises to look by itself, by
   -- holding a lock, and then nobody rings. It is asked after the marker is taken: whoever gives the promise up looks once more,
-  -- and finds the marker or what it stood for. The lock is given back within the expression, so no publisher holds it.
+  -- and finds the marker or what it stood for. The lock is given back within the expression, so no publisher holds it. All is one
+  -- expression, because PERFORM is a query.
   --
   -- A prepared transaction would keep its marker for as long as it likes. PostgreSQL prepares none that has rung.
   --
   -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
   -- notifies fails: publishers stop ringing long before.
-  IF (CASE WHEN pg_catalog.pg_try_advisory_lock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
-    THEN pg_catalog.pg_advisory_unlock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
-    ELSE pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.<>) '0' END)
+  has_rung := (CASE WHEN pg_catalog.pg_try_advisory_lock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+      THEN pg_catalog.pg_advisory_unlock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+      ELSE pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.<>) '0' END)
     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
-  THEN
-    PERFORM pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text);
-  END IF;
+    AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
   RETURN NULL;
 END $$;
 
@@ -167,10 +200,15 @@ DECLARE
 BEGIN
   IF list IS NULL THEN
     PERFORM set_config('outbox.listed', '-', true);
-    list := substr(listed, 2);
     IF listed LIKE '*%' THEN
-      INSERT INTO here.outbox_pending (listed) VALUES (list);
+      INSERT INTO here.outbox_pending (listed) VALUES (substr(listed, 2));
       RETURN;
+    ELSIF listed LIKE '+%' THEN
+      list := substr(listed, 2);
+    ELSE
+      -- Somebody has reset all settings. What the transaction has inserted is what it sees without a position.
+      SELECT string_agg(concat(id, ' ', ctid), ';' ORDER BY id) INTO list FROM here.outbox
+        WHERE position IS NULL AND age(xmin) <= age(pg_current_xact_id()::xid);
     END IF;
   END IF;
   -- Ascending, in whatever order the rows of the list come.
@@ -184,50 +222,49 @@ BEGIN
   IF placed < cardinality(ids) THEN
     UPDATE here.outbox SET position = rows.position FROM unnest(ids, positions) AS rows(id, position)
       WHERE outbox.id = rows.id AND outbox.position IS NULL;
+    IF EXISTS (SELECT FROM here.outbox WHERE id = ANY (ids) AND position IS NULL) THEN
+      RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception',
+        MESSAGE = 'a trigger on outbox keeps an event from getting its position, without which it is never delivered',
+        HINT = 'Have triggers of your own that run BEFORE UPDATE on outbox return NEW.';
+    END IF;
   END IF;
 END $$;
 
--- Through which position all is settled: whoever drew one up to there has ended. A statement that begins after this one sees all of them that
--- were committed. In REPEATABLE READ and SERIALIZABLE only a new transaction has a new snapshot.
+-- Through which position all is settled: whoever drew one up to there has ended. A statement that begins after this one sees all
+-- of them that were committed. In REPEATABLE READ and SERIALIZABLE only a new transaction has a new snapshot.
 --
--- waits_for is the process whose commit holds the position back, NULL where none does.
+-- waits_for is the process whose commit holds the position back: 0 for a prepared transaction, NULL where none does. One process
+-- can be left out: who deletes need not wait for itself.
 --
--- A marker counts where its transaction has inserted into outbox_pending, which only the triggers may: nobody else can hold up
--- delivery. pg_locks collects locks on tables before advisory ones, so that of a transaction which began meanwhile may be
--- missing: a marker without it is looked at a second time.
-CREATE FUNCTION outbox_settled(OUT through bigint, OUT waits_for integer) LANGUAGE plpgsql SECURITY DEFINER AS $$
+-- pg_locks reads ids of transactions and advisory locks at one moment. A transaction's own id is the oldest that it holds; those
+-- of savepoints come after it.
+CREATE FUNCTION outbox_settled(but_for integer DEFAULT NULL, OUT through bigint, OUT waits_for integer)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  drawn CONSTANT bigint := coalesce(pg_sequence_last_value('here.outbox_position_seq'), 0);
-  doubtful text[];
-  markers record;
+  secret CONSTANT bigint := pg_sequence_last_value('here.outbox_secret_seq');
+  marker record;
 BEGIN
-  through := drawn;
-  FOR look IN 1..2 LOOP
-    -- Its distance below the last position that was drawn, of which a marker has the last 31 bits. One that was taken since is
-    -- above it, which makes a distance that no other has.
-    SELECT max(distance) FILTER (WHERE publishes) AS distance,
-        (array_agg(pid ORDER BY distance DESC) FILTER (WHERE publishes))[1] AS pid,
-        array_agg(virtualtransaction) FILTER (WHERE NOT publishes) AS doubtful
-      INTO markers FROM (
-        SELECT virtualtransaction, pid, max(distance) FILTER (WHERE distance < 1073741824) AS distance,
-          bool_or(locktype = 'relation') AS publishes
-        FROM (
-          SELECT virtualtransaction, pid, locktype,
-            CASE locktype WHEN 'advisory' THEN (drawn - objid::bigint) & 2147483647 END AS distance
-          FROM pg_locks
-          WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND (locktype = 'advisory' AND classid = 'here.outbox_pending'::regclass AND objsubid = 2
-              OR locktype = 'relation' AND relation = 'here.outbox_pending'::regclass AND mode = 'RowExclusiveLock')
-            AND (doubtful IS NULL OR virtualtransaction = ANY (doubtful))
-        ) locks GROUP BY virtualtransaction, pid
-      ) transactions WHERE distance IS NOT NULL;
-    IF drawn - markers.distance < through OR markers.distance = 0 AND waits_for IS NULL THEN
-      through := drawn - markers.distance;
-      waits_for := markers.pid;
-    END IF;
-    doubtful := markers.doubtful;
-    EXIT WHEN doubtful IS NULL;
-  END LOOP;
+  SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO through FROM here.outbox_position_seq;
+  -- Its distance below the last position that was drawn, of which a marker has the last 31 bits. One that was taken since is above
+  -- it, which makes a distance that no other has.
+  WITH locks AS MATERIALIZED (
+    SELECT * FROM pg_locks WHERE granted AND (but_for IS NULL OR pid IS DISTINCT FROM but_for)
+  ), transactions AS (
+    SELECT DISTINCT ON (virtualtransaction) virtualtransaction, transactionid FROM locks
+    WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' ORDER BY virtualtransaction, age(transactionid) DESC
+  )
+  SELECT coalesce(pid, 0) AS pid, (through - objid::bigint) & 2147483647 AS distance INTO marker FROM transactions JOIN
+    (SELECT virtualtransaction, pid, classid, objid FROM locks
+     WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock'
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS advisory USING (virtualtransaction)
+    WHERE (through - objid::bigint) & 2147483647 < 1073741824 AND classid::bigint =
+      hashtext(encode(sha256(int8send(secret) || xidsend(transactionid) ||
+        int8send(through - ((through - objid::bigint) & 2147483647))), 'hex'))::bigint & 4294967295
+    ORDER BY distance DESC LIMIT 1;
+  IF FOUND THEN
+    through := through - marker.distance;
+    waits_for := marker.pid;
+  END IF;
 END $$;
 
 CREATE CONSTRAINT TRIGGER outbox_1_reach_second_round AFTER INSERT ON outbox
@@ -429,13 +466,19 @@ DECLARE
   settled record;
 BEGIN
   LOOP
-    SELECT * INTO settled FROM here.outbox_settled();
+    SELECT * INTO settled FROM here.outbox_settled(pg_backend_pid());
     EXIT WHEN settled.through >= deleted_position;
-    IF clock_timestamp() > deadline THEN
+    IF settled.waits_for IS NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = format('events up to position %s cannot be deleted while outbox_position_seq has come to %s only',
+          deleted_position, settled.through),
+        HINT = 'So it is after a restore. As the owner of the outbox, run: npx outbox-relay advance-ids';
+    ELSIF clock_timestamp() > deadline THEN
       RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
         MESSAGE = 'events cannot be deleted while a commit is under way that began before theirs was over',
-        DETAIL = format('The process %s is committing events that come before the newest of those.', settled.waits_for),
-        HINT = 'Try again, and delete older events first. Where that commit hangs, pg_stat_activity has what it waits for.';
+        DETAIL = CASE settled.waits_for WHEN 0 THEN 'A prepared transaction holds' ELSE format('Process %s is committing', settled.waits_for) END
+          || format(' events that may come before the newest of those: all up to position %s can be deleted.', settled.through),
+        HINT = 'Try again, or delete older events only. Where that commit hangs, pg_stat_activity has what it waits for.';
     END IF;
     PERFORM pg_sleep(0.002);
   END LOOP;
@@ -549,7 +592,7 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_settled()', 'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
+    'outbox_settled(integer)', 'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
     'outbox_await_settled(bigint)', 'outbox_raise_floor(bigint, bigint, bigint)', 'outbox_deleted()', 'outbox_before_truncate()', 'outbox_after_truncate()',
     'outbox_keep_floor()']
   LOOP
@@ -561,7 +604,7 @@ BEGIN
   END LOOP;
   PERFORM set_config('search_path', path, true);
 END $$;
-GRANT EXECUTE ON FUNCTION outbox_settled() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION outbox_settled(integer) TO PUBLIC;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_hashjoin = off;
@@ -570,7 +613,7 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 -- Down Migration
 
 DROP TABLE outbox, outbox_pending, outbox_floor, outbox_redaction;
-DROP SEQUENCE outbox_position_seq;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_settled(), outbox_check(),
+DROP SEQUENCE outbox_position_seq, outbox_secret_seq;
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_settled(integer), outbox_check(),
   outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_await_settled(bigint), outbox_raise_floor(bigint, bigint, bigint),
   outbox_deleted(), outbox_before_truncate(), outbox_after_truncate(), outbox_keep_floor();

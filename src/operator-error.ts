@@ -32,6 +32,7 @@ export type OperatorErrorCode =
   | 'no-role'
   | 'bad-role'
   // Somebody else's lock.
+  | 'commit-hangs'
   | 'locked';
 
 /** The message says what to do, and has no secret in it. */

@@ -11,6 +11,7 @@ import { runCommand } from './support/command.js';
 import { createDatabase, serverUrl, type TestDatabase } from './support/database.js';
 import { createPatient, paste, troubles } from './support/patient.js';
 import { startTestRelay } from './support/relay.js';
+import { hangInCommit } from './support/hanging-commit.js';
 import { openStream } from './support/stream.js';
 
 const publish = (from: number, to: number) =>
@@ -140,23 +141,31 @@ test('R1: while publishers run it neither gives a number twice nor breaks the or
     'SELECT count(*) = count(DISTINCT id) AND count(*) = count(DISTINCT position) AS once, max(id) > 20000 AS moved FROM outbox',
   );
   t.deepEqual(sums, { once: true, moved: true });
+});
 
-  // It waits for who is placing, as publishers do.
-  await db.withClient(async (publisher) => {
-    await publisher.query(`BEGIN; ${publish(1, 1)}; SET CONSTRAINTS ALL IMMEDIATE`);
-    const before = await sequences(db.url);
-    const advanced = advanceIds(db.url, 1000n);
-    for (;;) {
-      const waiting = await db.query(
-        `SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock' AND application_name LIKE '%advance-ids'`,
-        [db.name],
-      );
-      if (waiting.rowCount === 1) break;
-    }
-    t.deepEqual(await sequences(db.url), before);
-    await publisher.query('COMMIT');
-    await advanced;
-  });
+test('it waits for commits under way, and nobody waits for it: what hangs is seen across the jump', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(publish(1, 10));
+  const hanging = await hangInCommit(t, db, ['slow']);
+  const advanced = advanceIds(db.url, 3_000_000_000n);
+  // A billion positions it may pass by, and waits with the rest.
+  while (BigInt((await sequences(db.url))[0]?.position ?? 0) < 1_000_000_000n);
+  await db.query(publish(11, 12));
+  t.is((await sequences(db.url))[0]?.position, '1000000013');
+  await hanging.succeed();
+  t.deepEqual(
+    (await advanced).map(({ to }) => to),
+    ['3000000011', '3000000011'],
+  );
+
+  const across = await hangInCommit(t, db, ['slow']);
+  const [before] = await sequences(db.url);
+  await advanceIds(db.url, 1_000_000_000n);
+  const settled = async () =>
+    (await query<{ through: string; pid: number | null }>(db.url, 'SELECT through, waits_for AS pid FROM outbox_settled()'))[0];
+  t.deepEqual(await settled(), { through: String(BigInt(before?.position ?? 0) - 1n), pid: across.process });
+  await across.succeed();
+  t.is((await settled())?.pid, null);
 });
 
 test('who may not do it is told who may, and nothing changes', async (t) => {

@@ -4,6 +4,7 @@
  * another event and skip what lies between, in silence. Past all that can have been handed out such
  * a cursor names nothing, and its client is told so.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { OperatorError } from '../operator-error.js';
 import { withSession } from '../postgres/pool.js';
@@ -11,6 +12,20 @@ import type { Session } from '../postgres/session.js';
 
 /** Over a hundred days at 100 events a second. Ids have room for 9 billion such steps. */
 export const DEFAULT_STEP = 1_000_000_000n;
+
+/** Most that positions are moved on by. Nobody publishes more between a backup and its restore. */
+const MOST_POSITIONS = 100_000_000_000n;
+
+/**
+ * Most positions at once, and by how many a commit under way may have begun before. A marker has 31
+ * bits of a position, and is seen up to 2^30 positions later, which is more than both.
+ */
+const MOST_POSITIONS_AT_ONCE = 1_000_000_000n;
+const POSITIONS_OF_COMMITS = 70_000_000n;
+
+/** Time that commits under way have to end, in ms, and how often they are looked at. */
+const COMMITS_TIMEOUT_MS = 10_000;
+const COMMITS_POLL_MS = 5;
 
 export interface Advance {
   readonly sequence: string;
@@ -22,7 +37,10 @@ export interface Advance {
  * Moves both sequences on by `step`, from what they have handed out or from the highest number that
  * is in use, whichever is more. Never back, whoever else publishes or advances meanwhile.
  *
- * @throws OperatorError `standby`, `no-outbox`, `not-owner`; else what PostgreSQL throws
+ * No publisher waits for it. Beyond a billion it waits for the commits that are under way.
+ *
+ * @throws OperatorError `standby`, `no-outbox`, `not-owner`, `commit-hangs`; else what PostgreSQL
+ * throws
  */
 export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Promise<Advance[]> {
   return withSession(url, 'outbox-relay advance-ids', async (session) => {
@@ -48,32 +66,62 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
     }
 
     await session.begin('READ WRITE');
-    // The lock of outbox_place(): positions are drawn under it, so that their order is that of
-    // commits. No other of our kind gets between reading and setting either.
-    await session.query(`SELECT pg_advisory_xact_lock('here.outbox_pending'::regclass::oid::integer, 0)`);
-    const advances = [
-      await advance(session, 'outbox_id_seq', 'id', 'greatest(id, highest_id)', step),
-      await advance(session, 'outbox_position_seq', 'position', 'position', step),
-    ];
+    // No other of our kind gets between reading and setting.
+    await session.query(`SELECT pg_advisory_xact_lock('here.outbox'::regclass::oid::integer, 3)`);
+    const advances = [await advanceEvents(session, step), await advancePositions(session, step)];
     await session.query('COMMIT');
     return advances;
   });
 }
 
-/** Ids that publishers draw meanwhile do no harm: they are fewer than a step. */
-async function advance(
+async function advanceEvents(session: Session, step: bigint): Promise<Advance> {
+  const { from } = await read(session, 'outbox_id_seq', 'id', 'greatest(id, highest_id)');
+  await session.query(`SELECT setval('here.outbox_id_seq', $1)`, [String(from + step)]);
+  return { sequence: 'outbox_id_seq', from: String(from), to: String(from + step) };
+}
+
+/** In steps, each of them after all have ended that began to commit before the last one. */
+async function advancePositions(session: Session, step: bigint): Promise<Advance> {
+  const { from, last } = await read(session, 'outbox_position_seq', 'position', 'position');
+  const to = from + (step < MOST_POSITIONS ? step : MOST_POSITIONS);
+  for (let at = from - last < MOST_POSITIONS ? last : from; at < to;) {
+    await commitsEnd(session, at - POSITIONS_OF_COMMITS);
+    at = at + MOST_POSITIONS_AT_ONCE < to ? at + MOST_POSITIONS_AT_ONCE : to;
+    await session.query(`SELECT setval('here.outbox_position_seq', $1)`, [String(at)]);
+  }
+  return { sequence: 'outbox_position_seq', from: String(from), to: String(to) };
+}
+
+/** Numbers that publishers draw meanwhile do no harm: they are fewer than a step. */
+async function read(
   session: Session,
   sequence: string,
   column: string,
   inFloor: string,
-  step: bigint,
-): Promise<Advance> {
-  const { rows } = await session.query<{ from: string }>(
-    `SELECT greatest(last_value, (SELECT max(${column}) FROM here.outbox), (SELECT max(${inFloor}) FROM here.outbox_floor)) AS from
+): Promise<{ from: bigint; last: bigint }> {
+  const { rows } = await session.query<{ from: string; last: string }>(
+    `SELECT last_value AS last,
+       greatest(last_value, (SELECT max(${column}) FROM here.outbox), (SELECT max(${inFloor}) FROM here.outbox_floor)) AS from
      FROM here.${sequence}`,
   );
-  const from = rows[0]?.from ?? '0';
-  const to = String(BigInt(from) + step);
-  await session.query(`SELECT setval('here.${sequence}', $1)`, [to]);
-  return { sequence, from, to };
+  return { from: BigInt(rows[0]?.from ?? 0), last: BigInt(rows[0]?.last ?? 0) };
+}
+
+/** Resolves once nobody is committing who began to before this position was drawn. */
+async function commitsEnd(session: Session, position: bigint): Promise<void> {
+  for (const end = Date.now() + COMMITS_TIMEOUT_MS; ; await delay(COMMITS_POLL_MS)) {
+    const { rows } = await session.query<{ through: string; process: number | null }>(
+      'SELECT through, waits_for AS process FROM here.outbox_settled()',
+    );
+    const [settled] = rows;
+    // Nobody commits, and the sequence is behind: it was never as far.
+    if (settled === undefined || settled.process === null || BigInt(settled.through) >= position) return;
+    if (Date.now() < end) continue;
+    const who = settled.process === 0 ? 'A prepared transaction' : `Process ${settled.process}`;
+    throw new OperatorError(
+      'commit-hangs',
+      `${who} has been committing events for more than ${COMMITS_TIMEOUT_MS / 1000} s, so positions were not advanced. ` +
+        'Run it again once that commit is over; outbox-relay doctor says what it waits for.',
+    );
+  }
 }

@@ -3,7 +3,9 @@
  * cursor is honoured or told that it can't be. On both ends of the range of supported servers where SQL is at stake.
  */
 import test from 'ava';
+import type pg from 'pg';
 import { createDatabase } from './support/database.js';
+import { hangInCommit } from './support/hanging-commit.js';
 import { startObservedRelay } from './support/observed-relay.js';
 import { startRelayProcess } from './support/relay-process.js';
 import { startTestRelay } from './support/relay.js';
@@ -113,6 +115,55 @@ test('R9: it gives way to a redaction that is not committed, and neither of them
   });
   t.like(await pruneOnce(db.url, HOUR), { rows: 2 });
   t.deepEqual(await left(db), ['three']);
+});
+
+test('R9: it deletes up to a commit that hangs, waits for nobody, and says who keeps the rest', async (t) => {
+  const db = await createDatabase(t);
+  await publish(db, 'before', 4);
+  const hanging = await hangInCommit(t, db, ['a']);
+  await publish(db, 'after', 3);
+  await publish(db, 'young');
+  const error = await t.throwsAsync(pruneOnce(db.url, HOUR), { name: 'OperatorError', code: 'commit-hangs' });
+  t.true(error.message.startsWith(`Process ${hanging.process} is committing events`), error.message);
+  t.deepEqual(await left(db), ['after', 'young']);
+  const refused = await t.throwsAsync<pg.DatabaseError>(db.query(`DELETE FROM outbox WHERE data = '"after"'`));
+  t.is(refused.code, '55P03');
+  t.is(
+    refused.detail,
+    `Process ${hanging.process} is committing events that may come before the newest of those: all up to position 1 can be deleted.`,
+  );
+  await db.query(`DELETE FROM outbox WHERE position <= 1`);
+  await hanging.succeed();
+  t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows: 0 });
+  t.deepEqual(await left(db), ['1', 'after', 'young'], 'the late one is younger, and comes first');
+});
+
+test('R9: where nothing after a commit that hangs is due, there is nothing to say', async (t) => {
+  const db = await createDatabase(t);
+  await publish(db, 'before', 4);
+  const hanging = await hangInCommit(t, db, ['a']);
+  await publish(db, 'young');
+  t.like(await pruneOnce(db.url, HOUR), { outcome: 'done', rows: 1 });
+  await hanging.fail();
+  t.deepEqual(await left(db), ['young']);
+});
+
+test('a DELETE of what its own transaction has placed waits for nobody else, and not for itself', async (t) => {
+  const db = await createDatabase(t);
+  await db.withClient(async (client) => {
+    await client.query('BEGIN');
+    // Within one statement, constraints that are made immediate twice have it placed before the commit.
+    await client.query(`DO $$ BEGIN
+      INSERT INTO outbox (channel, data) VALUES ('a', '"own"');
+      SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL IMMEDIATE;
+    END $$`);
+    await client.query('DELETE FROM outbox WHERE position IS NOT NULL');
+    await client.query('COMMIT');
+  });
+  t.deepEqual(await left(db), []);
+  await publish(db, 'next');
+  await db.query('TRUNCATE outbox');
+  t.is(await floor(db), '2');
 });
 
 test('a retention that has just begun deletes nothing that it has not seen before', async (t) => {

@@ -7,6 +7,9 @@
  * it would not be told. The migrations' trigger raises the floor in the same transaction. And only
  * positions up to a head that was noted before may go: a row that a long transaction commits late
  * has an old created_at and yet is new.
+ *
+ * No batch goes past what is settled, so it waits for nobody: below a commit that is under way the
+ * floor may rise, and not above it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
@@ -22,6 +25,10 @@ const BATCH_BYTES = 16 * 1024 * 1024;
 
 /** Shortest pause after a batch; otherwise it is as long as the batch took. */
 const PAUSE_MS = 50;
+
+/** Time after which a commit hangs that keeps due rows from being deleted, and how often to look. */
+const HANGS_MS = 1000;
+const HANGS_POLL_MS = 20;
 
 /** Time after which a connection counts as dead; a statement times out before. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -44,7 +51,7 @@ export type Outcome = 'done' | 'another prunes' | 'stopped';
  * Deletes once what is due. A row that was committed just before may be deleted too, if its
  * transaction had been open for longer than rows are kept: no earlier head is known here.
  *
- * @throws OperatorError `may-not-delete`, `locked`; else what the connection throws
+ * @throws OperatorError `may-not-delete`, `locked`, `commit-hangs`; else what the connection throws
  */
 export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions): Promise<Outcome> {
   const connection = openConnection(url);
@@ -129,15 +136,20 @@ export async function requireRights(session: Session): Promise<void> {
   }
 }
 
-/** The newest position, and the database's time, in s since 1970, before which rows are old. */
+/**
+ * The newest position of those that are settled, and the database's time, in s since 1970, before
+ * which rows are old.
+ */
 export async function look(session: Session, keepSeconds: number): Promise<{ head: bigint; cutoff: number }> {
+  // By itself: only a snapshot that is newer shows all that is settled.
+  const settled = await session.query<{ through: string }>('SELECT through FROM here.outbox_settled()');
   // Above the floor only: below it an index may be full of what was deleted.
   const { rows } = await session.query<{ head: string; cutoff: number }>(
     `SELECT extract(epoch FROM now() - make_interval(secs => $1))::double precision AS cutoff,
-       coalesce((SELECT position FROM here.outbox WHERE position > floor.position ORDER BY position DESC LIMIT 1),
+       coalesce((SELECT position FROM here.outbox WHERE position > floor.position AND position <= $2 ORDER BY position DESC LIMIT 1),
          floor.position) AS head
      FROM here.outbox_floor AS floor`,
-    [keepSeconds],
+    [keepSeconds, settled.rows[0]?.through ?? '0'],
   );
   return { head: BigInt(rows[0]?.head ?? 0), cutoff: rows[0]?.cutoff ?? 0 };
 }
@@ -163,18 +175,21 @@ export interface Run {
  * A batch starts where the last one ended, and never at the table's beginning: while any old
  * transaction is open, the index keeps its entries of all rows that were deleted since, and each
  * batch would walk those of all batches before.
+ *
+ * @throws OperatorError `locked`, `commit-hangs`; else what the connection throws
  */
 export async function pruneBatches(session: Session, { cutoff, head, ground, signal, onBatch }: Run): Promise<Outcome> {
   let below = false;
   for (;;) {
     if (signal?.aborted) return 'stopped';
     const started = performance.now();
-    const floor = await begin(session);
-    if (floor === undefined) return 'another prunes';
+    const begun = await begin(session);
+    if (begun === undefined) return 'another prunes';
+    const { floor, settled } = begun;
     // The database is another than it was, as after restoring a backup.
     if (ground.clear > floor) ground.clear = 0n;
     const [after, upTo] = below ? [ground.clear, floor] : [floor, head];
-    const { rows, last, left } = await deleteBatch(session, after, upTo, cutoff);
+    const { rows, last, left } = await deleteBatch(session, after, upTo < settled ? upTo : settled, cutoff);
     if (after === ground.clear) ground.clear = last ?? (below ? (left === undefined ? floor : left - 1n) : after);
     if (rows > 0) {
       const took = performance.now() - started;
@@ -183,26 +198,49 @@ export async function pruneBatches(session: Session, { cutoff, head, ground, sig
     } else if (!below && ground.clear < floor) {
       below = true;
     } else {
+      await requireSettled(session, cutoff, signal);
       return 'done';
     }
   }
 }
 
+/** @throws OperatorError `commit-hangs`, where that is what keeps more from being deleted */
+async function requireSettled(session: Session, cutoff: number, signal: AbortSignal | undefined): Promise<void> {
+  for (const end = Date.now() + HANGS_MS; !signal?.aborted; await pause(HANGS_POLL_MS, signal)) {
+    const { rows } = await session.query<{ process: number | null; due: boolean | null }>(
+      `SELECT waits_for AS process,
+         (SELECT created_at < to_timestamp($1) FROM here.outbox WHERE position > through ORDER BY position LIMIT 1) AS due
+       FROM here.outbox_settled()`,
+      [cutoff],
+    );
+    const { process = null, due = null } = rows[0] ?? {};
+    if (process === null || !due) return;
+    if (Date.now() < end) continue;
+    throw new OperatorError(
+      'commit-hangs',
+      `${process === 0 ? 'A prepared transaction' : `Process ${process}`} is committing events that may come before others that are ` +
+        'due. Pruning goes on once that commit is over; outbox-relay doctor says what it waits for.',
+    );
+  }
+}
+
 /**
- * Begins a batch's transaction. Resolves with the floor; undefined, and ends the transaction, while
- * another prunes.
+ * Begins a batch's transaction. Resolves with the floor and with what is settled; undefined, and
+ * ends the transaction, while another prunes.
  *
  * The lock is the transaction's and not the session's, so it passes a pooler in transaction mode;
- * its key is that of placing, but for the second number. It yields within half a second to whoever
- * holds rows that are due, and before PostgreSQL looks for a deadlock and may fail the other one.
- * The commit does not wait for the disk, as it holds the lock that all commits which notify queue
- * for: what a crash brings back is deleted again. The plan is pinned, since statistics say little
+ * its key is that of the awake relay, but for the second number. It yields within half a second to
+ * whoever holds rows that are due, and before PostgreSQL looks for a deadlock and may fail the other
+ * one. The commit does not wait for the disk, because it notifies, and PostgreSQL has such commits
+ * queue for one another, those of publishers that ring among them: what a crash brings back is
+ * deleted again. The plan is pinned, since statistics say little
  * about a table's end that moves on all the time.
  */
-async function begin(session: Session): Promise<bigint | undefined> {
+async function begin(session: Session): Promise<{ floor: bigint; settled: bigint } | undefined> {
   const results = await session.begin(
     'READ WRITE',
-    `SELECT pg_try_advisory_xact_lock('here.outbox'::regclass::oid::integer, 1) AS mine, position FROM here.outbox_floor;
+    `SELECT pg_try_advisory_xact_lock('here.outbox'::regclass::oid::integer, 1) AS mine, position AS floor, through AS settled
+       FROM here.outbox_floor, here.outbox_settled();
      SET LOCAL lock_timeout = '500ms';
      SET LOCAL statement_timeout = '30s';
      SET LOCAL idle_in_transaction_session_timeout = '10s';
@@ -212,8 +250,8 @@ async function begin(session: Session): Promise<bigint | undefined> {
      SET LOCAL enable_sort = off;
      SET LOCAL jit = off`,
   );
-  const found = results.flatMap(({ rows }) => rows as { mine: boolean; position: string }[])[0];
-  if (found?.mine) return BigInt(found.position);
+  const found = results.flatMap(({ rows }) => rows as { mine: boolean; floor: string; settled: string }[])[0];
+  if (found?.mine) return { floor: BigInt(found.floor), settled: BigInt(found.settled) };
   await session.query('ROLLBACK');
   return undefined;
 }

@@ -5,6 +5,7 @@
  *     npm run bench -- latency storm    some
  *     npm run bench -- --json FILE      writes the results there, too
  *     npm run bench -- abuse --quick    in short; `--attack TEXT`: only attacks with that in their names
+ *     npm run bench -- publish --rounds 3 --seconds 2 --workload TEXT --postgres FOLDER: see README.md
  *     npm run bench -- vacuum           by itself only: it takes minutes, on a server of its own settings
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -27,7 +28,6 @@ import { resultText, type Result } from './result.js';
 import { measureScaling } from './scaling.js';
 import { benchVacuum } from './vacuum.js';
 
-const ROUNDS = 40;
 const ACCESS_ROUNDS = 15;
 /** What a token may add to a connection, in CPU milliseconds of the relay. */
 const TOKEN_BAR = 0.2;
@@ -50,7 +50,7 @@ const STORMS = [
 /** For the 10,000: seconds until all have caught up, and reads of the table. */
 const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
 const NO_BAR = { is: 'none', holds: true };
-const PUBLISHING = { rounds: 9, seconds: 2 };
+const PUBLISHING = { rounds: '7', seconds: '1' };
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
@@ -68,10 +68,14 @@ const names = process.argv.slice(2);
 const [, jsonFile] = takeOption('--json', 2);
 const [quick] = takeOption('--quick', 1);
 const [, only] = takeOption('--attack', 2);
+const [, rounds = PUBLISHING.rounds] = takeOption('--rounds', 2);
+const [, seconds = PUBLISHING.seconds] = takeOption('--seconds', 2);
+const [, workload] = takeOption('--workload', 2);
+const [, postgres] = takeOption('--postgres', 2);
 
 const PARTS: Readonly<Record<string, (url: string) => Promise<Result | readonly Result[]>>> = {
-  publish: (url) => measurePublishing(url, PUBLISHING),
-  latency: (url) => measureLatency(url, ROUNDS),
+  publish: () => measurePublishing({ rounds: Number(rounds), seconds: Number(seconds), only: workload, postgres }),
+  latency: (url) => measureLatency(url),
   fanout: (url) => measureFanout(url, FANOUT),
   channels: (url) => measureChannels(url, CHANNELS),
   idle: (url) => measureIdle(url, IDLE),

@@ -282,7 +282,7 @@ test('R4: a read that began before a restart of the log is shared with nobody wh
         answers.push(() => resolve({ events: NO_EVENTS, position: 9n, floor: 0n, needs: undefined }));
       }),
   };
-  const log = { epoch: 0, changes: 0, isUnchanged: () => true };
+  const log = { head: { id: '0', position: 0n }, epoch: 0, changes: 0, isUnchanged: () => true };
   const history = createHistory(archive, createBudget(1_000_000), { connections: 4, log });
   const filter = channelFilter(['a']);
   const read = () =>

@@ -48,7 +48,8 @@ export interface Archive {
   /**
    * One step of the search for a time, which the caller begins with `searchSince` and MUST repeat
    * with what it is given, until that is a cursor: the one before the first event that was created
-   * then or later; without such an event, the newest.
+   * then or later; without such an event, the newest. What is above the search's head is not looked
+   * at.
    */
   since(search: Search, signal?: AbortSignal): Promise<Search | Cursor>;
 }

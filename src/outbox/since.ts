@@ -16,6 +16,8 @@ import { refuseStandby } from '../postgres/standby.js';
 /** What has been looked at of events from `time` on, without an end. */
 export interface Search {
   readonly time: Date;
+  /** Position that is known to be settled: what is above it is not looked for. */
+  readonly head: bigint;
   /**
    * The latest of those created at `time` or later, in the order of creation. By the microsecond.
    */
@@ -31,9 +33,13 @@ export interface Search {
 /** PostgreSQL has no year 0, and nothing was published in it. */
 const FIRST_TIME = Date.parse('0001-01-01T00:00:00Z');
 
-export function searchSince(asked: Date): Search {
+/**
+ * @param head a position that the caller knows to be settled. Above it an event may yet appear
+ * before the one that would be found.
+ */
+export function searchSince(asked: Date, head: bigint): Search {
   const time = new Date(Math.max(asked.getTime(), FIRST_TIME));
-  return { time, created: time.toISOString(), createdPosition: '0', first: undefined, passed: '0', steps: 0 };
+  return { time, head, created: time.toISOString(), createdPosition: '0', first: undefined, passed: '0', steps: 0 };
 }
 
 /**
@@ -47,12 +53,9 @@ const BLOCK_ROWS = 500;
  */
 const FIRST_BLOCKS = 2;
 const BLOCKS = 40;
-/** Beyond all positions. */
-const LARGEST = sql.lit('9223372036854775807');
-
 /**
  * The next step. Resolves with where to go on, or with the cursor that was looked for: where there
- * is no such event, that of the newest.
+ * is no such event, that of the newest at or below `head`.
  */
 export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Search | Cursor> {
   const blocks = search.steps === 0 ? FIRST_BLOCKS : BLOCKS;
@@ -65,7 +68,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
       SELECT next.created_at, next.position, least(newer.first, next.first), next.found, block + 1
       FROM newer CROSS JOIN LATERAL (
         SELECT max(created_at) AS created_at, (array_agg(position))[count(*)] AS position, count(*) AS found,
-          min(position) FILTER (WHERE position > (SELECT position FROM floor)) AS first
+          min(position) FILTER (WHERE position > (SELECT position FROM floor) AND position <= ${search.head}) AS first
         FROM (SELECT created_at, position FROM here.outbox
               WHERE (created_at, position) > (newer.created_at, newer.position) AND position IS NOT NULL
               ORDER BY created_at, position LIMIT ${sql.lit(BLOCK_ROWS)}) ahead
@@ -79,7 +82,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
       FROM older CROSS JOIN LATERAL (
         SELECT max(position) AS position, count(*) AS found,
           min(position) FILTER (WHERE created_at >= ${search.time}) AS first
-        FROM (SELECT created_at, position FROM here.outbox WHERE position > older.position
+        FROM (SELECT created_at, position FROM here.outbox WHERE position > older.position AND position <= ${search.head}
               ORDER BY position LIMIT ${sql.lit(BLOCK_ROWS)}) ahead
       ) next WHERE older.found = ${sql.lit(BLOCK_ROWS)} AND older.first IS NULL AND block < ${blocks}
         -- Where all that is newer has been seen.
@@ -95,7 +98,8 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
     SELECT result.created_at::text AS created, created_position AS "createdPosition", newest_first AS first, passed, done,
       before.id, before.position, pg_is_in_recovery() AS standby
     FROM result LEFT JOIN LATERAL (
-      (SELECT id, position FROM here.outbox WHERE position < coalesce(result.first, ${LARGEST}) AND position > (SELECT position FROM floor)
+      (SELECT id, position FROM here.outbox
+       WHERE position < coalesce(result.first, ${search.head}::bigint + 1) AND position > (SELECT position FROM floor)
        ORDER BY position DESC LIMIT 1)
       UNION ALL SELECT id, position FROM floor
       ORDER BY position DESC LIMIT 1

@@ -20,7 +20,7 @@ export interface Lookups {
   lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /**
    * The cursor before the first event, in their order, that was created at `time` or later; that of
-   * the newest where there is none.
+   * the newest that has been read where there is none.
    *
    * @throws what the archive throws.
    */
@@ -29,7 +29,8 @@ export interface Lookups {
   readonly count: number;
 }
 
-export function createLookups(archive: Archive, queue: FairQueue): Lookups {
+/** @param head what has been read of the feed. */
+export function createLookups(archive: Archive, queue: FairQueue, head: () => bigint): Lookups {
   const cursors = new Map<string, Lookup<CursorLookup>>();
   const times = new Map<string, Lookup<Cursor>>();
   let isLookingUp = false;
@@ -79,7 +80,7 @@ export function createLookups(archive: Archive, queue: FairQueue): Lookups {
     const leaving = new AbortController();
     lookup.onAllLeft = () => leaving.abort();
     count += 1;
-    for (let at = searchSince(time); ;) {
+    for (let at = searchSince(time, head()); ;) {
       const found = await queue.run(flow, () =>
         lookup.isWanted() ? archive.since(at, leaving.signal) : Promise.resolve(NOWHERE),
       );

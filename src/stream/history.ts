@@ -85,10 +85,15 @@ export interface HistoryOptions {
    * since it was read for nobody who comes after that. Default: there is but one, and nothing ever
    * is.
    */
-  readonly log?: Pick<Log, 'epoch' | 'changes' | 'isUnchanged'>;
+  readonly log?: Pick<Log, 'head' | 'epoch' | 'changes' | 'isUnchanged'>;
 }
 
-const UNCHANGING: NonNullable<HistoryOptions['log']> = { epoch: 0, changes: 0, isUnchanged: () => true };
+const UNCHANGING: NonNullable<HistoryOptions['log']> = {
+  head: { id: '', position: 0n },
+  epoch: 0,
+  changes: 0,
+  isUnchanged: () => true,
+};
 
 export function createHistory(
   archive: Archive,
@@ -102,7 +107,7 @@ export function createHistory(
    */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
   const queue = createFairQueue(limit);
-  const lookups = createLookups(archive, queue);
+  const lookups = createLookups(archive, queue, () => log.head.position);
   const stats = {
     reads: 0,
     shared: 0,

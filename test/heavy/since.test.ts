@@ -23,13 +23,16 @@ async function fill(database: TestDatabase, rows: number): Promise<void> {
   });
 }
 
+/** Above all that there is. */
+const HEAD = 2n ** 62n;
+
 function open(t: ExecutionContext, database: TestDatabase) {
   const { db, queries, explain } = observe(t, database);
   return {
     explain,
     async since(time: Date): Promise<{ cursor: Cursor; steps: CompiledQuery[] }> {
       queries.length = 0;
-      for (let at: Search | Cursor = searchSince(time); ; at = await stepSince(db, at)) {
+      for (let at: Search | Cursor = searchSince(time, HEAD); ; at = await stepSince(db, at)) {
         if (!('steps' in at)) return { cursor: at, steps: [...queries] };
       }
     },

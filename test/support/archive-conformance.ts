@@ -107,8 +107,8 @@ export function declareArchiveSuite(name: string, make: (t: ExecutionContext) =>
     const { archive, publish } = await make(t);
     const all: readonly StoredEvent[] = await publish(['a']).then(() => publish(['a', 'b']));
     const last = all.at(-1);
-    async function since(time: number): Promise<string> {
-      for (let search = searchSince(new Date(time)); ;) {
+    async function since(time: number, head = last?.position ?? 0n): Promise<string> {
+      for (let search = searchSince(new Date(time), head); ;) {
         const step = search;
         const found = await patiently(() => archive.since(step));
         if (!('steps' in found)) return found.id;
@@ -119,6 +119,12 @@ export function declareArchiveSuite(name: string, make: (t: ExecutionContext) =>
     t.is(await since((last?.createdAt ?? 0) + 60_000), last?.id ?? '');
     const second = all.find(({ createdAt }) => createdAt > (all[0]?.createdAt ?? 0));
     t.is(await since(Math.ceil(second?.createdAt ?? 0)), before(all, Math.ceil(second?.createdAt ?? 0)));
+    const [first] = all;
+    t.is(
+      await since(Math.ceil(second?.createdAt ?? 0), first?.position),
+      first?.id ?? '',
+      'what is above the head is not there',
+    );
   });
 
   test(`${name}: a read whose signal fires rejects`, async (t) => {
@@ -128,7 +134,7 @@ export function declareArchiveSuite(name: string, make: (t: ExecutionContext) =>
     for (const read of [
       (signal: AbortSignal) => archive.page(channelFilter(['*']), 0n, 1n, 1000, signal),
       (signal: AbortSignal) => archive.lookUpCursors(['1'], signal),
-      (signal: AbortSignal) => archive.since(searchSince(new Date(0)), signal),
+      (signal: AbortSignal) => archive.since(searchSince(new Date(0), 1n), signal),
     ]) {
       await t.throwsAsync(read(AbortSignal.abort(reason)));
     }

@@ -285,9 +285,9 @@ export function createMemoryArchive(outbox: MemoryOutbox, faults: Faults): Archi
     since: (search, signal) =>
       faults.read(() => {
         if (search.steps < 3 && faults.saysMore()) return { ...search, steps: search.steps + 1 };
-        const index = outbox.events.findIndex(({ createdAt }) => createdAt >= search.time.getTime());
-        if (index < 0) return outbox.head;
-        return cursorOf(outbox.events[index - 1] ?? outbox.floor);
+        const settled = outbox.events.filter(({ position }) => position <= search.head);
+        const index = settled.findIndex(({ createdAt }) => createdAt >= search.time.getTime());
+        return cursorOf((index < 0 ? settled.at(-1) : settled[index - 1]) ?? outbox.floor);
       }, signal),
   };
 }

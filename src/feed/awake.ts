@@ -19,8 +19,9 @@
  * sent away is either still committing when the lock has been given back, or what it published can be
  * read: whoever gives the lock back asks for the first, then reads, and takes it again where either
  * finds anything. Other relays are told "awake" before the lock is taken, and look by themselves
- * until they have heard "asleep" and looked once more. Where a relay that is awake dies, its lock
- * goes with it, and the others hear nothing any more.
+ * until they have heard "asleep" and looked once more: also those that are awake themselves, or were
+ * when they heard it. Where a relay that is awake dies, its lock goes with it, and the others hear
+ * nothing any more.
  */
 import type { AwakeLock } from '../outbox/feed.js';
 import type { Tail } from './tail.js';
@@ -29,10 +30,10 @@ export interface Awake {
   readonly state: 'asleep' | 'awake' | 'following' | 'stopped';
   /** A publisher has rung. */
   rung(): void;
-  /** Another relay is awake. */
-  othersAwake(): void;
-  /** Another relay is asleep now. */
-  othersAsleep(): void;
+  /** Another relay is awake, or about to be. @param relay its name. */
+  othersAwake(relay: string): void;
+  /** That relay is asleep now. */
+  othersAsleep(relay: string): void;
   /** Whether anything is heard: called at each change, and the first time that it is known. */
   notificationsWork(work: boolean): void;
   /** Resolves when it looks no more and has given the lock back. Safe to call twice. */
@@ -75,6 +76,9 @@ const SAMPLE_MS = 50;
 const TELL_MS = 250;
 const SILENCE_MS = 750;
 
+/** Anybody may notify: so many relays are told apart. */
+const MOST_OTHERS = 100;
+
 /** Somebody may have taken the lock without a word: so often it is asked whether. */
 const CHECK_MS = 5000;
 
@@ -84,6 +88,9 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
   let rings = 0;
   let ringsSince = 0;
   let isDeciding = false;
+  let deciding: Promise<void> = Promise.resolve();
+  /** Relays that have said that they are awake, and not yet that they are asleep. */
+  const others = new Set<string>();
   /** When another was last heard, or this relay tried to take the lock. */
   let heardAt = 0;
   let toldAt = 0;
@@ -94,7 +101,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
   let overlap = false;
   let looking: Promise<void> = Promise.resolve();
   let endPause = (): void => undefined;
-  const checking = setInterval(() => void attempt(check), CHECK_MS).unref();
+  const checking = setInterval(() => consider(check), CHECK_MS).unref();
 
   function set(next: 'asleep' | 'awake' | 'following'): void {
     if (state === 'stopped') return;
@@ -116,12 +123,19 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
     set('following');
   }
 
-  /** One decision at a time. The tail and the listener tell of their troubles themselves. */
-  async function attempt(decide: () => Promise<void>): Promise<void> {
-    if (isDeciding || state !== 'asleep' || !works) return;
+  /** One decision after the other. The tail and the listener tell of their troubles themselves. */
+  function attempt(decide: () => Promise<void>): void {
     isDeciding = true;
-    await decide().catch(() => undefined);
-    isDeciding = false;
+    const decided = deciding.then(async () => {
+      if (state === 'asleep' && works) await decide().catch(() => undefined);
+      if (deciding === decided) isDeciding = false;
+    });
+    deciding = decided;
+  }
+
+  /** The same, unless another decision is being made. */
+  function consider(decide: () => Promise<void>): void {
+    if (!isDeciding && state === 'asleep' && works) attempt(decide);
   }
 
   async function check(): Promise<void> {
@@ -140,8 +154,10 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
   async function wakeUp(): Promise<void> {
     await tell();
     if (!works) return;
-    if (await lock.take()) set('awake');
-    else follow();
+    if (!(await lock.take())) return follow();
+    // By now the others may think that nobody is awake after all.
+    if (Date.now() - toldAt > SILENCE_MS / 2) await goToSleep();
+    else set('awake');
   }
 
   async function tell(): Promise<void> {
@@ -160,7 +176,10 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
         const isQuiet = found.events === 0 && !found.isHeld;
         pauseMs = isQuiet ? Math.min(Math.max(pauseMs * 2, shortest), LONGEST_PAUSE_MS) : shortest;
         if (state === 'awake') await stayAwake();
-        else if (Date.now() - heardAt > SILENCE_MS) await wakeUp();
+        else if (Date.now() - heardAt > SILENCE_MS) {
+          others.clear();
+          await wakeUp();
+        }
       } catch {
         pauseMs = FAILURE_PAUSE_MS;
       }
@@ -198,7 +217,8 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
     const found = await tail.look();
     if (isBusy || found.events > 0) return wakeUp();
     await lock.tell('asleep');
-    set('asleep');
+    if (others.size > 0) follow();
+    else set('asleep');
   }
 
   return {
@@ -213,25 +233,26 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
         rings = 0;
       }
       rings += 1;
-      if (rings === VERY_OFTEN) void attempt(wakeUp);
+      if (rings === VERY_OFTEN) consider(wakeUp);
       else if (rings % OFTEN === 0) {
-        void attempt(async () => {
+        consider(async () => {
           if (await lock.publishersQueue()) await wakeUp();
         });
       }
     },
-    othersAwake() {
+    othersAwake(relay) {
       heardAt = Date.now();
+      if (others.size < MOST_OTHERS) others.add(relay);
       if (state === 'asleep' && works) follow();
     },
-    othersAsleep() {
-      if (state !== 'following') return;
-      set('asleep');
-      tail.wake();
+    othersAsleep(relay) {
+      others.delete(relay);
+      if (state === 'following' && others.size === 0) set('asleep');
+      if (state !== 'stopped') tail.wake();
     },
     notificationsWork(work) {
       works = work;
-      if (work) void attempt(checkAnew);
+      if (work) attempt(checkAnew);
       else if (state === 'awake' || state === 'following') {
         set('asleep');
         void lock.giveBack().catch(() => undefined);
@@ -242,7 +263,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
       state = 'stopped';
       clearInterval(checking);
       endPause();
-      await looking;
+      await Promise.all([looking, deciding]);
       if (wasAwake) await lock.giveBack().catch(() => undefined);
     },
   };

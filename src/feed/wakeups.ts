@@ -73,8 +73,8 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
       },
       changed: tail.check,
       recheck: tail.recheck,
-      othersAwake: () => awake?.othersAwake(),
-      othersAsleep: () => awake?.othersAsleep(),
+      othersAwake: (relay) => awake?.othersAwake(relay),
+      othersAsleep: (relay) => awake?.othersAsleep(relay),
       notificationsWork(work) {
         clearInterval(polling);
         polling = work ? undefined : setInterval(poll, settings.pollSeconds * 1000);

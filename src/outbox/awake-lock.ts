@@ -7,7 +7,7 @@ import { sql, type Kysely } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
 import type { AwakeLock } from './feed.js';
 import type { Listener } from './listener.js';
-import { awakePayloads, meaningOf, notify } from './notifications.js';
+import { awakePayloads, notify } from './notifications.js';
 import { readSettled } from './settled.js';
 
 /** Arguments of the advisory lock, as migrations/1_outbox.sql has them. */
@@ -19,8 +19,8 @@ const TRY_AGAIN_MS = 2;
 
 export interface AwakeNotifications {
   readonly lock: AwakeLock;
-  /** What a payload of another relay says; undefined where it says nothing of that. */
-  heard(payload: string): 'awake' | 'asleep' | undefined;
+  /** Whether this relay sent it. */
+  isOwn(payload: string): boolean;
 }
 
 type Session = Pick<Listener, 'query' | 'isDirect'>;
@@ -43,11 +43,7 @@ export function createAwakeLock(session: () => Session, db: Kysely<Tables>): Awa
   }
 
   return {
-    heard(payload) {
-      const meaning = meaningOf(payload);
-      if (meaning !== 'awake' && meaning !== 'asleep') return undefined;
-      return payload === own[meaning] ? undefined : meaning;
-    },
+    isOwn: (payload) => payload === own.awake || payload === own.asleep,
     lock: {
       take,
       async giveBack() {

@@ -106,10 +106,14 @@ export interface FeedWatcher {
   changed(): void;
   /** The feed may be another: see `isSameHistory`. */
   recheck(): void;
-  /** Another says that it is awake: see `AwakeLock`. It repeats that while it is. */
-  othersAwake(): void;
+  /**
+   * Another says that it is awake: see `AwakeLock`. It repeats that while it is.
+   *
+   * @param relay a name that no other has.
+   */
+  othersAwake(relay: string): void;
   /** It says that it no longer is. */
-  othersAsleep(): void;
+  othersAsleep(relay: string): void;
   /**
    * Whether wake-ups are known to arrive; called at each change. While they do not, the watcher
    * MUST poll.

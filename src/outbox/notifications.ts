@@ -37,6 +37,11 @@ export function awakePayloads(): Readonly<Record<'awake' | 'asleep', string>> {
   return { awake: AWAKE + relay, asleep: ASLEEP + relay };
 }
 
+/** Which relay says that it is awake or asleep. */
+export function senderOf(payload: string): string {
+  return payload.slice(payload.indexOf(':') + 1);
+}
+
 /** A probe that no other relay sends. */
 export function newProbe(): string {
   return PROBE + randomUUID();

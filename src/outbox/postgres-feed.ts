@@ -17,7 +17,7 @@ import type { Feed, FeedReader, HeldBack, Watch } from './feed.js';
 import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
 import { startListener, type Listener } from './listener.js';
 import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
-import { meaningOf, notify } from './notifications.js';
+import { meaningOf, notify, senderOf } from './notifications.js';
 import { changesSince } from './redaction.js';
 import { readSettled, type Settled } from './settled.js';
 import { CREATED } from './sized-rows.js';
@@ -72,8 +72,10 @@ export function createPostgresFeed({ listenTimeoutSeconds }: FeedSettings, parts
           const meaning = meaningOf(payload);
           if (meaning === 'changed') watcher.changed();
           else if (meaning === 'published') watcher.wake();
-          else if (awake.heard(payload) === 'awake') watcher.othersAwake();
-          else if (awake.heard(payload) === 'asleep') watcher.othersAsleep();
+          else if (!awake.isOwn(payload)) {
+            if (meaning === 'awake') watcher.othersAwake(senderOf(payload));
+            else if (meaning === 'asleep') watcher.othersAsleep(senderOf(payload));
+          }
         },
       });
       const stop = () => {

@@ -2,6 +2,7 @@
  * The outbox as a list in memory, with the two interfaces to it. What its feed and its archive do beside telling the truth is for
  * `Faults` to choose, among all that their interfaces allow.
  */
+import { randomUUID } from 'node:crypto';
 import { matches } from '../../src/event/channel-filter.js';
 import type { Cursor, FreshEvent } from '../../src/event/event.js';
 import type { Archive, CursorLookup } from '../../src/outbox/archive.js';
@@ -226,6 +227,7 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
 
 function awakeLock(outbox: MemoryOutbox, faults: Faults, watcher: FeedWatcher): AwakeLock {
   const { awake } = outbox;
+  const relay = randomUUID();
   return {
     take: () =>
       faults.read(() => {
@@ -244,7 +246,8 @@ function awakeLock(outbox: MemoryOutbox, faults: Faults, watcher: FeedWatcher): 
     tell: (state) =>
       faults.read(() => {
         for (const other of outbox.watchers) {
-          if (other !== watcher) faults.pass(() => (state === 'awake' ? other.othersAwake() : other.othersAsleep()));
+          if (other !== watcher)
+            faults.pass(() => (state === 'awake' ? other.othersAwake(relay) : other.othersAsleep(relay)));
         }
       }),
   };

@@ -21,9 +21,8 @@ export interface PublishingOptions extends Pace {
 
 const DEBIAN_POSTGRES = '/usr/lib/postgresql/15';
 
-/** @throws Error where there is no pgbench. */
-export async function measurePublishing(options: PublishingOptions): Promise<Result[]> {
-  const results: Result[] = [];
+/** Each result as soon as there is one. @throws Error where there is no pgbench. */
+export async function* measurePublishing(options: PublishingOptions): AsyncGenerator<Result> {
   const { postgres = DEBIAN_POSTGRES } = options;
   const isThere = await access(path.join(postgres, 'bin', 'postgres'), constants.X_OK).then(
     () => true,
@@ -31,12 +30,11 @@ export async function measurePublishing(options: PublishingOptions): Promise<Res
   );
   if (!isThere && options.postgres !== undefined) throw new Error(`There is no PostgreSQL in ${postgres}.`);
   for (const binaries of [undefined, ...(isThere ? [postgres] : [])]) {
-    results.push(...(await measureServer(binaries, options)));
+    yield* measureServer(binaries, options);
   }
-  return results;
 }
 
-async function measureServer(binaries: string | undefined, options: PublishingOptions): Promise<Result[]> {
+async function* measureServer(binaries: string | undefined, options: PublishingOptions): AsyncGenerator<Result> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'outbox-bench-'));
   const pgbench = await preparePgbench(folder);
   const server = await startEmbedded({
@@ -48,7 +46,7 @@ async function measureServer(binaries: string | undefined, options: PublishingOp
   let contest: Contest | undefined;
   try {
     contest = await openContest(server.url, { version: server.version, pgbench });
-    return await measureAll(contest, options);
+    yield* measureAll(contest, options);
   } finally {
     await contest?.stop();
     await server.stop();
@@ -56,15 +54,15 @@ async function measureServer(binaries: string | undefined, options: PublishingOp
   }
 }
 
-async function measureAll(contest: Contest, options: PublishingOptions): Promise<Result[]> {
-  const results: Result[] = [];
-  const measure = async (title: string, run: (title: string) => Promise<Result[]>) => {
-    if (options.only === undefined || title.includes(options.only)) results.push(...(await run(title)));
-  };
-  for (const workload of WORKLOADS) await measure(workload.title, () => measureWorkload(contest, workload, options));
-  await measure(`${BULK_ROWS} rows in one transaction`, (title) => measureBulk(contest, title, options));
-  await measure(`16 clients beside ${MANY} sessions that LISTEN`, (title) => measureCrowd(contest, title, options));
-  await measure('insert to client at full load, 16 clients', (title) => measureFullLoad(contest, title));
-  await measure('a relay that looks by itself, after bursts', (title) => measureAwake(contest, title));
-  return results;
+async function* measureAll(contest: Contest, options: PublishingOptions): AsyncGenerator<Result> {
+  const parts = new Map<string, (title: string) => Promise<Result[]>>([
+    ...WORKLOADS.map((workload) => [workload.title, () => measureWorkload(contest, workload, options)] as const),
+    [`${BULK_ROWS} rows in one transaction`, (title) => measureBulk(contest, title, options)],
+    [`16 clients beside ${MANY} sessions that LISTEN`, (title) => measureCrowd(contest, title, options)],
+    ['insert to client at full load, 16 clients', (title) => measureFullLoad(contest, title)],
+    ['a relay that looks by itself, after bursts', (title) => measureAwake(contest, title)],
+  ]);
+  for (const [title, measure] of parts) {
+    if (options.only === undefined || title.includes(options.only)) yield* await measure(title);
+  }
 }

@@ -50,7 +50,7 @@ const STORMS = [
 /** For the 10,000: seconds until all have caught up, and reads of the table. */
 const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
 const NO_BAR = { is: 'none', holds: true };
-const PUBLISHING = { rounds: '7', seconds: '1' };
+const PUBLISHING = { rounds: '5', seconds: '1' };
 const FANOUT = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
@@ -73,7 +73,9 @@ const [, seconds = PUBLISHING.seconds] = takeOption('--seconds', 2);
 const [, workload] = takeOption('--workload', 2);
 const [, postgres] = takeOption('--postgres', 2);
 
-const PARTS: Readonly<Record<string, (url: string) => Promise<Result | readonly Result[]>>> = {
+type Measured = AsyncIterable<Result> | Promise<Result | readonly Result[]>;
+
+const PARTS: Readonly<Record<string, (url: string) => Measured>> = {
   publish: () => measurePublishing({ rounds: Number(rounds), seconds: Number(seconds), only: workload, postgres }),
   latency: (url) => measureLatency(url),
   fanout: (url) => measureFanout(url, FANOUT),
@@ -177,7 +179,8 @@ try {
   await migrate(server.url, 'up');
   for (const [name, measure] of Object.entries(PARTS)) {
     if (names.length > 0 && !names.includes(name)) continue;
-    for (const result of [await measure(server.url)].flat()) {
+    const measured = measure(server.url);
+    for await (const result of 'then' in measured ? [await measured].flat() : measured) {
       results.push(result);
       console.log(resultText(result));
     }

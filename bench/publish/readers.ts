@@ -2,7 +2,8 @@
 import { once } from 'node:events';
 import { startObservedRelay } from '../../test/support/observed-relay.js';
 import { startGenerator, type RemoteGenerator } from '../load/child.js';
-import { publish } from '../load/publish.js';
+import { markedText } from '../load/marker.js';
+import { paced } from '../load/publish.js';
 import { connect } from './databases.js';
 
 /** That pgbench publishes on. */
@@ -10,6 +11,9 @@ export const CHANNEL = 'orders';
 
 /** How long readers may take to read what was published in a turn. */
 const BEHIND_MS = 60_000;
+
+/** Of a marked event's data. */
+const MARKED_BYTES = 300;
 
 /** Payload that follows those of all that was committed before. */
 const LAST = 'last';
@@ -56,8 +60,11 @@ export async function startBareReader(url: string): Promise<Reader> {
 export interface RelayReader extends Reader {
   readonly pid: number;
   readonly generator: RemoteGenerator;
-  /** Publishes marked events at a pace, and resolves when the subscriber has received them. */
-  publish(pace: { events: number; rate: number }): Promise<void>;
+  /**
+   * Publishes marked events at a pace. Resolves when the subscriber has received them, with the
+   * milliseconds that each INSERT took.
+   */
+  publish(pace: { events: number; rate: number }): Promise<readonly number[]>;
   /** Whether it looks by itself, so that publishers do not notify. */
   isAwake(): Promise<boolean>;
 }
@@ -76,12 +83,24 @@ export async function startRelayReader(url: string): Promise<RelayReader> {
     generator,
     async publish({ events, rate }) {
       await generator.reset();
-      await publish(client, { channel: CHANNEL, events, rate, size: 300, after: published });
-      published += events;
+      const inserts: number[] = [];
+      await paced({ events, rate, burst: 1 }, async () => {
+        published += 1;
+        const began = performance.now();
+        await client.query({
+          name: 'publish',
+          text: 'INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb($2::text))',
+          values: [CHANNEL, markedText(0, published, MARKED_BYTES)],
+        });
+        inserts.push(performance.now() - began);
+      });
       await within(BEHIND_MS, generator.until(events));
+      return inserts;
     },
     // What was committed before comes before it.
-    caughtUp: () => reader.publish({ events: 1, rate: 0 }),
+    async caughtUp() {
+      await reader.publish({ events: 1, rate: 0 });
+    },
     async isAwake() {
       const { rows } = await client.query<{ is: boolean }>(
         `SELECT EXISTS (

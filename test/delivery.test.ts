@@ -418,12 +418,12 @@ test.serial(
           assert.equal(budget.heldBytes, 0, 'what no client waits for is still counted');
           seen.restarts += log.epoch;
           for (const client of clients) client.subscription?.close();
-          let hasStopped = false;
+          const stopping = { isOver: false };
           const stopped = wakeups
             .stop()
             .then(tail.stop)
-            .then(() => (hasStopped = true));
-          for (; !hasStopped; await turn()) for (const read of reads.splice(0)) read.fail();
+            .then(() => (stopping.isOver = true));
+          for (; !stopping.isOver; await turn()) for (const read of reads.splice(0)) read.fail();
           await stopped;
         },
       ),

@@ -96,7 +96,7 @@ test.serial('nothing looks any more once it has been stopped, nor where the feed
     wake: () => t.fail(),
     check: () => t.fail(),
     recheck: () => t.fail(),
-    look: () => t.fail() as never,
+    look: () => t.fail(),
     isReading: false,
   };
   await t.throwsAsync(startWakeups(SETTINGS, { feed: { watch: () => Promise.reject(error) }, tail }), { is: error });

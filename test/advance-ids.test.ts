@@ -162,7 +162,12 @@ test('it waits for commits under way, and nobody waits for it: what hangs is see
   const [before] = await sequences(db.url);
   await advanceIds(db.url, 1_000_000_000n);
   const settled = async () =>
-    (await query<{ through: string; pid: number | null }>(db.url, 'SELECT through, waits_for AS pid FROM outbox_settled()'))[0];
+    (
+      await query<{ through: string; pid: number | null }>(
+        db.url,
+        'SELECT through, waits_for AS pid FROM outbox_settled()',
+      )
+    )[0];
   t.deepEqual(await settled(), { through: String(BigInt(before?.position ?? 0) - 1n), pid: across.process });
   await across.succeed();
   t.is((await settled())?.pid, null);

@@ -26,6 +26,9 @@ async function untilBlocked(db: TestDatabase): Promise<void> {
   throw new Error('a session was expected to wait for a lock');
 }
 
+/** More than are placed at a time. */
+const MANY = Array.from({ length: 300 }, (_, n) => `m${n}`);
+
 async function inOrder(db: TestDatabase): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(`SELECT data #>> '{}' AS name FROM outbox ORDER BY position`);
   return rows.map((row) => row.name);
@@ -158,23 +161,66 @@ test('R9: a SERIALIZABLE publisher that has read what another changed commits, a
   t.deepEqual(await run(ours), ['done', 'done']);
 });
 
-test('R2: immediate constraints in a savepoint that is rolled back do not go on holding up publishers', async (t) => {
+test('R2: constraints that are made immediate delay neither publishers nor delivery, savepoints and all', async (t) => {
   const db = await createDatabase(t);
   const [open, other] = [await connect(t, db.url), await connect(t, db.url)];
   await open.query('BEGIN');
   await publish(open, 'open');
   await open.query('SAVEPOINT s');
   await open.query('SET CONSTRAINTS ALL IMMEDIATE');
-  const waiting = publish(other, 'other');
-  await untilBlocked(db);
+  await publish(open, 'lost');
+  await publish(other, 'during');
   await open.query('ROLLBACK TO s');
-  await waiting;
+  await open.query('SET CONSTRAINTS ALL IMMEDIATE');
+  await publish(open, 'open 2');
+  await publish(other, 'after');
+  t.deepEqual(await single(db, 'SELECT through, waits_for FROM outbox_settled()'), { through: '2', waits_for: null });
   await open.query('COMMIT');
-  t.deepEqual(await inOrder(db), ['other', 'open']);
+  t.deepEqual(await inOrder(db), ['during', 'after', 'open', 'open 2']);
 });
 
-/** More than are placed at a time. */
-const MANY = Array.from({ length: 300 }, (_, n) => `m${n}`);
+test('R2: no deadlock with constraints made immediate and a deferred trigger that inserts what has a deferred foreign key', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(`
+    CREATE TABLE parent (id int PRIMARY KEY);
+    CREATE TABLE child (parent_id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE thing (id int);
+    INSERT INTO parent VALUES (1);
+    CREATE FUNCTION add_child() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO child VALUES (NEW.id);
+      RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER add_child AFTER INSERT ON thing
+      DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION add_child()`);
+  const [site, migration] = [await connect(t, db.url), await connect(t, db.url)];
+  for (const client of [site, migration]) await client.query(`SET deadlock_timeout = '50ms'`);
+  await migration.query('BEGIN');
+  await migration.query('SELECT FROM parent WHERE id = 1 FOR UPDATE');
+  await publish(migration, 'migration');
+  await migration.query('SET CONSTRAINTS ALL IMMEDIATE');
+  // Its foreign key is checked in the second round, after its event has been placed.
+  await site.query('BEGIN');
+  await publish(site, 'site');
+  await site.query('INSERT INTO thing VALUES (1)');
+  const committed = outcome(site.query('COMMIT'));
+  await untilBlocked(db);
+  await publish(migration, 'migration 2');
+  t.is(await outcome(migration.query('COMMIT')), 'done');
+  t.is(await committed, 'done');
+  t.deepEqual(await inOrder(db), ['site', 'migration', 'migration 2']);
+});
+
+test('R1: a trigger of the application that keeps an event from its position fails the transaction, and says so', async (t) => {
+  const db = await createDatabase(t);
+  await db.query(`
+    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER keep BEFORE UPDATE ON outbox FOR EACH ROW WHEN (NEW.channel IN ('kept', 'm7')) EXECUTE FUNCTION keep()`);
+  for (const names of [['kept'], MANY])
+    await t.throwsAsync(publish(db, ...names), { message: /keeps an event from getting its position/ });
+  await publish(db, 'a', 'b');
+  t.deepEqual(await inOrder(db), ['a', 'b']);
+  t.is(await unplaced(db), 0);
+});
 
 interface Way {
   /** What holds, as the test's title. */
@@ -406,6 +452,142 @@ const WAYS: readonly Way[] = [
     },
     published: ['a', 'b', 'c'],
   },
+  {
+    title:
+      'triggers of the application on outbox may publish themselves, before and after each row, and when it is placed',
+    async run(client) {
+      await client.query(`
+        CREATE FUNCTION follow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          INSERT INTO public.outbox (channel, data) VALUES (TG_ARGV[0], to_jsonb(TG_ARGV[0]));
+          RETURN NEW;
+        END $$;
+        CREATE TRIGGER before BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.channel = 'b') EXECUTE FUNCTION follow('a');
+        CREATE TRIGGER zafter AFTER INSERT ON outbox FOR EACH ROW WHEN (NEW.channel = 'b') EXECUTE FUNCTION follow('c');
+        CREATE TRIGGER placed AFTER UPDATE OF position ON outbox FOR EACH ROW WHEN (NEW.channel = 'b') EXECUTE FUNCTION follow('d')`);
+      await publish(client, 'b');
+    },
+    published: ['a', 'b', 'c', 'd'],
+  },
+  {
+    title: 'deferred triggers of the application may publish in each round, under immediate constraints too',
+    async run(client) {
+      await client.query(`
+        CREATE TABLE thing (id int);
+        CREATE FUNCTION announce() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF NEW.id = 2 THEN SET CONSTRAINTS ALL IMMEDIATE; END IF;
+          INSERT INTO outbox (channel, data) SELECT name, to_jsonb(name) FROM concat('round ', NEW.id) AS name;
+          IF NEW.id < 5 THEN INSERT INTO thing VALUES (NEW.id + 1); END IF;
+          IF NEW.id = 3 THEN SET CONSTRAINTS announce DEFERRED; END IF;
+          RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER announce AFTER INSERT ON thing
+          DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION announce()`);
+      await client.query('BEGIN');
+      await publish(client, 'a');
+      await client.query('INSERT INTO thing VALUES (1)');
+      await client.query('COMMIT');
+    },
+    published: ['a', 'round 1', 'round 2', 'round 3', 'round 4', 'round 5'],
+  },
+  {
+    title: 'what one message publishes and commits stays after what was published under immediate constraints',
+    async run(client) {
+      for (const [n, which] of ['ALL', 'outbox_1_reach_second_round', 'outbox_2_place'].entries()) {
+        await client.query('BEGIN');
+        await client.query(`SET CONSTRAINTS ${which} IMMEDIATE`);
+        await publish(client, `${n} first`);
+        await client.query(`INSERT INTO outbox (channel, data)
+          SELECT 'm', to_jsonb('${n} ' || i) FROM generate_series(1, 100) AS i; COMMIT`);
+      }
+    },
+    published: [0, 1, 2].flatMap((n) => [`${n} first`, ...Array.from({ length: 100 }, (_, i) => `${n} ${i + 1}`)]),
+  },
+  {
+    title: 'constraints that are made immediate and deferred, again and again, leave everything in order',
+    async run(client) {
+      await client.query('BEGIN');
+      for (let n = 0; n < 12; n += 1) {
+        await publish(client, `${n}`, `${n}b`);
+        if (n % 4 === 2) await client.query('SAVEPOINT s');
+        await client.query(
+          `SET CONSTRAINTS ${['ALL', 'outbox_2_place'][n % 2] ?? ''} ${n % 3 === 0 ? 'DEFERRED' : 'IMMEDIATE'}`,
+        );
+        if (n % 4 === 3) await client.query('RELEASE s');
+      }
+      await client.query('COMMIT');
+    },
+    published: Array.from({ length: 12 }, (_, n) => [`${n}`, `${n}b`]).flat(),
+  },
+  {
+    title: 'constraints that one statement makes immediate twice have their events placed before the commit, in order',
+    async run(client) {
+      await client.query('BEGIN');
+      await client.query(`DO $$ BEGIN
+        INSERT INTO outbox (channel, data) VALUES ('a', '"a"'), ('b', '"b"');
+        SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL IMMEDIATE;
+        INSERT INTO outbox (channel, data) VALUES ('c', '"c"');
+        SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;
+      END $$`);
+      await publish(client, 'd', 'e');
+      await client.query('COMMIT');
+    },
+    published: ['a', 'b', 'c', 'd', 'e'],
+  },
+  {
+    title: 'who resets all settings in a transaction loses no event',
+    async run(client) {
+      await client.query('BEGIN');
+      await client.query('SET CONSTRAINTS ALL IMMEDIATE');
+      await publish(client, 'a', 'b', 'c');
+      await client.query('RESET ALL');
+      await client.query('COMMIT');
+    },
+    published: ['a', 'b', 'c'],
+  },
+  {
+    title: 'a procedure that commits again and again publishes each time',
+    async run(client) {
+      await client.query(`
+        CREATE PROCEDURE several() LANGUAGE plpgsql AS $$ BEGIN
+          FOR n IN 1..3 LOOP
+            INSERT INTO outbox (channel, data) SELECT 'a', to_jsonb(n || name) FROM unnest(ARRAY['a', 'b', 'c']) AS name;
+            IF n = 2 THEN ROLLBACK; ELSE COMMIT; END IF;
+          END LOOP;
+        END $$`);
+      await client.query('CALL several()');
+    },
+    published: ['1a', '1b', '1c', '3a', '3b', '3c'],
+  },
+  {
+    title: 'several statements in one message publish in order, in one transaction and in several',
+    async run(client) {
+      const insert = (name: string) => `INSERT INTO outbox (channel, data) VALUES ('${name}', '"${name}"')`;
+      await client.query(`${insert('a')}; ${insert('b')}`);
+      await client.query(
+        `BEGIN; ${insert('c')}; SET CONSTRAINTS ALL IMMEDIATE; ${insert('d')}; COMMIT; ${insert('e')}`,
+      );
+      await client.query(`BEGIN; ${insert('f')}`);
+      await client.query(`${insert('g')}; COMMIT; BEGIN; ${insert('h')}; COMMIT`);
+    },
+    published: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'],
+  },
+  ...['REPEATABLE READ', 'SERIALIZABLE'].map((isolation): Way => ({
+    title: `in ${isolation} rows are placed in order, changed ones too, and under immediate constraints`,
+    async run(client) {
+      await client.query(`BEGIN ISOLATION LEVEL ${isolation}`);
+      await publish(client, 'a', ...MANY);
+      await client.query(`UPDATE outbox SET data = '"b"' WHERE channel = 'm3'`);
+      await client.query(`DELETE FROM outbox WHERE channel IN ('m0', 'm200')`);
+      await client.query('SET CONSTRAINTS ALL IMMEDIATE');
+      await publish(client, 'end');
+      await client.query('COMMIT');
+    },
+    published: [
+      'a',
+      ...MANY.filter((name) => name !== 'm0' && name !== 'm200').map((name) => (name === 'm3' ? 'b' : name)),
+      'end',
+    ],
+  })),
 ];
 
 for (const way of WAYS) {

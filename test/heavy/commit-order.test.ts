@@ -5,16 +5,29 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { startEmbedded } from '../../packages/embedded-postgres/embedded.js';
+import { startEmbedded, type EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
 import { migrate } from '../../src/postgres/migrate.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 import { startTestRelay } from '../support/relay.js';
 import { openStream } from '../support/stream.js';
 import { connect, outcome, publish, single, withoutTriggers } from '../support/sessions.js';
 
-test('R1: a reader at a position loses nothing to 16 concurrent writers, and what was visible comes first', async (t) => {
+/** A server of a test's own, with the outbox. */
+async function startServer(t: ExecutionContext, settings: Record<string, string>): Promise<EmbeddedPostgres> {
+  const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-commit-order-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const server = await startEmbedded({
+    dataDirectory: folder,
+    settings: { fsync: 'off', shared_buffers: '8MB', ...settings },
+  });
+  t.teardown(() => server.stop('immediate'));
+  await migrate(server.url, 'up');
+  return server;
+}
+
+test('R1: a reader up to what is settled loses nothing to 16 concurrent writers, and what was visible comes first', async (t) => {
   const db = await createDatabase(t);
   const committed: string[] = [];
   const misplaced: string[] = [];
@@ -46,9 +59,10 @@ test('R1: a reader at a position loses nothing to 16 concurrent writers, and wha
     let last = '0';
     for (let more = true; more;) {
       more = writing;
+      const { through } = await single<{ through: string }>(client, 'SELECT through FROM outbox_settled()');
       const { rows } = await client.query<{ id: string; position: string }>(
-        'SELECT id, position FROM outbox WHERE position > $1 ORDER BY position',
-        [last],
+        'SELECT id, position FROM outbox WHERE position > $1 AND position <= $2 ORDER BY position',
+        [last, through],
       );
       for (const { id } of rows) {
         if (BigInt(id) < BigInt(received.at(-1) ?? 0)) overtaken += 1;
@@ -91,6 +105,60 @@ test('R1: 100,000 rows of one INSERT are placed in the order of their ids', asyn
   );
 });
 
+test('R1: where transactions may be prepared, one that has published is not, whether or not a relay is awake', async (t) => {
+  const server = await startServer(t, { max_prepared_transactions: '5' });
+  const [publisher, relay] = [await connect(t, server.url), await connect(t, server.url)];
+  for (const isAwake of [false, true]) {
+    if (isAwake) await relay.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, 2)`);
+    for (const level of ['READ COMMITTED', 'SERIALIZABLE']) {
+      await publisher.query(`BEGIN ISOLATION LEVEL ${level}`);
+      await publish(publisher, 'a', 'b');
+      t.is(await outcome(publisher.query(`PREPARE TRANSACTION 'p'`)), '0A000');
+      await publisher.query(`BEGIN ISOLATION LEVEL ${level}; CREATE TABLE t (); PREPARE TRANSACTION 'p'`);
+      await publisher.query(`ROLLBACK PREPARED 'p'`);
+    }
+  }
+  await publish(publisher, 'c');
+  t.deepEqual(await single(publisher, 'SELECT through, waits_for FROM outbox_settled()'), {
+    through: '9',
+    waits_for: null,
+  });
+});
+
+test('R2: while a synchronous standby is gone, publishers that do not wait for it go on, and what hangs is settled once it ends', async (t) => {
+  const server = await startServer(t, { wal_level: 'replica', max_wal_senders: '2' });
+  const [hanging, other, observer] = [
+    await connect(t, server.url),
+    await connect(t, server.url),
+    await connect(t, server.url),
+  ];
+  await observer.query(`ALTER SYSTEM SET synchronous_standby_names = 'gone'`);
+  await observer.query('SELECT pg_reload_conf()');
+  const { pid } = await single<{ pid: number }>(hanging, 'SELECT pg_backend_pid() AS pid');
+  // Sessions read the settings anew before their next statement, once they have been told.
+  while ((await hanging.query('SHOW synchronous_standby_names')).rows[0]?.synchronous_standby_names !== 'gone');
+  const committed = publish(hanging, 'hangs');
+  const waits = () => observer.query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'`, [pid]);
+  while ((await waits()).rowCount === 0);
+  await other.query(`SET synchronous_commit = local; SET statement_timeout = '10s'`);
+  for (const name of ['a', 'b']) await publish(other, name);
+  t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
+    through: '0',
+    waits_for: pid,
+  });
+  const names = async () =>
+    (await observer.query<{ channel: string }>('SELECT channel FROM outbox ORDER BY position')).rows;
+  t.deepEqual(await names(), [{ channel: 'a' }, { channel: 'b' }]);
+  // PostgreSQL gives the wait up, and the commit stands.
+  await observer.query('SELECT pg_cancel_backend($1)', [pid]);
+  await committed;
+  t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
+    through: '3',
+    waits_for: null,
+  });
+  t.deepEqual(await names(), [{ channel: 'hangs' }, { channel: 'a' }, { channel: 'b' }]);
+});
+
 for (const isolation of ['REPEATABLE READ', 'SERIALIZABLE']) {
   test(`R9: ${isolation} publishers in parallel fail no more often than without our triggers`, async (t) => {
     const run = async (db: TestDatabase) => {
@@ -123,15 +191,8 @@ for (const isolation of ['REPEATABLE READ', 'SERIALIZABLE']) {
 }
 
 test('R9: publishers succeed while the notification queue is full, and a relay delivers by its sweep', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-queue-'));
-  t.teardown(() => rm(folder, { recursive: true, force: true }));
-  const server = await startEmbedded({
-    dataDirectory: folder,
-    // 64 pages, the least there is: half a megabyte.
-    settings: { fsync: 'off', shared_buffers: '8MB', max_notify_queue_pages: '64' },
-  });
-  t.teardown(() => server.stop('immediate'));
-  await migrate(server.url, 'up');
+  // 64 pages, the least there is: half a megabyte.
+  const server = await startServer(t, { max_notify_queue_pages: '64' });
 
   // A listener in a transaction reads nothing, and PostgreSQL keeps for it all that comes after.
   const stuck = await connect(t, server.url);

@@ -135,8 +135,12 @@ test('R2: while a synchronous standby is gone, publishers that do not wait for i
   await observer.query(`ALTER SYSTEM SET synchronous_standby_names = 'gone'`);
   await observer.query('SELECT pg_reload_conf()');
   const { pid } = await single<{ pid: number }>(hanging, 'SELECT pg_backend_pid() AS pid');
-  // Sessions read the settings anew before their next statement, once they have been told.
-  while ((await hanging.query('SHOW synchronous_standby_names')).rows[0]?.synchronous_standby_names !== 'gone');
+  // Backends wait once the checkpointer has read the setting; who gives up waiting is warned.
+  let waited = false;
+  observer.on('notice', () => (waited = true));
+  await observer.query(`CREATE TABLE other (); SET statement_timeout = '100ms'`);
+  while (!waited) await observer.query('INSERT INTO other DEFAULT VALUES');
+  await observer.query('RESET statement_timeout');
   const committed = publish(hanging, 'hangs');
   const waits = () => observer.query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'`, [pid]);
   while ((await waits()).rowCount === 0);

@@ -14,6 +14,7 @@ import { runCommand } from './support/command.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { createPatient, paste, SCHEMA, troubles } from './support/patient.js';
 import { startTestRelay } from './support/relay.js';
+import { hangInCommit } from './support/hanging-commit.js';
 import { openStream } from './support/stream.js';
 
 const { functions: FUNCTIONS, indexes: INDEXES, tables: TABLES, triggers: TRIGGERS } = manifest;
@@ -105,7 +106,9 @@ const CASES: readonly Case[] = [
     harm: FUNCTIONS.map(({ name, args }) => `GRANT EXECUTE ON FUNCTION ${name}(${args}) TO PUBLIC`),
     check: 'functions',
     level: 'warning',
-    what: new RegExp(`^everybody may execute ${FUNCTIONS.length - 1} functions of the outbox$`),
+    what: new RegExp(
+      `^everybody may execute ${FUNCTIONS.filter(({ isPublic }) => !isPublic).length} functions of the outbox$`,
+    ),
   },
   {
     name: 'a function that is missing, and its trigger with it',
@@ -351,7 +354,7 @@ test(`a healthy database gets a clean bill from its relay's role, and what that 
   const { code, output } = await runCommand(['doctor'], { DATABASE_URL: patient.relay.url });
   t.is(code, 0, output);
   const lines = output.trim().split('\n');
-  t.is(lines.at(-1), '0 errors, 0 warnings, 2 not checked, 15 fine');
+  t.is(lines.at(-1), '0 errors, 0 warnings, 2 not checked, 17 fine');
   t.true(output.includes(`run doctor once more as the owner of the outbox (${patient.owner.name})`), output);
   t.true(output.includes('as a superuser or a member of pg_monitor'), output);
   t.regex(output, new RegExp(`^ok +rights +role ${patient.relay.name} can read, and no more$`, 'm'));
@@ -382,10 +385,10 @@ test('rows that it has placed are delivered, as new events in the order of their
   await stream.untilEvents(2);
 
   const [trouble] = troubles(await patient.examine());
-  // Two at a time: both have found the rows when they come to wait for the lock under which positions are drawn.
-  await db.withClient(async (publisher) => {
-    await publisher.query('BEGIN');
-    await publisher.query(`SELECT pg_advisory_xact_lock('outbox_pending'::regclass::oid::integer, 0)`);
+  // Two at a time: both have found the rows when they come to wait for them.
+  await db.withClient(async (other) => {
+    await other.query('BEGIN');
+    await other.query('SELECT FROM outbox WHERE position IS NULL FOR UPDATE');
     const both = [patient.apply(trouble?.fix), patient.apply(trouble?.fix)];
     for (;;) {
       const { rowCount } = await db.query(
@@ -394,7 +397,7 @@ test('rows that it has placed are delivered, as new events in the order of their
       );
       if (rowCount === 2) break;
     }
-    await publisher.query('COMMIT');
+    await other.query('COMMIT');
     await Promise.all(both);
   });
   await db.query(insert('last'));
@@ -435,6 +438,85 @@ test('it finds a transaction that is open for long, and who has it, and its fix 
   await patient.apply(trouble?.fix);
   await ended;
   await untilTroubles(() => patient.examine({ oldSeconds: 0 }), 0);
+});
+
+test('it finds a commit that hangs, what that waits for, and whom to end, and nothing once it is over', async (t) => {
+  const patient = await createPatient(t);
+  const { db } = patient;
+  const hanging = await hangInCommit(t, db, ['a']);
+  const [trouble, ...others] = troubles(await patient.examine());
+  t.deepEqual(others, []);
+  t.like(trouble, { check: 'commits', level: 'error' });
+  t.regex(
+    trouble?.what ?? '',
+    new RegExp(`^a commit hangs: process ${hanging.process}, active, .*, which waits for Lock: advisory$`),
+  );
+  t.regex(trouble?.why ?? '', /not delivered until it ends: all after position 0\./);
+  // It waits for a superuser's session, which the owner may not end.
+  if (trouble?.fix === undefined || !('sql' in trouble.fix)) throw new Error('There is nothing to run.');
+  await paste(db.url, trouble.fix.sql);
+  await untilTroubles(patient.examine, 0);
+  t.is((await db.query('SELECT FROM outbox WHERE position = 1')).rowCount, 1, 'it was committed');
+});
+
+test('it finds a transaction that was placed before its commit, and its fix ends it', async (t) => {
+  const patient = await createPatient(t);
+  const open = new pg.Client({ connectionString: patient.owner.url, application_name: 'early' });
+  open.on('error', () => {});
+  await open.connect();
+  t.teardown(() => open.end());
+  await open.query('BEGIN');
+  await open.query(`DO $$ BEGIN
+    INSERT INTO outbox (channel) VALUES ('a'); SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL IMMEDIATE;
+  END $$`);
+  const [trouble, ...others] = troubles(await patient.examine());
+  t.deepEqual(others, []);
+  t.regex(
+    trouble?.what ?? '',
+    /^a transaction was placed before its commit, and is still open: .* application "early"$/,
+  );
+  await patient.apply(trouble?.fix);
+  await untilTroubles(patient.examine, 0);
+});
+
+for (const [lock, why] of [
+  ['pg_advisory_lock', /^publishers do not ring/],
+  ['pg_advisory_lock_shared', /^no relay can become awake/],
+] as const) {
+  test(`it finds who holds the lock of the relay that is awake by ${lock}, and its fix ends it`, async (t) => {
+    const patient = await createPatient(t);
+    const client = new pg.Client({ connectionString: patient.owner.url, application_name: 'jealous' });
+    client.on('error', () => {});
+    await client.connect();
+    t.teardown(() => client.end());
+    await client.query(`SELECT ${lock}('outbox'::regclass::oid::integer, 2)`);
+    const [trouble, ...others] = troubles(await patient.examine());
+    t.deepEqual(others, []);
+    t.like(trouble, { check: 'awake', level: 'warning' });
+    t.regex(trouble?.what ?? '', /no relay holds the lock of the relay that is awake: .* application "jealous"$/);
+    t.regex(trouble?.why ?? '', why);
+    await client.query(`SET application_name = 'outbox-relay listener'`);
+    t.deepEqual(troubles(await patient.examine()), [], 'a relay may');
+    await client.query(`SET application_name = 'jealous'`);
+    await patient.apply(trouble?.fix);
+    await untilTroubles(patient.examine, 0);
+  });
+}
+
+test('a role for whom outbox_settled() was taken away is found, and gets it back with its rights', async (t) => {
+  const patient = await createPatient(t);
+  await patient.db.query(`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA "${SCHEMA}" FROM PUBLIC, ${patient.relay.name}`);
+  const found = troubles(
+    await examine({ databaseUrl: patient.relay.url, listenDatabaseUrl: patient.relay.url }),
+  ).filter(({ level }) => level === 'error');
+  t.deepEqual(
+    found.map(({ what }) => what),
+    [`role ${patient.relay.name} may not execute outbox_settled`],
+  );
+  await patient.apply(found[0]?.fix);
+  await startTestRelay(t, patient.relay.url);
+  const after = troubles(await examine({ databaseUrl: patient.relay.url, listenDatabaseUrl: patient.relay.url }));
+  t.false(after.some(({ level }) => level === 'error'));
 });
 
 test('it finds dead rows that are many times the live ones, and its fix removes them', async (t) => {
@@ -567,7 +649,7 @@ test('the command exits with 1 on errors and 0 on warnings, and shows no passwor
   const warned = await runCommand(['doctor'], env);
   t.is(warned.code, 0, warned.output);
   t.regex(warned.output, /^WARNING +rights/m);
-  t.is(warned.output.trim().split('\n').at(-1), '0 errors, 1 warning, 0 not checked, 16 fine');
+  t.is(warned.output.trim().split('\n').at(-1), '0 errors, 1 warning, 0 not checked, 18 fine');
 
   await patient.db.query('ALTER TABLE outbox DISABLE TRIGGER outbox_deleted');
   const ill = await runCommand(['doctor'], env);

@@ -30,6 +30,7 @@ import { openStream } from './support/stream.js';
 
 const PERMISSION_DENIED = { code: '42501' };
 const SCHEMA = 'Our Events';
+const SETTLED = 'EXECUTE function outbox_settled';
 const POLL_MS = 20;
 const WEEK = 7 * 86_400;
 
@@ -106,6 +107,7 @@ async function rightsOf(db: TestDatabase, role: string): Promise<string[]> {
 
 const EXPECTED: Readonly<Record<Purpose, readonly string[]>> = {
   app: [
+    SETTLED,
     'INSERT outbox.channel',
     'INSERT outbox.data',
     'INSERT outbox.event',
@@ -114,13 +116,14 @@ const EXPECTED: Readonly<Record<Purpose, readonly string[]>> = {
     `USAGE schema ${SCHEMA}`,
   ],
   relay: [
+    SETTLED,
     'SELECT outbox',
     'SELECT outbox_floor',
     'SELECT outbox_migrations',
     'SELECT outbox_redaction',
     `USAGE schema ${SCHEMA}`,
   ],
-  retention: ['DELETE outbox', 'SELECT outbox', 'SELECT outbox_floor', `USAGE schema ${SCHEMA}`],
+  retention: ['DELETE outbox', SETTLED, 'SELECT outbox', 'SELECT outbox_floor', `USAGE schema ${SCHEMA}`],
   redaction: ['SELECT outbox', 'UPDATE outbox.data', `USAGE schema ${SCHEMA}`],
 };
 

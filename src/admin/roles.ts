@@ -27,6 +27,13 @@ interface Right {
   readonly columns?: readonly string[];
 }
 
+/** Functions that PUBLIC may execute, unless somebody has taken that away, and who needs them. */
+const FUNCTIONS: Readonly<Partial<Record<Purpose, readonly string[]>>> = {
+  app: ['outbox_settled(integer)'],
+  relay: ['outbox_settled(integer)'],
+  retention: ['outbox_settled(integer)'],
+};
+
 /**
  * The least that does the job. The floor, redactions and the account of migrations are readable for
  * PUBLIC as well; named here, they still are for these roles when PUBLIC has lost that.
@@ -180,7 +187,14 @@ function grants(schema: string, name: string, purposes: readonly Purpose[]): str
       ([table, privileges]) =>
         `GRANT ${[...privileges].join(', ')} ON ${pg.escapeIdentifier(schema)}.${table} TO ${role};`,
     ),
+    ...functionsOf(purposes).map(
+      (signature) => `GRANT EXECUTE ON FUNCTION ${pg.escapeIdentifier(schema)}.${signature} TO ${role};`,
+    ),
   ];
+}
+
+function functionsOf(purposes: readonly Purpose[]): string[] {
+  return [...new Set(purposes.flatMap((purpose) => FUNCTIONS[purpose] ?? []))];
 }
 
 async function hasRights(
@@ -196,8 +210,11 @@ async function hasRights(
        WHERE NOT CASE WHEN columns IS NULL THEN has_table_privilege($1, format('%I.%I', $2::text, "table"), privilege)
          ELSE (SELECT bool_and(has_column_privilege($1, format('%I.%I', $2::text, "table"), c, privilege))
                FROM unnest(columns) AS c) END
+     ) AND NOT EXISTS (
+       SELECT FROM unnest($4::text[]) AS f(signature)
+       WHERE NOT has_function_privilege($1, format('%I.%s', $2::text, signature), 'EXECUTE')
      ) AS complete`,
-    [name, schema, JSON.stringify(rights)],
+    [name, schema, JSON.stringify(rights), functionsOf(purposes)],
   );
   return rows[0]?.complete ?? false;
 }

@@ -9,6 +9,7 @@
 import pg from 'pg';
 import { withSession } from '../../postgres/pool.js';
 import { checkTransactions, checkVacuum } from './cleaning.js';
+import { checkAwake, checkCommits } from './commits.js';
 import { checkFloor, checkPositions, checkSequences, checkTimes } from './events.js';
 import type { Finding, Result } from './finding.js';
 import { checkMigrations } from './migrations.js';
@@ -38,6 +39,8 @@ const CHECKS: readonly (readonly [name: string, check: (target: Target) => Promi
   ['clock', checkClock],
   ['notifications', checkNotifications],
   ['queue', checkQueue],
+  ['awake', checkAwake],
+  ['commits', checkCommits],
   ['transactions', checkTransactions],
   ['vacuum', checkVacuum],
 ];

@@ -7,8 +7,8 @@ import { inSchema, ownerOf, type Target } from './target.js';
 
 /**
  * Gives all rows that have no position one, in the order of their ids, as new events: through the
- * trigger that places what is published, so under its lock. Of two who run it at a time the second
- * finds nothing left to place.
+ * trigger that places what is published, so behind a marker. Of two who run it at a time the second
+ * waits for the first one's rows, and finds nothing left to place.
  */
 const PLACE_ROWS = `INSERT INTO outbox_pending (listed)
 SELECT string_agg(id || ' ' || ctid, ';' ORDER BY id) FROM outbox WHERE position IS NULL HAVING count(*) > 0`;
@@ -104,7 +104,8 @@ export async function checkSequences(target: Target): Promise<Finding[]> {
       why:
         name === 'outbox_id_seq'
           ? 'ids are handed out again: publishing fails, or old cursors name new events'
-          : 'positions are handed out again: publishing fails, or new events get a place that relays have passed',
+          : 'positions are handed out again: publishing fails, or new events get a place that relays have passed. Until they have come ' +
+            'as far, what stands above is not taken for settled: it comes late or not at all, and cannot be deleted',
       fix: { as: ownerOf(target), command: 'npx outbox-relay advance-ids' },
     }));
   return findings.length > 0 ? findings : [ok('both are ahead of all ids and positions in use')];

@@ -50,6 +50,19 @@ export async function checkRights(target: Target): Promise<Finding[]> {
     `SELECT name FROM unnest(ARRAY['outbox', 'outbox_floor', 'outbox_redaction', 'outbox_migrations']) AS name
      WHERE to_regclass('here.' || name) IS NOT NULL AND NOT has_table_privilege('here.' || name, 'SELECT')`,
   );
+  const [settled] = await query<{ granted: boolean | null }>(
+    `SELECT has_function_privilege(to_regprocedure('here.outbox_settled(integer)'), 'EXECUTE') AS granted`,
+  );
+  if (settled?.granted === false) {
+    return [
+      {
+        level: 'error',
+        what: `role ${role} may not execute outbox_settled`,
+        why: 'a relay with this role does not deliver what comes after a commit under way, and no event can be deleted by it',
+        fix: roles(role),
+      },
+    ];
+  }
   if (lacking.length > 0) {
     return [
       {

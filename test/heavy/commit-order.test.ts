@@ -135,13 +135,13 @@ test('R2: while a synchronous standby is gone and a relay is awake, publishers t
   const { pid } = await single<{ pid: number }>(hanging, 'SELECT pg_backend_pid() AS pid');
   /** Whether a statement ends up waiting for the standby, and does not end. */
   const waits = async (statement: Promise<unknown>) => {
-    let over = false;
-    void statement.finally(() => (over = true));
+    const state = { isOver: false };
+    void statement.finally(() => (state.isOver = true));
     for (;;) {
       const waiting = await observer.query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'`, [
         pid,
       ]);
-      if (over || waiting.rowCount === 1) return !over;
+      if (state.isOver || waiting.rowCount === 1) return !state.isOver;
     }
   };
   await hanging.query('CREATE TABLE other ()');

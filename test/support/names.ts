@@ -56,6 +56,7 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
     );
     await insert('a');
     await Promise.all(streams.map((stream) => stream.untilEvents(8)));
+    await publish('SELECT * FROM public.outbox_settled()');
     await publish(`UPDATE public.outbox SET data = '0' WHERE id OPERATOR(pg_catalog.=) 1`);
     await publish(`DELETE FROM public.outbox WHERE id OPERATOR(pg_catalog.=) 1`);
     t.is(await relay.end('SIGTERM'), 0);

@@ -267,6 +267,102 @@ BEGIN
   END IF;
 END $$;
 
+-- Where the stream of a page is to start: the newest event that is settled. Called in a statement of its own, before the page is
+-- read: whatever the page lacks comes after it. What commits in between is in the page and in the stream.
+--
+-- Of an empty outbox, what was deleted last; '0' where there never was an event.
+CREATE FUNCTION outbox_cursor() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  settled bigint;
+  newest bigint;
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state',
+      MESSAGE = 'outbox_cursor() has to be called in READ COMMITTED',
+      DETAIL = format('This transaction is %s: it goes on seeing what it saw first, and events that are settled since would be lost.',
+        upper(current_setting('transaction_isolation'))),
+      HINT = 'Call it before BEGIN ISOLATION LEVEL REPEATABLE READ, and in there outbox_cursor(after) with what it has returned.';
+  END IF;
+  IF pg_is_in_recovery() THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'outbox_cursor() cannot be called on a standby, which does not know what commits are under way',
+      HINT = 'Read the page and its cursor on the primary.';
+  END IF;
+  SELECT through INTO settled FROM here.outbox_settled();
+  -- A statement of its own: its snapshot is newer than what it was told.
+  SELECT id INTO newest FROM (
+    (SELECT id, position FROM here.outbox WHERE position <= settled ORDER BY position DESC LIMIT 1)
+    UNION ALL SELECT id, position FROM here.outbox_floor
+  ) places ORDER BY position DESC LIMIT 1;
+  RETURN coalesce(newest, 0);
+END $$;
+
+-- The same for a page that is read in this REPEATABLE READ transaction, exactly: it starts after `after`, which outbox_cursor()
+-- has returned before the transaction began, and leaves out what the transaction sees of what comes later: 41!43-45,50,47 starts
+-- after 41, without 43 to 45, 50 and 47. The last one has the highest position, so who has passed it has passed them all.
+CREATE FUNCTION outbox_cursor(after text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  -- The work is bounded for the database, the length for addresses and headers. Relays take as many bytes.
+  most_events CONSTANT integer := 50000;
+  most_bytes CONSTANT integer := 2000;
+  start bigint;
+  is_unseen boolean;
+  events integer;
+  names text;
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state',
+      MESSAGE = 'outbox_cursor(after) has to be called in REPEATABLE READ',
+      DETAIL = 'In READ COMMITTED each statement of a page sees another moment, and no cursor is exact for all of them.',
+      HINT = 'BEGIN ISOLATION LEVEL REPEATABLE READ, call it, and read the page in the same transaction.';
+  END IF;
+  IF pg_is_in_recovery() THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'outbox_cursor(after) cannot be called on a standby, which may lack what is before the cursor',
+      HINT = 'Read the page and its cursor on the primary.';
+  END IF;
+  IF after IS NULL OR after !~ '^(0|[1-9][0-9]{0,18})$' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+      MESSAGE = format('%L is no cursor that outbox_cursor() has returned', left(after, 50)),
+      HINT = 'Call outbox_cursor() before BEGIN ISOLATION LEVEL REPEATABLE READ, and give what it returns.';
+  END IF;
+  SELECT CASE WHEN f.id = after::bigint THEN f.position WHEN o.position >= f.position THEN o.position END,
+      o.id IS NULL AND after::bigint > greatest(f.id, f.highest_id)
+    INTO start, is_unseen
+    FROM here.outbox_floor f LEFT JOIN here.outbox o ON o.id = after::bigint AND o.position IS NOT NULL;
+  IF is_unseen THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+      MESSAGE = format('this transaction sees no event %s: its snapshot is older than the cursor', after),
+      HINT = 'Call outbox_cursor() before the transaction begins, in the same database.';
+  END IF;
+  -- It has been deleted with what followed it, or some of that: the relay tells the client so.
+  IF start IS NULL THEN
+    RETURN after;
+  END IF;
+  WITH shown AS MATERIALIZED (
+    SELECT id, position FROM here.outbox WHERE position > start ORDER BY position LIMIT most_events + 1
+  ), newest AS (
+    SELECT id FROM shown ORDER BY position DESC LIMIT 1
+  ), runs AS (
+    SELECT min(id) AS low, max(id) AS high FROM (
+      SELECT id, id - row_number() OVER (ORDER BY id) AS run FROM shown WHERE id <> (SELECT id FROM newest)
+    ) numbered GROUP BY run
+  )
+  SELECT (SELECT count(*) FROM shown), concat_ws(',',
+      (SELECT string_agg(CASE WHEN low = high THEN low::text ELSE concat(low, '-', high) END, ',' ORDER BY low) FROM runs),
+      (SELECT id FROM newest))
+    INTO events, names;
+  IF events > most_events OR octet_length(names) > most_bytes THEN
+    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded',
+      MESSAGE = format('too many events follow the cursor %s for one that leaves them out', after),
+      DETAIL = format('This transaction sees %s of them, and a cursor may name %s, in %s bytes.',
+        CASE WHEN events > most_events THEN concat('more than ', most_events) ELSE events::text END, most_events, most_bytes),
+      HINT = 'Try again with a new outbox_cursor(). Where it stays so, a commit hangs: outbox-relay doctor names it. Until it is '
+        'over, a page that can take an event twice may start its stream at outbox_cursor().';
+  END IF;
+  RETURN concat_ws('!', after, nullif(names, ''));
+END $$;
+
 CREATE CONSTRAINT TRIGGER outbox_1_reach_second_round AFTER INSERT ON outbox
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox_reach_second_round();
 CREATE CONSTRAINT TRIGGER outbox_2_place AFTER INSERT ON outbox_pending
@@ -592,7 +688,7 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   FOREACH name IN ARRAY ARRAY['outbox_reach_second_round()', 'outbox_place()', 'outbox_place_listed(text)',
-    'outbox_settled(integer)', 'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
+    'outbox_settled(integer)', 'outbox_cursor()', 'outbox_cursor(text)', 'outbox_check()', 'outbox_refuse_move()', 'outbox_refuse_change()', 'outbox_redacted()',
     'outbox_await_settled(bigint)', 'outbox_raise_floor(bigint, bigint, bigint)', 'outbox_deleted()', 'outbox_before_truncate()', 'outbox_after_truncate()',
     'outbox_keep_floor()']
   LOOP
@@ -604,7 +700,9 @@ BEGIN
   END LOOP;
   PERFORM set_config('search_path', path, true);
 END $$;
-GRANT EXECUTE ON FUNCTION outbox_settled(integer) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION outbox_settled(integer), outbox_cursor(), outbox_cursor(text) TO PUBLIC;
+ALTER FUNCTION outbox_cursor() SET enable_seqscan = off;
+ALTER FUNCTION outbox_cursor(text) SET enable_seqscan = off;
 ALTER FUNCTION outbox_place() SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_seqscan = off;
 ALTER FUNCTION outbox_place_listed(text) SET enable_hashjoin = off;
@@ -614,6 +712,7 @@ ALTER FUNCTION outbox_place_listed(text) SET enable_mergejoin = off;
 
 DROP TABLE outbox, outbox_pending, outbox_floor, outbox_redaction;
 DROP SEQUENCE outbox_position_seq, outbox_secret_seq;
-DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_settled(integer), outbox_check(),
+DROP FUNCTION outbox_reach_second_round(), outbox_place(), outbox_place_listed(text), outbox_settled(integer), outbox_cursor(), outbox_cursor(text),
+  outbox_check(),
   outbox_refuse_move(), outbox_refuse_change(), outbox_redacted(), outbox_await_settled(bigint), outbox_raise_floor(bigint, bigint, bigint),
   outbox_deleted(), outbox_before_truncate(), outbox_after_truncate(), outbox_keep_floor();

@@ -1,10 +1,12 @@
 /**
  * The cursor that a request brings: where it may stand, which one counts, and what it comes to.
  */
+import { MARK, parseExclusions, type PlacedExclusions } from './exclusions.js';
 import type { Flow } from './fair-queue.js';
 import type { History } from './history.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
+import type { CursorLookup } from '../outbox/archive.js';
 
 /** What a client asked to start at. */
 export type CursorRequest =
@@ -14,6 +16,8 @@ export type CursorRequest =
 
 /** Where the stream starts, and the reset that the client must be told of. */
 export interface Resolved extends Cursor {
+  /** What is left out of it. */
+  readonly exclusions?: PlacedExclusions;
   readonly reset?: { readonly reason: 'expired' | 'unknown'; readonly lastEventId: string };
 }
 
@@ -24,9 +28,6 @@ export class SinceError extends Error {
 
 /** The names under which clients and polyfills send the cursor where they cannot set the header. */
 const QUERY_NAMES = new Set(['last_event_id', 'lastEventId', 'lastEventID', 'Last-Event-ID']);
-
-/** In a cursor that names ids to leave out, what stands before these. */
-const MARK = '!';
 
 /** How much of a cursor that we don't know is sent back with the reset. */
 const ECHO_LENGTH = 200;
@@ -87,20 +88,32 @@ export async function resolve(request: CursorRequest, log: Log, history: History
     case 'since':
       if (request.time.getTime() > Date.now() + CLOCK_LEEWAY_MS) return log.head;
       return history.since(request.time, flow);
-    case 'id': {
-      const { id } = request;
-      const position = log.positionOf(id);
-      if (position !== undefined) return { position, id };
-      const lookup = await history.lookUpCursor(id, flow);
-      if (lookup.kind === 'found') return { position: lookup.position, id };
-      const lastEventId = id.length > ECHO_LENGTH ? `${id.slice(0, ECHO_LENGTH)}…` : id;
-      if (lookup.kind === 'unknown') return { ...log.head, reset: { reason: 'unknown', lastEventId } };
-      // Where the log has yet to hear of what was deleted, its head may be behind the client:
-      // nothing is to come twice.
-      const at = lookup.floor.position > log.head.position ? lookup.floor : log.head;
-      return { ...at, reset: { reason: 'expired', lastEventId } };
-    }
+    case 'id':
+      return resolveId(request.id, log, history, flow);
   }
+}
+
+async function resolveId(cursor: string, log: Log, history: History, flow: Flow): Promise<Resolved> {
+  const lookUp = async (id: string): Promise<CursorLookup> => {
+    const position = log.positionOf(id);
+    return position === undefined ? history.lookUpCursor(id, flow) : { kind: 'found', position };
+  };
+  const { id, exclusions } = parseExclusions(cursor) ?? { id: cursor };
+  const [at, newest] = await Promise.all([lookUp(id), exclusions && lookUp(exclusions.newestId)]);
+  if (at.kind === 'found' && newest === undefined) return { position: at.position, id };
+  if (exclusions && at.kind === 'found' && newest?.kind === 'found') {
+    const { position } = at;
+    const { position: through } = newest;
+    return { position, id, ...(through > position && { exclusions: { ...exclusions, through } }) };
+  }
+  const lastEventId = cursor.length > ECHO_LENGTH ? `${cursor.slice(0, ECHO_LENGTH)}…` : cursor;
+  // What a page shows and the table has lost, or has never had, is no better than a lost cursor.
+  const lookup = at.kind === 'found' ? newest : at;
+  if (lookup?.kind !== 'expired') return { ...log.head, reset: { reason: 'unknown', lastEventId } };
+  // Where the log has yet to hear of what was deleted, its head may be behind the client: nothing
+  // is to come twice.
+  const to = lookup.floor.position > log.head.position ? lookup.floor : log.head;
+  return { ...to, reset: { reason: 'expired', lastEventId } };
 }
 
 const ISO_TIME = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/i;

@@ -148,8 +148,9 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     }
     // Ahead of a reset no frame may move the client's cursor: cut off in between, it would come
     // back past what it has missed.
-    const id = cursor.reset ? undefined : cursor.id;
-    const place = { lastEventId: cursor.id, head: log.head.id };
+    const lastEventId = `${cursor.id}${cursor.exclusions?.suffix ?? ''}`;
+    const id = cursor.reset ? undefined : lastEventId;
+    const place = { lastEventId, head: log.head.id };
     stream.write(encodeControl('stream-open', { ...place, heartbeatSeconds, retryMs: retry }, { id, retry }));
     if (cursor.reset) stream.reset(cursor.reset.reason, cursor.reset.lastEventId, cursor.id);
     stream.subscription = subscribe({
@@ -159,6 +160,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
       budget,
       filter: request.filter,
       after: cursor,
+      exclusions: cursor.exclusions,
       sink: stream,
       onReset: (reason, lastEventId) => stream.reset(reason, lastEventId, log.head.id),
       onReadError,

@@ -15,12 +15,16 @@
  * its own to overflow: what a client costs is one page and its socket buffer, and it takes nothing
  * more until both have gone out. While a client is fast, its next page of history is read
  * meanwhile, so that neither the database nor the socket stands idle for the other.
+ *
+ * A client with exclusions reads in pages of its own making until it has passed them, and does not
+ * park before.
  */
 import type { Budget, Room } from './page-budget.js';
 import type { ChannelFilter } from '../event/channel-filter.js';
+import { chunkWithoutExcluded, eventsPerPage, withoutExcluded, type PlacedExclusions } from './exclusions.js';
 import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
-import type { Log, Reader } from '../feed/log.js';
+import type { Log, LogPage, Reader } from '../feed/log.js';
 import type { Cursor, RestartReason } from '../event/event.js';
 import { createRetry, type Retry } from '../postgres/retry.js';
 import { turns as allTurns, type Turns } from './slices.js';
@@ -57,6 +61,8 @@ export interface SubscriptionOptions {
   readonly filter: ChannelFilter;
   /** Up to where the client has everything. */
   readonly after: Cursor;
+  /** What it has of what follows. Default: nothing. */
+  readonly exclusions?: PlacedExclusions | undefined;
   readonly sink: Sink;
   /**
    * What follows the client's cursor can't be told any more, or is not the cursor's: see
@@ -92,6 +98,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   const { log, history, budget, filter, after, sink, onReset, onReadError, turns = allTurns } = options;
   const { pages = log } = options;
   let { position, id: lastId } = after;
+  /** Undefined once the client has passed them all. */
+  let { exclusions } = options;
   /** In which `position` counts. */
   let { epoch } = log;
   let state: 'reading' | 'waiting' | 'blocked' | 'parked' | 'closed' = 'reading';
@@ -107,8 +115,11 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   const flow = createFlow(() => state === 'waiting' || ahead !== undefined);
   /** For the next event, which is larger than its page. */
   let room: Room | undefined;
-  /** Whether the log had yet to come to the cursor's event, which a failover may lose meanwhile. */
-  let mustVerify = position > log.head.position;
+  /**
+   * Whether the log had yet to come to the cursor's event, or to the newest of the exclusions, which
+   * a failover may lose meanwhile.
+   */
+  let mustVerify = mustReach() > log.head.position;
 
   const reader: Reader = {
     filter,
@@ -132,6 +143,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     const lastEventId = lastId;
     dropRoom();
     mustVerify = false;
+    exclusions = undefined;
     ({ epoch } = log);
     ({ position, id: lastId } = log.head);
     onReset(reason, lastEventId);
@@ -143,8 +155,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (epoch !== log.epoch) reset('unknown');
       // A cursor that another relay handed out may be ahead of us: nothing that we have is news to
       // this client.
-      if (position > log.head.position) return waitFor((done) => log.whenReached(position, done));
-      if (mustVerify && log.positionOf(lastId) !== position) return verifyCursor();
+      if (mustReach() > log.head.position) return waitFor((done) => log.whenReached(mustReach(), done));
+      if (mustVerify && !marks().every((mark) => log.positionOf(mark.id) === mark.position)) return verifyCursor();
       mustVerify = false;
       if (position < log.floor) {
         dropRoom();
@@ -154,7 +166,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       const looks = turns.allowance();
       if (looks === 0) return waitFor(turns.wait);
       const bytes = budget.pageBytes();
-      const page = pages.read(filter, position, bytes, looks);
+      const page = exclusions
+        ? log.read(filter, position, bytes, Math.min(looks, eventsPerPage(exclusions, bytes)))
+        : pages.read(filter, position, bytes, looks);
       if (page.isRedacted && page.position === position) {
         turns.spend(page.looked, 0);
         dropRoom();
@@ -163,7 +177,8 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       const { frames } = page;
       const isLarge = frames !== undefined && frames.length > bytes;
       turns.spend(page.looked, isLarge ? 0 : (frames?.length ?? 0));
-      if (isLarge && room === undefined && !budget.holds(frames)) {
+      // Without exclusions it is the window's own buffer, which may be held for others already.
+      if (isLarge && room === undefined && (exclusions || !budget.holds(frames))) {
         return waitFor((admitted) =>
           budget.whenRoom(frames.length, (forIt) => {
             room = forIt;
@@ -171,10 +186,10 @@ export function subscribe(options: SubscriptionOptions): Subscription {
           }),
         );
       }
-      position = page.position;
-      lastId = page.lastId ?? lastId;
-      if (frames && !sink.write(frames, page.events)) {
-        block(frames, room);
+      const given = exclusions && frames ? chunkWithoutExcluded(frames, exclusions) : page;
+      moveTo(page);
+      if (given.frames && !sink.write(given.frames, given.events)) {
+        block(given.frames, room);
         room = undefined;
         return;
       }
@@ -184,6 +199,17 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         log.park(reader);
       }
     }
+  }
+
+  function moveTo(page: LogPage | HistoryPage): void {
+    position = page.position;
+    lastId = page.lastId ?? lastId;
+    if (exclusions && position >= exclusions.through) exclusions = undefined;
+  }
+
+  /** Up to where the log has to have come before anything is read. */
+  function mustReach(): bigint {
+    return exclusions?.through ?? position;
   }
 
   /** Suspends reading until `start`, later, calls back; `start` returns how to cancel. */
@@ -214,22 +240,36 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     room = undefined;
   }
 
-  /** Resets the client unless its event is at its position: else another may have taken that. */
+  /** The events that the client's cursor stands on. */
+  function marks(): Cursor[] {
+    const at = { position, id: lastId };
+    return exclusions ? [at, { position: exclusions.through, id: exclusions.newestId }] : [at];
+  }
+
+  /** Resets the client unless its events are at their positions: else others may have taken those. */
   function verifyCursor(): void {
     state = 'waiting';
-    history.lookUpCursor(lastId, flow).then((lookup) => {
+    const asked = marks();
+    Promise.all(asked.map(({ id }) => history.lookUpCursor(id, flow))).then((lookups) => {
       if (state !== 'waiting') return;
       retry?.succeeded();
       state = 'reading';
       mustVerify = false;
-      const isLost = lookup.kind === 'unknown' || (lookup.kind === 'found' && lookup.position !== position);
+      const isLost = lookups.some(
+        (lookup, n) => lookup.kind === 'unknown' || (lookup.kind === 'found' && lookup.position !== asked[n]?.position),
+      );
       if (isLost && epoch === log.epoch) reset('unknown');
       read();
     }, readAgain);
   }
 
   function readPage(): Promise<HistoryPage> {
-    return history.read(filter, position, log.head.position, flow);
+    const head = log.head.position;
+    if (exclusions === undefined) return history.read(filter, position, head, flow);
+    const events = eventsPerPage(exclusions, budget.pageBytes());
+    const end = position + BigInt(events);
+    // Others' pages may have more events.
+    return history.read({ ...filter, key: `${filter.key} ${events}` }, position, end < head ? end : head, flow);
   }
 
   /** Reads the next page while the client takes this one. */
@@ -271,10 +311,11 @@ export function subscribe(options: SubscriptionOptions): Subscription {
         reset('expired');
         return read();
       }
-      position = page.position;
-      lastId = page.lastId ?? lastId;
-      if (page.frames && !sink.writePage(page.frames, page.events)) {
-        block(page.buffer);
+      const isShared = exclusions === undefined;
+      const given = exclusions && page.frames ? withoutExcluded([page.frames], exclusions) : page;
+      moveTo(page);
+      if (given.frames && !sink.writePage(given.frames, given.events)) {
+        block(isShared ? page.buffer : given.frames);
         if (position < log.floor && isFast && budget.isRoomy) readAhead();
       } else read();
     }, readAgain);

@@ -24,6 +24,7 @@ const LARGEST_ID = 2n ** 63n - 1n;
 
 /** How a frame begins. */
 const ID = 'id: ';
+const NOTHING = Buffer.alloc(0);
 
 export interface Exclusions {
   /** As they follow the id in a cursor. */
@@ -92,8 +93,13 @@ export interface Frames {
  * behind each id, so that a client that comes back with it brings them along.
  *
  * @param frames each of one event or several, without chunks.
+ * @param isPast whether an event is above all that is left out. Default: none is.
  */
-export function withoutExcluded(frames: readonly Buffer[], { has, suffix }: Exclusions): Frames {
+export function withoutExcluded(
+  frames: readonly Buffer[],
+  { has, suffix }: Exclusions,
+  isPast: (id: string) => boolean = () => false,
+): Frames {
   const parts: Buffer[] = [];
   const added = Buffer.from(suffix);
   let events = 0;
@@ -102,19 +108,20 @@ export function withoutExcluded(frames: readonly Buffer[], { has, suffix }: Excl
       // A frame ends with the only blank line in it.
       const end = batch.indexOf('\n\n', begin) + 2;
       const idEnd = batch.indexOf('\n', begin);
-      if (!has(BigInt(batch.toString('latin1', begin + ID.length, idEnd)))) {
-        parts.push(batch.subarray(begin, idEnd), added, batch.subarray(idEnd, end));
+      const id = batch.toString('latin1', begin + ID.length, idEnd);
+      if (isPast(id) || !has(BigInt(id))) {
+        parts.push(batch.subarray(begin, idEnd), isPast(id) ? NOTHING : added, batch.subarray(idEnd, end));
         events += 1;
       }
       begin = end;
     }
   }
-  return { frames: events === 0 ? undefined : Buffer.concat(parts), events };
+  return { frames: parts.length === 0 ? undefined : Buffer.concat(parts), events };
 }
 
 /** The same of a row of chunks, with one chunk around it. */
-export function chunkWithoutExcluded(chunks: Buffer, exclusions: Exclusions): Frames {
-  const { frames, events } = withoutExcluded(payloadsOf(chunks), exclusions);
+export function chunkWithoutExcluded(chunks: Buffer, exclusions: Exclusions, isPast: (id: string) => boolean): Frames {
+  const { frames, events } = withoutExcluded(payloadsOf(chunks), exclusions, isPast);
   return { frames: frames && Buffer.concat([chunkStart(frames.length), frames, CHUNK_END]), events };
 }
 

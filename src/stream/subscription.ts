@@ -186,7 +186,7 @@ export function subscribe(options: SubscriptionOptions): Subscription {
           }),
         );
       }
-      const given = exclusions && frames ? chunkWithoutExcluded(frames, exclusions) : page;
+      const given = exclusions && frames ? chunkWithoutExcluded(frames, exclusions, isPastExclusions) : page;
       moveTo(page);
       if (given.frames && !sink.write(given.frames, given.events)) {
         block(given.frames, room);
@@ -205,6 +205,12 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     position = page.position;
     lastId = page.lastId ?? lastId;
     if (exclusions && position >= exclusions.through) exclusions = undefined;
+  }
+
+  /** Of an event in the window. */
+  function isPastExclusions(id: string): boolean {
+    const at = log.positionOf(id);
+    return at !== undefined && exclusions !== undefined && at > exclusions.through;
   }
 
   /** Up to where the log has to have come before anything is read. */
@@ -264,12 +270,17 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   }
 
   function readPage(): Promise<HistoryPage> {
-    const head = log.head.position;
-    if (exclusions === undefined) return history.read(filter, position, head, flow);
+    if (exclusions === undefined) return history.read(filter, position, log.head.position, flow);
     const events = eventsPerPage(exclusions, budget.pageBytes());
     const end = position + BigInt(events);
-    // Others' pages may have more events.
-    return history.read({ ...filter, key: `${filter.key} ${events}` }, position, end < head ? end : head, flow);
+    const { through } = exclusions;
+    // Others' pages may have more events, and go on above what is left out.
+    return history.read(
+      { ...filter, key: `${filter.key} ${events} ${through}` },
+      position,
+      end < through ? end : through,
+      flow,
+    );
   }
 
   /** Reads the next page while the client takes this one. */

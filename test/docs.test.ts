@@ -324,8 +324,8 @@ test('docs/http.md: the stream is the one that its request gets', async (t) => {
 test('docs/browser.md: the cursor of a page is the newest event that was committed, or the floor', async (t) => {
   const { url, query } = await createDatabase(t);
   const python = blockOf('docs/browser.md', 'python');
-  const [, sql = ''] = /"""\n([^"]+)"""/.exec(python.slice(python.indexOf('execute('))) ?? [];
-  const cursor = async () => (await query<{ id: string }>(sql)).rows[0]?.id;
+  const [, sql = ''] = /execute\("([^"]+)"\)/.exec(python) ?? [];
+  const cursor = async () => (await query<{ cursor: string }>(`${sql} AS cursor`)).rows[0]?.cursor;
   t.is(await cursor(), '0');
   await query(`INSERT INTO outbox (channel, data) VALUES ('a', '1'), ('a', '2')`);
   t.is(await cursor(), '2');

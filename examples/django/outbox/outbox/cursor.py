@@ -7,42 +7,46 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-# The newest event that is there, or the newest that was deleted where nothing is.
-_HEAD = """
-    (SELECT id, position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1)
-    UNION ALL SELECT id, position FROM outbox_floor
-    ORDER BY position DESC LIMIT 1
-"""
+# On a connection: the cursor of the consistent_page that it is in.
+_OF_PAGE = "_outbox_cursor_of_page"
 
 
 def current_cursor(using: str | None = None) -> str:
-    """The id to start a stream at: after all that this transaction sees committed, before all that comes later.
+    """The cursor to start a stream at.
 
-    In a transaction of Django's default level, READ COMMITTED, each query sees what is committed when it starts. Take the cursor
-    *before* the page's data then: nothing is missed, but what commits in between is in the page and in the stream. In a
-    `consistent_page` the order does not matter, and nothing is in both.
+    Take it *before* the page's data: nothing is missed, but what commits in between is in the page and in the stream. In a
+    `consistent_page` it is the page's own, whenever it is taken, and nothing is in both.
     """
     from outbox.models import Event
 
-    with connections[using or router.db_for_write(Event)].cursor() as cursor:
-        cursor.execute(_HEAD)
+    connection = connections[using or router.db_for_write(Event)]
+    return getattr(connection, _OF_PAGE, None) or _first_cursor(connection)
+
+
+def _first_cursor(connection: BaseDatabaseWrapper) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT outbox_cursor()")
         return str(cursor.fetchone()[0])
 
 
 class consistent_page:
-    """Read all of a page in one moment: the cursor, and the data that the stream is to go on from.
+    """Read all of a page in one moment, with the cursor from which its stream brings exactly what the page does not show.
 
-    Opens a transaction that is REPEATABLE READ and READ ONLY, as a decorator of a view or as a context manager. A
-    `TemplateResponse` is rendered inside of it. Nothing can be written in it, and it has to be the outermost transaction; for
-    that, the decorator takes the view out of ATOMIC_REQUESTS. In a `TestCase`, which has a transaction of its own around
-    everything, it is part of that.
+    Opens a transaction that is REPEATABLE READ and READ ONLY, as a decorator of a view or as a context manager, which gives the
+    cursor; so do `current_cursor()` and the template tags inside of it. A `TemplateResponse` is rendered inside of it. Nothing
+    can be written in it, and it has to be the outermost transaction; for that, the decorator takes the view out of
+    ATOMIC_REQUESTS. In a `TestCase`, which has a transaction of its own around everything, it is part of that.
 
     >>> @consistent_page
     ... def orders(request):
     ...     return render(request, "orders.html", {"orders": Order.objects.all()})
+
+    >>> with consistent_page() as cursor:
+    ...     orders = list(Order.objects.all())
     """
 
     def __new__(cls, view: Any = None, *, using: str = DEFAULT_DB_ALIAS) -> Any:
@@ -65,26 +69,61 @@ class consistent_page:
 
         return transaction.non_atomic_requests(using=self.using)(inside)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> str:
         self._moment = _one_moment(self.using)
-        self._moment.__enter__()
+        return self._moment.__enter__()
 
     def __exit__(self, *exception: Any) -> bool | None:
         return self._moment.__exit__(*exception)
 
 
 @contextmanager
-def _one_moment(using: str) -> Iterator[None]:
+def _one_moment(using: str) -> Iterator[str]:
     connection = connections[using]
     outer = list(connection.atomic_blocks) if connection.in_atomic_block else []
     # The mark that TestCase leaves on its own blocks, for the same question in durable atomic blocks.
-    if not all(getattr(block, "_from_testcase", False) for block in outer):
+    if not all(getattr(block, "_from_testcase", False) for block in outer) or not (outer or connection.get_autocommit()):
         raise TransactionManagementError(
             "consistent_page has to be the outermost transaction: what was read before would be of another moment. "
             "Use it instead of atomic; as a decorator it takes its view out of ATOMIC_REQUESTS."
         )
+    # The first cursor is of a transaction that is over when the page's begins, which then sees all that comes before it.
+    with _needs_outbox(using), transaction.atomic(using=using):
+        _begin(connection, "READ COMMITTED", unless=outer)
+        cursor = _first_cursor(connection)
     with transaction.atomic(using=using):
+        _begin(connection, "REPEATABLE READ, READ ONLY", unless=outer)
         if not outer:
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor = _exact_cursor(connection, cursor)
+        setattr(connection, _OF_PAGE, cursor)
+        try:
+            yield cursor
+        finally:
+            delattr(connection, _OF_PAGE)
+
+
+def _begin(connection: BaseDatabaseWrapper, level: str, *, unless: list[Any]) -> None:
+    if not unless:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+
+
+def _exact_cursor(connection: BaseDatabaseWrapper, after: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT outbox_cursor(%s::pg_catalog.text)", [after])
+        return str(cursor.fetchone()[0])
+
+
+@contextmanager
+def _needs_outbox(using: str) -> Iterator[None]:
+    try:
         yield
+    except ProgrammingError as error:
+        # psycopg 3 has the one, psycopg2 the other.
+        code = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
+        if code != "42883":  # undefined_function
+            raise
+        raise TransactionManagementError(
+            f"consistent_page needs the outbox in the database of the page, and {using!r} has none. No moment is the same in two "
+            "databases: call current_cursor() before the page is read, in a view that can take an event twice."
+        ) from error

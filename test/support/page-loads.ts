@@ -47,6 +47,9 @@ const CHANNELS = ['a', 'b:1', 'b:2'] as const;
 const SUBSCRIPTIONS = ['channel=a&channel=b:1&channel=b:2', 'channel=*', 'channel=a&channel=b:*'] as const;
 const LONGEST_COMMIT_MS = 12;
 const LONGEST_PAUSE_MS = 8;
+/** Some commits take longer than pages do, so that who went by what is visible would pass them by. */
+const LONGEST_HANG_MS = 80;
+const HANGS = 0.2;
 const ABORTED = 0.1;
 
 /**
@@ -69,7 +72,7 @@ const SCHEMA = `
   CREATE CONSTRAINT TRIGGER be_slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION be_slow()`;
 
 const idOf = ({ id = '' }: Frame) => id.split('!')[0] ?? '';
-const pause = (random: Random) => delay(random.integer(0, LONGEST_PAUSE_MS));
+const pause = (random: Random) => (random.chance(0.5) ? delay(random.integer(1, LONGEST_PAUSE_MS)) : undefined);
 
 interface Load {
   readonly form: Form;
@@ -110,7 +113,7 @@ export async function loadPages(t: ExecutionContext, options: PageLoadOptions): 
         if (random.chance(0.3)) await pause(random);
         await client.query('INSERT INTO slow VALUES ($1, $2, $3)', [
           random.integer(0, LONGEST_COMMIT_MS),
-          random.integer(0, LONGEST_COMMIT_MS),
+          random.integer(0, random.chance(HANGS) ? LONGEST_HANG_MS : LONGEST_COMMIT_MS),
           random.chance(ABORTED),
         ]);
         await client.query('COMMIT');

@@ -82,7 +82,9 @@ def _one_moment(using: str) -> Iterator[str]:
     connection = connections[using]
     outer = list(connection.atomic_blocks) if connection.in_atomic_block else []
     # The mark that TestCase leaves on its own blocks, for the same question in durable atomic blocks.
-    if not all(getattr(block, "_from_testcase", False) for block in outer) or not (outer or connection.get_autocommit()):
+    if not all(getattr(block, "_from_testcase", False) for block in outer) or not (
+        outer or connection.get_autocommit()
+    ):
         raise TransactionManagementError(
             "consistent_page has to be the outermost transaction: what was read before would be of another moment. "
             "Use it instead of atomic; as a decorator it takes its view out of ATOMIC_REQUESTS."

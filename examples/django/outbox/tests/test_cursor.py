@@ -1,6 +1,5 @@
 """A page and the stream from its cursor are of one moment. What concurrent writers make of that is tested with a relay."""
 
-import threading
 from threading import Thread
 
 from django.contrib.auth.models import User
@@ -12,24 +11,7 @@ from django.test import RequestFactory, TestCase, TransactionTestCase, override_
 
 from outbox import consistent_page, current_cursor, publish
 from outbox.models import Event
-
-
-# A deferred trigger of the project's own, in the second round and so after positions are drawn, that waits for a lock.
-_HANGING = """
-CREATE TABLE hanging (round int);
-CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  IF NEW.round = 1 THEN INSERT INTO hanging VALUES (2); ELSE PERFORM pg_advisory_xact_lock(4711); END IF;
-  RETURN NULL;
-END $$;
-CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON hanging DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang()
-"""
-_AWAIT_HANGING = """
-DO $$ BEGIN
-  WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted) LOOP
-    PERFORM pg_sleep(0.01);
-  END LOOP;
-END $$
-"""
+from tests.hanging import hanging_commit
 
 
 def elsewhere(function):
@@ -106,29 +88,9 @@ class CursorTest(TransactionTestCase):
         view = consistent_page(lambda request: None)
         self.assertEqual(view._non_atomic_requests, {"default"})
 
-
     def test_a_consistent_page_leaves_out_what_it_shows_although_a_commit_under_way_comes_before(self):
         before = publish("a", 1)
-        draws = threading.Event()
-
-        def hang():
-            """Commits, and has drawn its position, and is not visible."""
-            with transaction.atomic():
-                publish("a", "late")
-                with connection.cursor() as cursor:
-                    cursor.execute("INSERT INTO hanging VALUES (1)")
-                    draws.set()
-            connection.close()
-
-        with connection.cursor() as cursor:
-            cursor.execute(_HANGING)
-            cursor.execute("SELECT pg_advisory_lock(4711)")
-        try:
-            thread = Thread(target=hang)
-            thread.start()
-            draws.wait()
-            with connection.cursor() as cursor:
-                cursor.execute(_AWAIT_HANGING)
+        with hanging_commit(lambda: publish("a", "late")):
             shown = [publish("a", 2), publish("a", 3)]
             self.assertEqual(current_cursor(), str(before.pk))
             with consistent_page() as cursor:
@@ -136,12 +98,6 @@ class CursorTest(TransactionTestCase):
                 self.assertEqual(current_cursor(), cursor)
                 self.assertEqual(render("{% outbox_cursor %}"), cursor)
             self.assertEqual(current_cursor(), str(before.pk))
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(4711)")
-            thread.join()
-            with connection.cursor() as cursor:
-                cursor.execute("DROP TABLE hanging; DROP FUNCTION hang()")
         self.assertEqual(current_cursor(), str(shown[1].pk))
 
 

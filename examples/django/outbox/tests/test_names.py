@@ -99,7 +99,13 @@ class NamesTest(TestCase):
         with captured_events() as events:
             publish("news", {"a": 1})
             bulk_publish([("news", "two"), ("news", None, "three")])
+        # Positions are drawn by the commit, which never comes here: the rows are placed without.
+        execute("SET LOCAL session_replication_role = replica")
         execute("SET CONSTRAINTS ALL IMMEDIATE")
+        execute(
+            "UPDATE outbox SET position = pg_catalog.nextval('outbox_position_seq'::pg_catalog.regclass) WHERE position IS NULL"
+        )
+        execute("SET LOCAL session_replication_role = origin")
         self.assertEqual(len(events), 3)
         Event.objects.filter(pk=events[0].pk).update(data=0)
         for options in (

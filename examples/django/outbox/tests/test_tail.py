@@ -12,6 +12,7 @@ from django.test import TransactionTestCase
 from outbox import publish
 from outbox.management.commands import outbox_tail
 from outbox.models import Event
+from tests.hanging import hanging_commit
 
 
 class Lines(io.StringIO):
@@ -55,6 +56,13 @@ class TailTest(TransactionTestCase):
         for wrong in (["--from", "x"], ["--from", "999999999"], ["--since", "yesterday"]):
             with self.subTest(wrong=wrong), self.assertRaises(CommandError):
                 self.tail(*wrong)
+
+    def test_it_prints_nothing_before_what_a_commit_under_way_may_yet_publish(self):
+        first = publish("a", 1)
+        with hanging_commit(lambda: publish("a", 2)):
+            publish("a", 3)
+            self.assertEqual(self.data("--from", "earliest"), [1])
+        self.assertEqual(self.data("--from", str(first.pk)), [2, 3])
 
     def test_it_keeps_to_channels_and_prefixes(self):
         for channel in ("a", "b", "user:1", "user:2", "user_3"):

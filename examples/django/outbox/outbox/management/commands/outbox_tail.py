@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections, router
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils.dateparse import parse_datetime
 
 from outbox.models import Event
@@ -21,8 +21,8 @@ from outbox.models import Event
 PAGE = 500
 # A notification that was lost costs so long, as in the relay.
 SWEEP_SECONDS = 5.0
-# While a commit is under way: what it publishes may come before what is there already.
-UNDER_WAY_SECONDS = 0.02
+# Until an event is looked at again that a commit under way may yet come before.
+UNSETTLED_SECONDS = 0.02
 # Between attempts to reach a database that is away.
 PAUSE_SECONDS = 1.0
 _SPAN = re.compile(r"(\d+)([smhd])")
@@ -62,15 +62,15 @@ class Command(BaseCommand):
             try:
                 notified = self._listen() if follow else None
                 while True:
-                    # Known before the rows are read: up to there none can appear any more.
-                    through, is_under_way = self._settled()
-                    yield from (found := self._page(position, through))
+                    yield from (found := self._page(position))
                     if found:
                         position = found[-1].position
                     elif notified is None:
                         return
+                    elif self._is_unsettled(position):
+                        time.sleep(UNSETTLED_SECONDS)
                     else:
-                        notified(UNDER_WAY_SECONDS if is_under_way else SWEEP_SECONDS)
+                        notified()
             except OperationalError as error:
                 if not follow:
                     raise
@@ -79,35 +79,32 @@ class Command(BaseCommand):
                 time.sleep(PAUSE_SECONDS)
 
     def _listen(self) -> Any:
-        """LISTENs, and returns what waits for a notification, or so many seconds.
-
-        While a relay looks by itself, publishers do not notify: the relay says that several times a second, which wakes as well.
-        """
+        """LISTENs, and returns what waits for a notification, or for the sweep."""
         connection = connections[self.database]
         with connection.cursor() as cursor:
             cursor.execute("LISTEN outbox")
 
-        def notified(seconds: float) -> None:
+        def notified() -> None:
             # Errors of the driver's own, which Django wraps only where it calls it.
             with connection.wrap_database_errors:
-                for _ in connection.connection.notifies(timeout=seconds, stop_after=1):
+                for _ in connection.connection.notifies(timeout=SWEEP_SECONDS, stop_after=1):
                     pass
 
         return notified
 
-    def _settled(self) -> tuple[int, bool]:
-        """The position up to which no event can appear any more, and whether a commit is under way."""
-        with connections[self.database].cursor() as cursor:
-            cursor.execute("SELECT through, waits_for IS NOT NULL FROM outbox_settled()")
-            return cursor.fetchone()
-
-    def _page(self, position: int, through: int) -> list[Event]:
+    def _page(self, position: int) -> list[Event]:
+        """What is settled: among what is above, a commit under way may yet publish."""
+        # A statement of its own, so that the next sees all of it.
+        through = self._head()
         events = Event.objects.using(self.database).filter(self.wanted, position__gt=position, position__lte=through)
         return list(events.order_by("position")[:PAGE])
 
+    def _is_unsettled(self, position: int) -> bool:
+        return Event.objects.using(self.database).filter(self.wanted, position__gt=position).exists()
+
     def _start(self, cursor: str | None, since: str | None) -> int:
         """The position to start after."""
-        events = self._all_settled()
+        events = Event.objects.using(self.database).filter(position__isnull=False)
         if since is not None:
             moment = _moment(since)
             first = events.filter(created_at__gte=moment).order_by("position").first()
@@ -124,12 +121,9 @@ class Command(BaseCommand):
         return event.position
 
     def _head(self) -> int:
-        newest = self._all_settled().order_by("-position").first()
-        return newest.position if newest else 0
-
-    def _all_settled(self) -> QuerySet[Event]:
-        through, _ = self._settled()
-        return Event.objects.using(self.database).filter(position__lte=through)
+        with connections[self.database].cursor() as cursor:
+            cursor.execute("SELECT through FROM outbox_settled()")
+            return int(cursor.fetchone()[0])
 
 
 def _filter(channels: list[str]) -> Q:

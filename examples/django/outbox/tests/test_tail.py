@@ -130,38 +130,3 @@ class TailTest(TransactionTestCase):
                 WHERE datname = current_database() AND pid <> pg_backend_pid()
             """)
             return cursor.fetchone()[0]
-
-    def test_what_is_committed_waits_for_a_commit_that_began_before(self):
-        """Two rounds, so that it waits after the second of the outbox's own: its position has been drawn by then."""
-        with connection.cursor() as cursor:
-            cursor.execute("""
-                CREATE TABLE gate (passed bool);
-                CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                  IF NEW.passed THEN PERFORM pg_advisory_xact_lock(1); ELSE INSERT INTO gate VALUES (true); END IF;
-                  RETURN NULL;
-                END $$;
-                CREATE CONSTRAINT TRIGGER pass_gate AFTER INSERT ON gate DEFERRABLE INITIALLY DEFERRED
-                  FOR EACH ROW EXECUTE FUNCTION pass_gate();
-                SELECT pg_advisory_lock(1)""")
-        self.addCleanup(self.execute, "SELECT pg_advisory_unlock_all(); DROP TABLE gate; DROP FUNCTION pass_gate()")
-
-        def commit_slowly():
-            with transaction.atomic():
-                publish("a", "slow")
-                self.execute("INSERT INTO gate VALUES (false)")
-            connection.close()
-
-        thread = Thread(target=commit_slowly)
-        thread.start()
-        while not self.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-            pass
-        publish("a", "fast")
-        self.assertEqual(self.data("--from", "earliest"), [])
-        self.execute("SELECT pg_advisory_unlock(1)")
-        thread.join()
-        self.assertEqual(self.data("--from", "earliest"), ["slow", "fast"])
-
-    def execute(self, sql):
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.description and cursor.rowcount

@@ -29,7 +29,7 @@ interface Right {
 
 /** Functions that PUBLIC may execute, unless somebody has taken that away, and who needs them. */
 const FUNCTIONS: Readonly<Partial<Record<Purpose, readonly string[]>>> = {
-  app: ['outbox_settled(integer)'],
+  app: ['outbox_cursor()', 'outbox_cursor(text)'],
   relay: ['outbox_settled(integer)'],
   retention: ['outbox_settled(integer)'],
 };

@@ -36,6 +36,7 @@ const OTHERS: readonly RegExp[] = [
   /^ALLOWED_HOSTS$|^ATOMIC_REQUESTS$|^DATABASE_ROUTERS$|^SESSION_COOKIE_SECURE$/, // of Django
   /^SQL_ASCII$/, // of PostgreSQL
   /^SUBSCRIBER_JWT$/, // of bench/README.md, for Mercure
+  /^TMPDIR$/, // of the system
 ];
 
 /** Programs that the documentation may call, beside npm, outbox-relay and files of ours. */

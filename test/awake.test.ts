@@ -23,6 +23,8 @@ import { connect, publish } from './support/sessions.js';
 const NEVER_SECONDS = 1_000_000;
 /** Enough at once that a relay considers to be awake. */
 const CROWD = 25;
+/** Time for a glance, and for looks at a commit under way. */
+const GLANCES_MS = 1500;
 /** In which all that relays do by themselves comes to its end, once nobody publishes. */
 const REST_MS = 60_000;
 const STEP_MS = 20;
@@ -60,6 +62,63 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
+test.serial(
+  'R6: who leaves ringing to another that commits is read as soon as it is committed, and without one that rings',
+  async (t) => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+    t.teardown(() => mock.timers.reset());
+    const faults: Faults = {
+      read: (answer) => Promise.resolve(answer()),
+      cut: (most) => most,
+      saysMore: () => false,
+      pass: (wakeUp) => wakeUp(),
+    };
+    const outbox = createMemoryOutbox(faults);
+    const log = createLog({ id: '0', position: 0n }, { bytes: 1_000_000 });
+    const feed = createMemoryFeed(outbox, faults);
+    let beforeSettled = (): void => undefined;
+    const settled = () => {
+      beforeSettled();
+      return feed.settled();
+    };
+    const tail = startTail({ feed: { ...feed, settled }, log, logger: pino({ level: 'silent' }) });
+    outbox.watchers.add({
+      wake: tail.wake,
+      changed: tail.check,
+      recheck: tail.recheck,
+      othersAwake: () => undefined,
+      othersAsleep: () => undefined,
+      notificationsWork: () => undefined,
+    });
+    const [first, second, third] = [outbox.begin(['a']), outbox.begin(['b']), outbox.begin(['c'])];
+    first.succeed();
+    await turn();
+    t.is(log.head.id, '1');
+    for (const [commit, id] of [
+      [second, '2'],
+      [third, '3'],
+    ] as const) {
+      commit.succeed();
+      await turn();
+      t.not(log.head.id, id, 'it was rung for');
+      mock.timers.tick(100);
+      await turn();
+      t.is(log.head.id, id);
+    }
+    const [rings, late] = [outbox.begin(['d']), outbox.begin(['e'])];
+    // After what was rung for has been read, and before it is asked who commits.
+    beforeSettled = () => void late.succeed();
+    rings.succeed();
+    await turn();
+    t.is(log.head.id, '5');
+    // Nobody commits any more, so nobody looks.
+    await turn();
+    mock.timers.tick(1000);
+    t.false(tail.isReading);
+    await tail.stop();
+  },
+);
+
 test.serial('R6: whoever is awake, asleep or gone, every event is read without a sweep', async (t) => {
   t.timeout(120_000);
   mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_000_000 });
@@ -72,7 +131,10 @@ test.serial('R6: whoever is awake, asleep or gone, every event is read without a
       fc.array(step, { maxLength: 120, size: 'max' }),
       fc.infiniteStream(fc.boolean()),
       fc.constantFrom(1, 2),
-      async (steps, dice, count) => {
+      // A commit that fails after others have left ringing to it is what the glance is for.
+      fc.boolean(),
+      async (steps, dice, count, someFail) => {
+        const glanceSeconds = someFail ? 1 : NEVER_SECONDS;
         const reads: (() => void)[] = [];
         /** None is lost as long as the session lives that it is for. */
         const notifications: (() => void)[] = [];
@@ -91,9 +153,10 @@ test.serial('R6: whoever is awake, asleep or gone, every event is read without a
           const log = createLog({ id: '0', position: 0n }, { bytes: 1_000_000 });
           const tail = startTail({ feed, log, logger });
           const wakeups = await startWakeups(
-            { sweepSeconds: NEVER_SECONDS, pollSeconds: NEVER_SECONDS },
+            { sweepSeconds: NEVER_SECONDS, pollSeconds: NEVER_SECONDS, glanceSeconds },
             {
               feed: {
+                ...feed,
                 watch(itself) {
                   watcher = itself;
                   return feed.watch(itself);
@@ -138,7 +201,7 @@ test.serial('R6: whoever is awake, asleep or gone, every event is read without a
             underWay.push(outbox.begin(['a']));
           } else if (action.do === 'finish') {
             const [commit] = underWay.splice(action.commit, 1);
-            if (action.succeeds) commit?.succeed();
+            if (action.succeeds || !someFail) commit?.succeed();
             else commit?.fail();
           } else if (action.do === 'answer') reads.splice(action.read, 1)[0]?.();
           else if (action.do === 'answer all') await answerAll(action.rounds);
@@ -162,7 +225,7 @@ test.serial('R6: whoever is awake, asleep or gone, every event is read without a
           await answerAll(2);
           mock.timers.tick(STEP_MS);
           await answerAll(2);
-          if (isAtRest()) break;
+          if (milliseconds > GLANCES_MS && isAtRest()) break;
         }
 
         function isAtRest(): boolean {

@@ -3,12 +3,14 @@
  */
 import { mock } from 'node:test';
 import test from 'ava';
-import { startWakeups } from '../src/feed/wakeups.js';
+import { startWakeups, type WakeupSettings } from '../src/feed/wakeups.js';
 import type { FeedWatcher, Watch } from '../src/outbox/feed.js';
 
-const SETTINGS = { sweepSeconds: 5, pollSeconds: 0.5 };
+const SETTINGS = { sweepSeconds: 5, pollSeconds: 0.5, glanceSeconds: 1000 };
 
-async function setUp(isReading = false) {
+const settled = () => Promise.reject(new Error('not used here'));
+
+async function setUp(isReading = false, settings: WakeupSettings = SETTINGS) {
   const done: string[] = [];
   const watchers: FeedWatcher[] = [];
   const watch: Watch = {
@@ -18,8 +20,9 @@ async function setUp(isReading = false) {
     awakeLock: undefined,
     stop: () => Promise.resolve(void done.push('unwatched')),
   };
-  const wakeups = await startWakeups(SETTINGS, {
+  const wakeups = await startWakeups(settings, {
     feed: {
+      settled,
       watch(watcher) {
         watchers.push(watcher);
         return Promise.resolve(watch);
@@ -29,6 +32,7 @@ async function setUp(isReading = false) {
       wake: () => void done.push('wake'),
       check: () => void done.push('check'),
       recheck: () => void done.push('recheck'),
+      glance: () => void done.push('glance'),
       look: () => Promise.reject(new Error('not used here')),
       isReading,
     },
@@ -64,6 +68,13 @@ test.serial('R6: every SWEEP_SECONDS the tail looks, whether anything is heard o
   await wakeups.stop();
 });
 
+test.serial('R6: every second it glances at what is under way', async (t) => {
+  const { told, wakeups } = await setUp(false, { sweepSeconds: 5, pollSeconds: 0.5 });
+  mock.timers.tick(2000);
+  t.deepEqual(told(), ['glance', 'glance']);
+  await wakeups.stop();
+});
+
 test.serial(
   'while notifications do not arrive the tail verifies the history and looks every POLL_SECONDS',
   async (t) => {
@@ -96,10 +107,13 @@ test.serial('nothing looks any more once it has been stopped, nor where the feed
     wake: () => t.fail(),
     check: () => t.fail(),
     recheck: () => t.fail(),
+    glance: () => t.fail(),
     look: () => t.fail(),
     isReading: false,
   };
-  await t.throwsAsync(startWakeups(SETTINGS, { feed: { watch: () => Promise.reject(error) }, tail }), { is: error });
+  await t.throwsAsync(startWakeups(SETTINGS, { feed: { watch: () => Promise.reject(error), settled }, tail }), {
+    is: error,
+  });
   mock.timers.tick(20_000);
   t.deepEqual(told(), []);
 });

@@ -1,10 +1,10 @@
 /**
- * Awake: where so many publish that ringing for each event would make them wait for one another, a
- * relay promises to look by itself, and they stop ringing.
+ * Awake: where so many publish that each is rung for while others commit, a relay promises to look by
+ * itself, and they stop ringing.
  *
  * | state     | who looks                                 | leaves when                                  |
  * |-----------|-------------------------------------------|----------------------------------------------|
- * | asleep    | nobody: publishers ring, or the tail      | publishers ring often and queue to do so     |
+ * | asleep    | nobody: publishers ring, or the tail      | publishers ring often, several at a time     |
  * |           | polls where notifications do not arrive   | (awake); another says that it is awake, or   |
  * |           |                                           | has the lock without a word (following)      |
  * | awake     | this relay, which has the lock            | little is published, or by one after another |
@@ -23,7 +23,7 @@
  * when they heard it. Where a relay that is awake dies, its lock goes with it, and the others hear
  * nothing any more.
  */
-import type { AwakeLock } from '../outbox/feed.js';
+import type { AwakeLock, FeedReader } from '../outbox/feed.js';
 import type { Tail } from './tail.js';
 
 export interface Awake {
@@ -42,6 +42,7 @@ export interface Awake {
 
 export interface AwakeParts {
   readonly lock: AwakeLock;
+  readonly feed: Pick<FeedReader, 'settled'>;
   readonly tail: Pick<Tail, 'look' | 'wake'>;
 }
 
@@ -82,7 +83,7 @@ const MOST_OTHERS = 100;
 /** Somebody may have taken the lock without a word: so often it is asked whether. */
 const CHECK_MS = 5000;
 
-export function startAwake({ lock, tail }: AwakeParts): Awake {
+export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
   let state: Awake['state'] = 'asleep';
   let works = false;
   let rings = 0;
@@ -146,7 +147,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
   async function checkAnew(): Promise<void> {
     await check();
     if (state !== 'asleep') return;
-    if (await lock.publishersCommit()) await wakeUp();
+    if ((await feed.settled()).isCommitting) await wakeUp();
     else tail.wake();
   }
 
@@ -213,9 +214,9 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
 
   async function goToSleep(): Promise<void> {
     await lock.giveBack();
-    const isBusy = await lock.publishersCommit();
+    const { isCommitting } = await feed.settled();
     const found = await tail.look();
-    if (isBusy || found.events > 0) return wakeUp();
+    if (isCommitting || found.events > 0) return wakeUp();
     await lock.tell('asleep');
     if (others.size > 0) follow();
     else set('asleep');
@@ -236,7 +237,7 @@ export function startAwake({ lock, tail }: AwakeParts): Awake {
       if (rings === VERY_OFTEN) consider(wakeUp);
       else if (rings % OFTEN === 0) {
         consider(async () => {
-          if (await lock.publishersQueue()) await wakeUp();
+          if (await lock.publishersOverlap()) await wakeUp();
         });
       }
     },

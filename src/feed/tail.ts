@@ -32,12 +32,14 @@ import { createRetry, type Trouble } from '../postgres/retry.js';
 import type { Log } from './log.js';
 
 export interface Tail {
-  /** Looks for new events now. */
+  /** Looks for new events now, and again until nobody is committing any. */
   wake(): void;
   /** Looks for what has been redacted or deleted, and for new events. */
   check(): void;
+  /** Looks for new events where any may be there or on their way, and nobody may have rung. */
+  glance(): void;
   /**
-   * Looks for new events now, and resolves once all that were committed before the call are in the
+   * Looks for new events now, once, and resolves once all that were committed before the call are in the
    * log, but for what is held back.
    *
    * @throws what the feed throws.
@@ -126,6 +128,11 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   let retryTimer: NodeJS.Timeout | undefined;
   let heldTimer: NodeJS.Timeout | undefined;
   let held: Tail['held'];
+  /** Whether to look again until nobody is committing, and since when that is being done. */
+  let mustSettle = false;
+  let unsettled: { readonly process: number | undefined; readonly since: Date } | undefined;
+  /** Position up to which all is read that will ever be visible, though the newest event may be lower. */
+  let settledThrough = 0n;
   let isHangReported = false;
   /** Who waits for the next read, and for the one that is under way. */
   const looking: Waiter<Look>[] = [];
@@ -144,6 +151,11 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   });
 
   function wake(): void {
+    mustSettle = true;
+    lookNow();
+  }
+
+  function lookNow(): void {
     wakeRequested = true;
     if (state === 'idle' || state === 'failed') reading = read();
   }
@@ -158,48 +170,83 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     clearTimeout(heldTimer);
     state = 'reading';
     try {
-      let more = wakeRequested;
-      while ((more || isRequested()) && isRunning()) {
-        const requested = rechecks;
-        const mustVerify = requested !== rechecked;
-        if (mustVerify) wakeRequested = checkRequested = true;
-        if (wakeRequested || more) behindSince ??= new Date();
-        if (mustVerify) {
-          changesState = undefined;
-          if (!(await verifyHistory())) continue;
-        }
-        rechecked = requested;
-        if (checkRequested || waiting.length > 0) await findChanges();
-        if (!isRunning()) return;
-        if (requested !== rechecks || !(wakeRequested || more)) continue;
-        // Cleared before the read: a wake-up that comes during it asks for another.
-        wakeRequested = false;
-        answered.push(...looking.splice(0));
-        const page = await feed.readNew(log.head.position);
-        if (!isRunning()) return;
-        if (requested !== rechecks) {
-          wakeRequested = true;
-          continue;
-        }
-        if (page.floor.position > log.head.position) {
-          restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
-          wakeRequested = true;
-          continue;
-        }
-        log.append(page.events);
-        headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
-        onDelivered(page.events);
-        retry.succeeded();
-        ({ more } = page);
-        found += page.events.length;
-        if (!more) caughtUp(page.held);
+      for (let isSettled = false; isRunning() && (!isSettled || isRequested());) {
+        await readAll();
+        isSettled = !mustSettle || held !== undefined || (await settle());
       }
       if (!isRunning()) return;
       state = 'idle';
-      if (held) heldTimer = setTimeout(wake, heldPause(held.since));
+      const waitingSince = (held ?? unsettled)?.since;
+      if (waitingSince) heldTimer = setTimeout(wake, heldPause(waitingSince));
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Reads until nothing is asked for any more. */
+  async function readAll(): Promise<void> {
+    let more = wakeRequested;
+    while ((more || isRequested()) && isRunning()) {
+      const requested = rechecks;
+      const mustVerify = requested !== rechecked;
+      if (mustVerify) wakeRequested = checkRequested = true;
+      if (wakeRequested || more) behindSince ??= new Date();
+      if (mustVerify) {
+        changesState = undefined;
+        if (!(await verifyHistory())) continue;
+      }
+      rechecked = requested;
+      if (checkRequested || waiting.length > 0) await findChanges();
+      if (!isRunning()) return;
+      if (requested !== rechecks || !(wakeRequested || more)) continue;
+      // Cleared before the read: a wake-up that comes during it asks for another.
+      wakeRequested = false;
+      answered.push(...looking.splice(0));
+      const page = await feed.readNew(log.head.position);
+      if (!isRunning()) return;
+      if (requested !== rechecks) {
+        wakeRequested = true;
+        continue;
+      }
+      if (page.floor.position > log.head.position) {
+        restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
+        wakeRequested = true;
+        continue;
+      }
+      log.append(page.events);
+      headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
+      onDelivered(page.events);
+      retry.succeeded();
+      ({ more } = page);
+      found += page.events.length;
+      if (!more) caughtUp(page.held);
+    }
+  }
+
+  /**
+   * Whether all is read, or has to be looked at again later. Who commits may have left ringing to
+   * another, and was not to be seen yet, or is there by now.
+   */
+  async function settle(): Promise<boolean> {
+    const requested = rechecks;
+    const { through, isCommitting, process } = await feed.settled();
+    if (isRequested() || requested !== rechecks) return false;
+    const since = unsettled?.process === process ? unsettled?.since : undefined;
+    unsettled = isCommitting ? { process, since: since ?? new Date() } : undefined;
+    mustSettle = isCommitting;
+    if (isCommitting || through <= log.head.position || through <= settledThrough) return true;
+    // Nobody is committing any more: the next read finds all.
+    settledThrough = through;
+    wakeRequested = true;
+    return false;
+  }
+
+  function glance(): void {
+    if (state !== 'idle') return;
+    feed.settled().then(({ through, isCommitting }) => {
+      const isRead = through <= log.head.position || through <= settledThrough;
+      if (isCommitting || !isRead) wake();
+    }, ignore);
   }
 
   /** Nothing follows what was read, but for what is held back. */
@@ -294,6 +341,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     // Behind a pooler the next read may go to another server, without any connection of ours having
     // ended.
     rechecks += 1;
+    settledThrough = 0n;
     retryTimer = setTimeout(wake, retry.failed(error));
     refuse(error);
   }
@@ -306,14 +354,19 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   return {
     wake,
     check,
+    glance,
     look() {
       return new Promise((resolve, reject) => {
         looking.push({ resolve, reject });
-        wake();
+        // Whoever looks by himself asks for himself who commits.
+        mustSettle = false;
+        unsettled = undefined;
+        lookNow();
       });
     },
     recheck() {
       rechecks += 1;
+      settledThrough = 0n;
     },
     upToDate() {
       return new Promise((resolve, reject) => {
@@ -352,4 +405,9 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
 function heldPause(since: Date): number {
   const pause = (Date.now() - since.getTime()) * HELD_PART;
   return Math.min(Math.max(pause, FIRST_HELD_MS), LONGEST_HELD_MS);
+}
+
+/** Of a glance that fails others will tell. */
+function ignore(): void {
+  // Nothing was to be read.
 }

@@ -6,6 +6,7 @@
  * | a notification of new events                    | reads what is new                                               |
  * | a notification of a redaction or a deletion     | asks what was changed, and reads what is new                    |
  * | every SWEEP_SECONDS                             | the same                                                        |
+ * | every second                                    | asks whether anything is under way, and reads if so             |
  * | every POLL_SECONDS, while notifications do not  | the same, after it has verified the history                     |
  * | arrive                                          |                                                                 |
  * | the feed is watched, for the first time or      | the same, after it has verified the history                     |
@@ -25,11 +26,15 @@ export interface WakeupSettings {
   readonly sweepSeconds: number;
   /** The same while no notification arrives. */
   readonly pollSeconds: number;
+  /** Default: a second. The longest that one stays unnoticed whose publisher left ringing to another, which failed. */
+  readonly glanceSeconds?: number;
 }
 
+const GLANCE_SECONDS = 1;
+
 export interface WakeupParts {
-  readonly feed: Pick<Feed, 'watch'>;
-  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'look' | 'isReading'>;
+  readonly feed: Pick<Feed, 'watch' | 'settled'>;
+  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'look' | 'glance' | 'isReading'>;
 }
 
 export interface Wakeups {
@@ -48,6 +53,7 @@ export interface Wakeups {
 export async function startWakeups(settings: WakeupSettings, { feed, tail }: WakeupParts): Promise<Wakeups> {
   let polling: NodeJS.Timeout | undefined;
   const sweeping = setInterval(tail.check, settings.sweepSeconds * 1000);
+  const glancing = setInterval(tail.glance, (settings.glanceSeconds ?? GLANCE_SECONDS) * 1000);
 
   function poll(): void {
     // A pooler may lead elsewhere without a connection having ended. Not amid a read, which would
@@ -58,6 +64,7 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
 
   function stopTimers(): void {
     clearInterval(sweeping);
+    clearInterval(glancing);
     clearInterval(polling);
   }
 
@@ -82,7 +89,7 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
         awake?.notificationsWork(work);
       },
     });
-    awake = watch.awakeLock && startAwake({ lock: watch.awakeLock, tail });
+    awake = watch.awakeLock && startAwake({ lock: watch.awakeLock, feed, tail });
     awake?.notificationsWork(works);
     return {
       watch,

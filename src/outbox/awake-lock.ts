@@ -8,7 +8,6 @@ import type { Tables } from '../postgres/pool.js';
 import type { AwakeLock } from './feed.js';
 import type { Listener } from './listener.js';
 import { awakePayloads, notify } from './notifications.js';
-import { readSettled } from './settled.js';
 
 /** Arguments of the advisory lock, as migrations/1_outbox.sql has them. */
 const KEY = `'here.outbox'::regclass::oid::integer, 2`;
@@ -54,18 +53,10 @@ export function createAwakeLock(session: () => Session, db: Kysely<Tables>): Awa
           SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND classid = 'here.outbox'::regclass AND objid = 2 AND objsubid = 2) AS found`),
-      async publishersCommit() {
-        return (await readSettled(db)).isWaiting;
-      },
       publishersOverlap: () =>
         is(sql`SELECT count(*) > 1 AS found FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND relation = 'here.outbox_pending'::regclass`),
-      // What NOTIFY locks until the end of a commit.
-      publishersQueue: () =>
-        is(sql`SELECT EXISTS (
-          SELECT FROM pg_locks WHERE locktype = 'object' AND database = 0 AND classid = 'pg_database'::regclass
-            AND objid = 0 AND NOT granted) AS found`),
       tell: (state) => notify(db, own[state]),
     },
   };

@@ -39,6 +39,18 @@ export interface HeldBack {
   readonly by: number | undefined;
 }
 
+/** What is settled at a moment. */
+export interface Settled {
+  /**
+   * Position. A read that begins later finds all events up to there that will ever be visible.
+   */
+  readonly through: bigint;
+  /** Whether anybody is committing events. */
+  readonly isCommitting: boolean;
+  /** The process that has been committing for the longest, where one is and it is known. */
+  readonly process: number | undefined;
+}
+
 /** What was redacted or deleted of events that may have been read before. */
 export interface Changes {
   /** Where the next answer goes on. */
@@ -84,6 +96,13 @@ export interface FeedReader {
    */
   readNew(after: bigint): Promise<NewEvents>;
   /**
+   * What is settled. Not every event that is committed has a wake-up of its own: while another that
+   * rings is committing, the rest do not. So after what it was woken for the caller MUST ask this and
+   * read once more, until nobody was committing when it asked; and ask now and then, as a commit that
+   * fails wakes nobody.
+   */
+  settled(): Promise<Settled>;
+  /**
    * What was redacted or deleted since `state`, of the events above `above`. The caller MUST hand
    * in the state of the answer before, so that all answers together miss nothing, and undefined
    * once `isSameHistory` was false; undefined: ever.
@@ -125,8 +144,7 @@ export interface FeedWatcher {
  * The awake lock: publishers send no wake-ups as long as anybody holds it.
  *
  * Whoever holds it MUST look by itself, every few milliseconds. Whoever gives it back MUST then ask
- * `publishersCommit` and read what is new, in this order, and take it again where either finds
- * anything: those who commit then were sent away from ringing. Every method may reject at any time.
+ * `settled` and read what is new, in this order, and take it again where either finds anything: those who commit then were sent away from ringing. Every method may reject at any time.
  * The lock is lost with the session that brings wake-ups, as when `notificationsWork(false)` is
  * called.
  */
@@ -136,12 +154,8 @@ export interface AwakeLock {
   giveBack(): Promise<void>;
   /** Whether anybody else has it. */
   isTaken(): Promise<boolean>;
-  /** Whether anybody is committing events at the moment. */
-  publishersCommit(): Promise<boolean>;
-  /** Whether several are. */
+  /** Whether several publish at the moment. */
   publishersOverlap(): Promise<boolean>;
-  /** Whether publishers wait for each other, for no other reason than to send wake-ups. */
-  publishersQueue(): Promise<boolean>;
   /** Tells all other watchers. Resolves once that is on its way. */
   tell(state: 'awake' | 'asleep'): Promise<void>;
 }

@@ -13,13 +13,13 @@ import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { createAwakeLock } from './awake-lock.js';
 import type { Databases } from './databases.js';
-import type { Feed, FeedReader, HeldBack, Watch } from './feed.js';
+import type { Feed, FeedReader, HeldBack, Settled, Watch } from './feed.js';
 import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
 import { startListener, type Listener } from './listener.js';
 import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
 import { meaningOf, notify, senderOf } from './notifications.js';
 import { changesSince } from './redaction.js';
-import { readSettled, type Settled } from './settled.js';
+import { readSettled } from './settled.js';
 import { CREATED } from './sized-rows.js';
 import { createTypicalSize } from './typical-size.js';
 import { createUndeliverable, type Undeliverable } from './undeliverable.js';
@@ -200,6 +200,8 @@ export function createPostgresReader(
       );
       return { ...page, through: page.events.at(-1)?.position ?? after };
     },
+
+    settled: () => readSettled(db),
 
     changesSince: (state, above) => changesSince(db, state, above),
 

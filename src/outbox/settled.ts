@@ -5,18 +5,7 @@
 import { sql, type Kysely } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
-
-export interface Settled {
-  /**
-   * Position. A read that begins after this has been read finds all events up to there that ever
-   * will be visible.
-   */
-  readonly through: bigint;
-  /** Whether a commit is under way that publishes. */
-  readonly isWaiting: boolean;
-  /** The process that commits, the oldest of several. */
-  readonly process: number | undefined;
-}
+import type { Settled } from './feed.js';
 
 /** @throws what the database throws, and OperatorError `standby` */
 export async function readSettled(db: Kysely<Tables>): Promise<Settled> {
@@ -26,5 +15,5 @@ export async function readSettled(db: Kysely<Tables>): Promise<Settled> {
   refuseStandby(found);
   if (found === undefined) throw new TypeError('a query of one row had none');
   const { through, process } = found;
-  return { through: BigInt(through), isWaiting: process !== null, process: process ?? undefined };
+  return { through: BigInt(through), isCommitting: process !== null, process: process ?? undefined };
 }

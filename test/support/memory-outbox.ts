@@ -71,6 +71,7 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
   const underWay = new Set<{ readonly low: bigint }>();
   const changes: Change[] = [];
   const watchers = new Set<FeedWatcher>();
+  let bell: object | undefined;
   const awake: MemoryOutbox['awake'] = { holder: undefined };
   const tell = (what: 'wake' | 'changed') => {
     for (const watcher of watchers) {
@@ -85,7 +86,13 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
   function begin(channels: readonly string[], size = 0): Commit {
     const marker = { low: drawn };
     underWay.add(marker);
-    const rings = awake.holder === undefined;
+    // Whoever is the first to commit rings for all that do meanwhile.
+    const rings = awake.holder === undefined && bell === undefined;
+    if (rings) bell = marker;
+    const end = () => {
+      if (bell === marker) bell = undefined;
+      return underWay.delete(marker);
+    };
     const added = channels.map((channel): FreshEvent => {
       ids += 1;
       drawn += 1n;
@@ -94,12 +101,12 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
     });
     return {
       succeed() {
-        if (!underWay.delete(marker)) return [];
+        if (!end()) return [];
         events = [...events, ...added].sort((a, b) => Number(a.position - b.position));
         if (rings) tell('wake');
         return added;
       },
-      fail: () => void underWay.delete(marker),
+      fail: () => void end(),
     };
   }
 
@@ -143,6 +150,7 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
     restore(position) {
       events = events.filter((event) => event.position <= position);
       underWay.clear();
+      bell = undefined;
       drawn = max(position, floor.position);
       // As ids are after a restore, once they have been moved on.
       ids += 1000;
@@ -180,6 +188,9 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
           held: gap < 0 || isCut ? undefined : { by: 1 },
         };
       }),
+
+    settled: () =>
+      faults.read(() => ({ through: outbox.settled, isCommitting: outbox.underWay > 0, process: undefined })),
 
     changesSince: (state, above) =>
       faults.read((): Changes => {
@@ -240,9 +251,7 @@ function awakeLock(outbox: MemoryOutbox, faults: Faults, watcher: FeedWatcher): 
         if (awake.holder === watcher) awake.holder = undefined;
       }),
     isTaken: () => faults.read(() => awake.holder !== undefined && awake.holder !== watcher),
-    publishersCommit: () => faults.read(() => outbox.underWay > 0),
     publishersOverlap: () => faults.read(() => outbox.underWay > 1),
-    publishersQueue: () => faults.read(() => faults.saysMore()),
     tell: (state) =>
       faults.read(() => {
         for (const other of outbox.watchers) {

@@ -1,13 +1,13 @@
 /**
- * Runs the tests: starts PostgreSQL on temporary data, migrates a template database in it, runs ava (or torture.js or
- * fuzz.js), and stops and deletes the server, whatever happened.
+ * Runs the tests: starts PostgreSQL on temporary data, migrates a template database in it, runs ava (or fuzz.js),
+ * and stops and deletes the server, whatever happened.
  *
  *     npm test                                        what needs Node and npm only, on the newest PostgreSQL
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
  *     npm run test:heavy                              load, crowds, many processes and a million rows, on the newest
  *     npm run test:oldest                             both on the oldest PostgreSQL that is supported
  *     npm run test:browser (clients, django, faults)  what needs Chromium, Python, Go, PgBouncer or nginx
- *     npm run torture (fuzz)                          programs of their own
+ *     npm run fuzz                                    a program of its own
  *     CI_COUNTS=1 npm test                            TAP output, and a last line `N passed, N failed`
  *     TEST_LOG=1 npm test                             with the server's log
  *
@@ -32,7 +32,7 @@ import { relayBackends, type ServerName } from './support/database.js';
 import { SERVER_SETTINGS } from './support/server-settings.js';
 
 /** Suites that are programs of their own: each is dist/test/NAME.js. */
-const PROGRAMS = ['torture', 'fuzz'] as const;
+const PROGRAMS = ['fuzz'] as const;
 
 /** Suites of ava other than the tests that `npm test` runs, see ava.config.js, with the servers that each needs. */
 const SUITES: Readonly<Record<string, readonly ServerName[]>> = {

@@ -20,7 +20,7 @@ export interface CrowdOptions {
   readonly size: number;
   readonly relays: () => readonly string[];
   readonly shift: Shift;
-  readonly habits?: Habits;
+  readonly habits?: Habits | undefined;
   /** See `DroppingClientOptions`. */
   readonly onEvent?: DroppingClientOptions['onEvent'];
   /** Clients are stuck when none of them gets anything new for so long after the end. */
@@ -52,14 +52,7 @@ export interface Crowd {
 export function startCrowd({ seed, size, relays, shift, habits, onEvent, stuckMs }: CrowdOptions): Crowd {
   const clients = Array.from({ length: size }, (_, n) => {
     const random = randomOf(seed, `client ${n}`);
-    return startDroppingClient({
-      random,
-      names: randomInterest(random),
-      relays,
-      shift,
-      onEvent,
-      ...(habits && { habits }),
-    });
+    return startDroppingClient({ random, names: randomInterest(random), relays, shift, onEvent, habits });
   });
   let leave: () => void = () => undefined;
   const left = new Promise<void>((resolve) => (leave = resolve));

@@ -146,6 +146,7 @@ function withPath(url: string, name: string): string {
 
 async function onServer<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url, application_name: 'test administration' });
+  client.on('error', () => {});
   await client.connect();
   try {
     return await use(client);

@@ -20,7 +20,7 @@ export interface DroppingClientOptions {
   /** While it lasts, the client drops and dawdles; then it reads to the end. */
   readonly shift: Shift;
   /** Default: `BRIEF`. */
-  readonly habits?: Habits;
+  readonly habits?: Habits | undefined;
   /** Called with each event's id and frame. @param connectedAt in milliseconds of `performance.now`, before it connected */
   readonly onEvent?: ((id: string, frame: string, connectedAt: number) => void) | undefined;
 }

@@ -8,18 +8,20 @@ import type { ExecutionContext } from 'ava';
 import type { Fault } from './fate.js';
 import { networkFaults } from './network-faults.js';
 import { freePort } from './port.js';
-import { startProxy } from './proxy.js';
+import { startProxy, type Proxy } from './proxy.js';
 import type { Random } from './random.js';
 import { startRelayProcess } from './relay-process.js';
 import type { Environment } from './relay.js';
 import type { Shift } from './shift.js';
 
 export interface ExposedRelay {
-  /** Ways to it: straight, and through the network. */
-  readonly urls: readonly [string, string];
+  /** Ways to it: straight, and through the network where that fails. */
+  readonly urls: readonly [straight: string, through?: string];
   readonly metricsUrl: string;
   readonly processFaults: Readonly<Record<string, Fault>>;
   readonly networkFaults: Readonly<Record<string, Fault>>;
+  /** Whether it looks by itself, and publishers do not ring. */
+  isAwake(): Promise<boolean>;
   /** Lets everything through, and ends connections that are dead. */
   heal(): void;
   /** Starts that came to nothing, as the database was away. */
@@ -33,6 +35,8 @@ export interface ExposedRelay {
 export interface ExposedRelayOptions {
   readonly databaseUrl: string;
   readonly env: Environment;
+  /** Whether there are networks that fail. */
+  readonly networks: boolean;
   readonly random: Random;
   readonly shift: Shift;
   readonly signal: AbortSignal;
@@ -48,14 +52,21 @@ const AWAY_MS = 1_500;
  */
 const START_MS = 120_000;
 const START_PAUSE_MS = 200;
+const METRICS_MS = 1_000;
 /** So many starts in a row fail only if something is wrong, once nothing happens to the database any more. */
 const MOST_STARTS = 20;
 
 export async function startExposedRelay(
   t: Pick<ExecutionContext, 'teardown'>,
-  { databaseUrl, env, random, shift, signal, log }: ExposedRelayOptions,
+  { databaseUrl, env, networks, random, shift, signal, log }: ExposedRelayOptions,
 ): Promise<ExposedRelay> {
-  const [live, replays] = await Promise.all([startProxy(t, databaseUrl), startProxy(t, databaseUrl)]);
+  const proxies: Record<string, Proxy> = {};
+  const through = async (line: string, url: string): Promise<string> => {
+    if (!networks) return url;
+    const proxy = (proxies[line] = await startProxy(t, url));
+    return proxy.url;
+  };
+  const [live, replays] = [await through('live', databaseUrl), await through('replays', databaseUrl)];
   // The same after every restart.
   const metricsPort = await freePort();
   const complaints: string[] = [];
@@ -64,8 +75,8 @@ export async function startExposedRelay(
   let latestError = '';
   const relay = await startRelayProcess(
     t,
-    replays.url,
-    { ...env, METRICS_PORT: String(metricsPort), LISTEN_DATABASE_URL: live.url },
+    replays,
+    { ...env, METRICS_PORT: String(metricsPort), LISTEN_DATABASE_URL: live },
     (line) => {
       log(line);
       if (/^\w*error: /i.test(line)) latestError = line;
@@ -73,8 +84,8 @@ export async function startExposedRelay(
       if (line.startsWith('Node.js v')) complaints.push(`a relay crashed: ${latestError}`);
     },
   );
-  const clients = await startProxy(t, relay.url);
-  const proxies = { live, replays, clients };
+  const clients = await through('clients', relay.url);
+  const metricsUrl = `http://127.0.0.1:${metricsPort}`;
 
   async function end(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const code = await relay.end(how);
@@ -85,7 +96,13 @@ export async function startExposedRelay(
     else complaints.push(`SIGTERM ended a relay with ${String(code)}`);
   }
 
-  async function restart(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+  /** One after the other, whoever asks for it. */
+  let restarted: Promise<void> = Promise.resolve();
+  function restart(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    return (restarted = restarted.then(() => restartNow(how)));
+  }
+
+  async function restartNow(how: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     await end(how);
     await shift.pause(random.integer(0, AWAY_MS));
     for (let failures = 0; !signal.aborted && !(await serves());) {
@@ -121,8 +138,8 @@ export async function startExposedRelay(
   }
 
   return {
-    urls: [relay.url, clients.url],
-    metricsUrl: `http://127.0.0.1:${metricsPort}`,
+    urls: networks ? [relay.url, clients] : [relay.url],
+    metricsUrl,
     processFaults: {
       'relay killed': () => restart('SIGKILL'),
       'relay rolled': () => restart('SIGTERM'),
@@ -132,6 +149,14 @@ export async function startExposedRelay(
       {},
       ...Object.entries(proxies).map(([line, proxy]) => networkFaults(proxy, line, random, shift)),
     ) as Record<string, Fault>,
+    async isAwake() {
+      try {
+        const response = await fetch(`${metricsUrl}/metrics`, { signal: AbortSignal.timeout(METRICS_MS) });
+        return /^outbox_relay_awake 1$/m.test(await response.text());
+      } catch {
+        return false;
+      }
+    },
     heal() {
       for (const proxy of Object.values(proxies)) {
         proxy.heal();

@@ -5,7 +5,7 @@ import type { FaultLog } from './fault-log.js';
 import type { Random } from './random.js';
 import type { Shift } from './shift.js';
 
-/** Does it and undoes it. Once the shift is over it takes no longer than undoing takes. */
+/** Does it and undoes it; resolves with false where it came to nothing. Once the shift is over it only undoes. */
 export type Fault = () => unknown;
 
 export interface FateOptions {
@@ -28,7 +28,6 @@ export async function runFate({ random, shift, log, where, faults, pause }: Fate
     if (deck.length === 0) deck = random.sample(kinds, kinds.length);
     const kind = deck.pop() ?? '';
     const over = log.begin(kind, where);
-    await faults[kind]?.();
-    over();
+    over((await faults[kind]?.()) !== false);
   }
 }

@@ -4,8 +4,8 @@
 export interface FaultLog {
   /** Names kinds of faults that the run is to have. */
   expect(kinds: readonly string[]): void;
-  /** Notes that a fault begins; call what it returns when it is over. */
-  begin(kind: string, where: string): () => void;
+  /** Notes that a fault begins; call what it returns when it is over, with false where it came to nothing. */
+  begin(kind: string, where: string): (happened: boolean) => void;
   /** Notes an attack, which is no fault: nothing is excused by it. Call what it returns when it is over. */
   attacked(kind: string): () => void;
   readonly attacks: ReadonlyMap<string, number>;
@@ -43,8 +43,11 @@ export function createFaultLog(): FaultLog {
     begin(kind, where) {
       const fault: Fault = { kind, where, began: performance.now(), ended: Infinity };
       faults.push(fault);
-      counts.set(kind, (counts.get(kind) ?? 0) + 1);
-      return () => (fault.ended = performance.now());
+      return (happened) => {
+        fault.ended = performance.now();
+        if (happened) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+        else faults.splice(faults.indexOf(fault), 1);
+      };
     },
     attacked(kind) {
       const attack: Fault = { kind, where: 'an attack', began: performance.now(), ended: Infinity };
@@ -56,7 +59,7 @@ export function createFaultLog(): FaultLog {
     between: (from, to, test) =>
       faults.some(({ kind, where, began, ended }) => began <= to && ended >= from && test(kind, where)),
     get total() {
-      return faults.length;
+      return [...counts.values()].reduce((sum, count) => sum + count, 0);
     },
     counts,
     get missing() {

@@ -3,17 +3,9 @@
  * limit; and what has to be refused. What was taken is owed to everybody, as all else is.
  */
 import pg from 'pg';
-import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
+import { lastingSession } from './lasting-session.js';
 import type { Random } from './random.js';
-
-export interface HostileRowsOptions extends LastingSessionOptions {
-  readonly random: Random;
-}
-
-export interface HostileRows {
-  taken: number;
-  refused: number;
-}
+import type { Actor } from './world.js';
 
 interface Kind {
   /** How often it is tried, to the others. */
@@ -71,32 +63,41 @@ const WEIGHTS = KINDS.reduce((sum, { weight }) => sum + weight, 0);
 
 const PAUSE_MS = [100, 600] as const;
 
-export async function runHostileRows(options: HostileRowsOptions): Promise<HostileRows> {
-  const { random, shift, onFailure } = options;
-  const counts: HostileRows = { taken: 0, refused: 0 };
+export function createHostileRows(): Actor {
+  const complaints: string[] = [];
+  let [taken, refused] = [0, 0];
 
-  async function attempt(client: pg.Client, { fate, row }: Kind): Promise<void> {
+  async function attempt(client: pg.Client, { fate, row }: Kind, random: Random): Promise<void> {
     const { channel = 'news', event = 'message', data = 'NULL' } = row(random);
     const text = `INSERT INTO outbox (channel, event, data) VALUES ($1, $2, ${data})`;
     try {
       await client.query(text, [channel, event]);
     } catch (error) {
       if (fate === 'taken' || !isRefusal(error)) throw error;
-      counts.refused += 1;
+      refused += 1;
       return;
     }
-    counts.taken += 1;
+    taken += 1;
     if (fate === 'refused')
-      onFailure(`the table took what it has to refuse: ${JSON.stringify({ channel, event, data })}`);
+      complaints.push(`the table took what it has to refuse: ${JSON.stringify({ channel, event, data })}`);
   }
 
-  await lastingSession(options, async (client, isOpen) => {
-    while (shift.isOn && isOpen()) {
-      await attempt(client, pickKind(random));
-      await shift.pause(random.integer(...PAUSE_MS));
-    }
-  });
-  return counts;
+  return {
+    async run({ random, shift, ...session }) {
+      const onFailure = (text: string) => complaints.push(`hostile rows: ${text}`);
+      await lastingSession({ ...session, shift, onFailure }, async (client, isOpen) => {
+        while (shift.isOn && isOpen()) {
+          await attempt(client, pickKind(random), random);
+          await shift.pause(random.integer(...PAUSE_MS));
+        }
+      });
+    },
+    complaints,
+    figures: () => [
+      ['hostile rows that the table took', taken],
+      ['hostile rows that it refused', refused],
+    ],
+  };
 }
 
 function pickKind(random: Random): Kind {

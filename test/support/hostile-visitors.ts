@@ -8,19 +8,7 @@ import { BY_REQUEST } from './attacks/by-request.js';
 import { RESUMES_ANYWHERE, SLOW_READERS_OF_ALL } from './attacks/by-resume.js';
 import { BY_STRANGER } from './attacks/by-session.js';
 import type { TestDatabase } from './database.js';
-import type { FaultLog } from './fault-log.js';
-import type { Random } from './random.js';
-import type { Shift } from './shift.js';
-
-export interface HostileVisitorOptions {
-  readonly relays: readonly { readonly url: string; readonly metricsUrl: string }[];
-  readonly databaseUrl: string;
-  readonly strangerUrl: string;
-  readonly random: Random;
-  readonly shift: Shift;
-  /** Has how often each attack was tried. */
-  readonly log: FaultLog;
-}
+import type { Actor, Stage } from './world.js';
 
 /** An advisory lock on a key of ours stops all publishers for as long as placing takes a lock, so no stranger tries that. */
 const ATTACKS: readonly Attack[] = [...BY_REQUEST, ...RESUMES_ANYWHERE, SLOW_READERS_OF_ALL, ...BY_STRANGER];
@@ -39,19 +27,24 @@ export async function makeStranger(database: Pick<TestDatabase, 'query' | 'url'>
   return url.href;
 }
 
-/** One gang; resolves when the shift is over and all have let go. */
-export async function runHostileVisitors(options: HostileVisitorOptions): Promise<void> {
-  const { relays, databaseUrl, strangerUrl, random, shift, log } = options;
+/** One gang. @param strangerUrl as from `makeStranger` */
+export function createHostileVisitors(strangerUrl: string): Actor {
+  return { run: (stage) => visit(stage, strangerUrl), complaints: [], figures: () => [] };
+}
+
+/** Resolves when the shift is over and all have let go. */
+async function visit({ relays, url: databaseUrl, random, shift, faults }: Stage, strangerUrl: string): Promise<void> {
   let deck: Attack[] = [];
   for (await shift.pause(random.integer(...PAUSE_MS)); shift.isOn; await shift.pause(random.integer(...PAUSE_MS))) {
     if (deck.length === 0) deck = random.sample(ATTACKS, ATTACKS.length);
     const attack = deck.pop();
-    const relay = random.pick(relays as [(typeof relays)[0], ...typeof relays]);
-    if (attack === undefined) return;
+    const [relay] = random.sample(relays, 1);
+    if (attack === undefined || relay === undefined) return;
     const retreat = new AbortController();
     setMaxListeners(0, retreat.signal);
     const scene = {
-      ...relay,
+      url: relay.urls[0],
+      metricsUrl: relay.metricsUrl,
       databaseUrl,
       strangerUrl,
       random,
@@ -60,7 +53,7 @@ export async function runHostileVisitors(options: HostileVisitorOptions): Promis
       note: () => undefined,
       count: () => undefined,
     };
-    const over = log.attacked(attack.name);
+    const over = faults.attacked(attack.name);
     const loops = Array.from({ length: ATTACKERS }, (_, n) =>
       // Its session is lost when the server is killed: that is what happens to strangers.
       attack.loop({ ...scene, address: `127.0.1.${n + 1}` }, n).catch(() => undefined),

@@ -7,6 +7,7 @@ import pg from 'pg';
 import type { Shift } from './shift.js';
 
 export interface LastingSessionOptions {
+  /** Of the database. */
   readonly url: string;
   readonly shift: Shift;
   /** Whether somebody took the server away since then, in milliseconds of `performance.now`. Default: never. */

@@ -24,6 +24,15 @@ export interface TestPostgres {
   end(how: Ending): Promise<void>;
   /** Starts it again, after `end`, on the same port; resolves when a client has got in. */
   start(): Promise<void>;
+  /** Resolves when the server says the next time that it accepts connections. */
+  recovered(): Promise<void>;
+}
+
+export interface TestPostgresOptions {
+  /** Beside those that all have. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Called with each line that it writes. */
+  readonly log?: (line: string) => void;
 }
 
 /** Durability is not tested: what a killed server has written is in the kernel, and that lives on. */
@@ -39,8 +48,11 @@ const SETTINGS = {
 const POLL_MS = 20;
 
 /** Starts one with the outbox in it; ends it with the test. */
-export async function startPostgres(t: Pick<ExecutionContext, 'teardown'>): Promise<TestPostgres> {
-  const postgres = await run(t, await makeFolder(t, 'postgres'), SETTINGS);
+export async function startPostgres(
+  t: Pick<ExecutionContext, 'teardown'>,
+  { settings, log }: TestPostgresOptions = {},
+): Promise<TestPostgres> {
+  const postgres = await run(t, await makeFolder(t, 'postgres'), { ...SETTINGS, ...settings }, log);
   await migrate(postgres.url, 'up');
   return postgres;
 }
@@ -52,6 +64,7 @@ export async function startPostgres(t: Pick<ExecutionContext, 'teardown'>): Prom
 export async function startStandby(
   t: Pick<ExecutionContext, 'teardown'>,
   primary: TestPostgres,
+  settings: TestPostgresOptions['settings'] = {},
 ): Promise<TestPostgres> {
   const folder = await makeFolder(t, 'standby');
   const [from, to] = [join(primary.folder, 'data'), join(folder, 'data')];
@@ -69,7 +82,7 @@ export async function startStandby(
 
   const { hostname, port, username, password } = new URL(primary.url);
   const conninfo = `host=${hostname} port=${port} user=${username} password=${password} application_name=standby`;
-  const standby = await run(t, folder, { ...SETTINGS, primary_conninfo: conninfo });
+  const standby = await run(t, folder, { ...SETTINGS, ...settings, primary_conninfo: conninfo });
   await primary.query("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
   await primary.query('SELECT pg_reload_conf()');
   while ((await primary.query("SELECT FROM pg_stat_replication WHERE sync_state = 'sync'")).length === 0) {
@@ -82,9 +95,16 @@ async function run(
   t: Pick<ExecutionContext, 'teardown'>,
   dataDirectory: string,
   settings: Readonly<Record<string, string>>,
+  onLine = (line: string) => (process.env['TEST_LOG'] === '1' ? console.error(line) : undefined),
 ): Promise<TestPostgres> {
   const port = await freePort();
-  const log = process.env['TEST_LOG'] === '1' ? (line: string) => console.error(line) : undefined;
+  const waiting = new Set<() => void>();
+  const log = (line: string) => {
+    onLine(line);
+    if (!line.includes('ready to accept connections')) return;
+    for (const wake of waiting) wake();
+    waiting.clear();
+  };
   const start = () => startEmbedded({ dataDirectory, settings, port, log });
   let server: EmbeddedPostgres = await start();
   t.teardown(() => server.stop('immediate'));
@@ -101,6 +121,7 @@ async function run(
       server = await start();
       await withClient(server.url, 'test', (client) => client.query('SELECT 1'));
     },
+    recovered: () => new Promise((resolve) => waiting.add(resolve)),
   };
 }
 

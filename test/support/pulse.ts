@@ -2,56 +2,50 @@
  * The pulse: an event several times a second, and well-behaved clients that stay, by which is seen how long events take while everything
  * else happens. What a fault delays is excused while it lasts, and for the time that a relay takes to find out.
  */
-import type { FaultLog } from './fault-log.js';
-import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
+import { lastingSession } from './lasting-session.js';
 import { openClient } from './steady-client.js';
 import { startStopwatch, type Stopwatch } from './stopwatch.js';
+import type { Actor, Stage } from './world.js';
 
-export interface Pulse {
-  run(options: Omit<LastingSessionOptions, 'onFailure'>): Promise<void>;
-  /** Longest that an event took though no fault excuses it, in seconds. */
-  readonly longest: number;
-  /** Deliveries that no fault excuses. */
-  readonly judged: number;
-  readonly complaints: readonly string[];
-  end(): void;
-}
-
-export const PULSE_CHANNEL = 'news';
+const PULSE_CHANNEL = 'news';
 const PAUSE_MS = 100;
 /** The machine is shared, with this run's own publishers and clients first of all. */
 const LATE_SECONDS = 10;
 /** A relay that has lost its database in silence notices within LISTEN_TIMEOUT_SECONDS, and needs as long again to be back. */
 const AFTERMATH_MS = 8_000;
 
-/** @param urls of relays, in their order; ways that no fault of the network is on. */
-export function createPulse(urls: readonly string[], faults: FaultLog): Pulse {
+export function createPulse(): Actor {
   const sent = new Map<number, { readonly at: number; readonly watch: Stopwatch }>();
   const complaints: string[] = [];
   let [beats, longest, judged] = [0, 0, 0];
+  let clients: { close(): void }[] = [];
 
-  const clients = urls.map((url, relay) => {
-    const seen = new Set<number>();
-    return openClient(url, `/events/${PULSE_CHANNEL}`, (beat) => {
-      const pulse = sent.get(beat);
-      if (pulse === undefined || seen.has(beat)) return;
-      seen.add(beat);
-      const harms = (kind: string, where: string) =>
-        where === 'server' || (where === `relay ${relay}` && !/^(?:clients|replays) /.test(kind));
-      if (faults.between(pulse.at - AFTERMATH_MS, performance.now(), harms)) return;
-      judged += 1;
-      const took = pulse.watch.seconds();
-      longest = Math.max(longest, took);
-      if (took > LATE_SECONDS)
-        complaints.push(`relay ${relay} took ${took.toFixed(1)} s for an event, without a fault`);
+  /** By a way that no fault of the network is on. */
+  function listen({ relays, faults }: Stage): void {
+    clients = relays.map(({ urls: [url] }, relay) => {
+      const seen = new Set<number>();
+      return openClient(url, `/events/${PULSE_CHANNEL}`, (beat) => {
+        const pulse = sent.get(beat);
+        if (pulse === undefined || seen.has(beat)) return;
+        seen.add(beat);
+        const harms = (kind: string, where: string) =>
+          where === 'server' || (where === `relay ${relay}` && !/^(?:clients|replays) /.test(kind));
+        if (faults.between(pulse.at - AFTERMATH_MS, performance.now(), harms)) return;
+        judged += 1;
+        const took = pulse.watch.seconds();
+        longest = Math.max(longest, took);
+        if (took > LATE_SECONDS)
+          complaints.push(`relay ${relay} took ${took.toFixed(1)} s for an event, without a fault`);
+      });
     });
-  });
+  }
 
   return {
-    async run(options) {
-      const { shift } = options;
+    async run(stage) {
+      const { shift } = stage;
+      listen(stage);
       await lastingSession(
-        { ...options, onFailure: (text) => complaints.push(`the pulse failed: ${text}`) },
+        { ...stage, onFailure: (text) => complaints.push(`the pulse failed: ${text}`) },
         async (client, isOpen) => {
           while (shift.isOn && isOpen()) {
             const beat = (beats += 1);
@@ -65,13 +59,11 @@ export function createPulse(urls: readonly string[], faults: FaultLog): Pulse {
         },
       );
     },
-    get longest() {
-      return longest;
-    },
-    get judged() {
-      return judged;
-    },
     complaints,
+    figures: () => [
+      ['deliveries that no fault excuses', judged],
+      ['the longest of them, in milliseconds', Math.round(longest * 1000)],
+    ],
     end() {
       for (const client of clients) client.close();
     },

@@ -1,18 +1,8 @@
 /**
  * The redactor: takes back what events say, amid everything, and judges that nobody who connects after that gets what they said.
  */
-import { lastingSession, type LastingSessionOptions } from './lasting-session.js';
-import type { Random } from './random.js';
-
-export interface Redactor {
-  run(options: Omit<LastingSessionOptions, 'onFailure'> & { readonly random: Random }): Promise<void>;
-  /** To be called with each event that a client gets. */
-  onEvent(id: string, frame: string, connectedAt: number): void;
-  /** Events that were redacted, and how often one came to somebody who had connected after that. */
-  readonly redacted: number;
-  readonly checked: number;
-  readonly complaints: readonly string[];
-}
+import { lastingSession } from './lasting-session.js';
+import type { Actor } from './world.js';
 
 /** How far behind the newest event, in events, one is redacted at most. */
 const DEPTH = 300;
@@ -25,16 +15,15 @@ const REDACT = `
     AND data ? 'text'
   RETURNING id`;
 
-export function createRedactor(): Redactor {
+export function createRedactor(): Actor {
   /** When each was committed at the latest, in milliseconds of `performance.now`. */
   const redactions = new Map<string, number>();
   const complaints: string[] = [];
   let checked = 0;
   return {
-    async run({ random, ...options }) {
-      const { shift } = options;
+    async run({ random, shift, ...session }) {
       await lastingSession(
-        { ...options, onFailure: (text) => complaints.push(`a redaction failed: ${text}`) },
+        { ...session, shift, onFailure: (text) => complaints.push(`a redaction failed: ${text}`) },
         async (client, isOpen) => {
           while (shift.isOn && isOpen()) {
             const { rows } = await client.query<{ id: string }>(REDACT, [random.integer(0, DEPTH)]);
@@ -52,12 +41,10 @@ export function createRedactor(): Redactor {
       const after = (connectedAt - redactedAt).toFixed(0);
       complaints.push(`a client that connected ${after} ms after the redaction of ${id} got the old data`);
     },
-    get redacted() {
-      return redactions.size;
-    },
-    get checked() {
-      return checked;
-    },
     complaints,
+    figures: () => [
+      ['events redacted', redactions.size],
+      ['and got by who had connected later', checked],
+    ],
   };
 }

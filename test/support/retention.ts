@@ -5,16 +5,9 @@
 import { isOperatorError } from '../../src/operator-error.js';
 import { prune } from '../../src/admin/prune.js';
 import type { TestDatabase } from './database.js';
+import type { Floor } from './judge.js';
 import { isLoss } from './lasting-session.js';
-import type { Random } from './random.js';
-import type { Floor } from './resume-judge.js';
-import type { Shift } from './shift.js';
-
-export interface RetentionOptions {
-  readonly url: string;
-  readonly random: Random;
-  readonly shift: Shift;
-}
+import type { Actor } from './world.js';
 
 type Queries = Pick<TestDatabase, 'query'>;
 
@@ -25,11 +18,8 @@ const ROUNDS_OF_AN_AGE = 20;
 /** By how much the machine's clock may be set while a run lasts. */
 const CLOCK_MS = 1_000;
 
-/** For `readTruth`: all events, those included that were deleted. */
-export const ALL_EVENTS = `(
-  SELECT id, position, channel, data->>'by' AS by FROM outbox
-  UNION ALL SELECT id, position, channel, by FROM kept_aside
-) o`;
+/** Has what was deleted. */
+export const KEPT_ASIDE = 'kept_aside';
 
 /**
  * Keeps aside what anybody deletes. Their commit then waits for its WAL, though pruning does without: a crash could take
@@ -49,23 +39,28 @@ export async function prepareRetention(database: Queries): Promise<void> {
 }
 
 /**
- * Prunes as the command does. Resolves with what failed for any other reason than that its session was lost: it is one of
+ * Prunes as the command does. It complains of what failed for any other reason than that its session was lost: it is one of
  * those that are ended, too.
  */
-export async function runRetention({ url, random, shift }: RetentionOptions): Promise<string[]> {
-  const failures: string[] = [];
-  let age: number = AGES[0];
-  for (let round = 0; shift.isOn; round += 1) {
-    await shift.pause(random.integer(50, 400));
-    if (round % ROUNDS_OF_AN_AGE === 0) age = random.pick(AGES);
-    try {
-      await prune({ url, keepSeconds: age });
-    } catch (error) {
-      const isFailure = isOperatorError(error) ? error.code !== 'locked' : !isLoss(error);
-      if (isFailure) failures.push(String(error));
-    }
-  }
-  return failures;
+export function createRetention(): Actor {
+  const complaints: string[] = [];
+  return {
+    async run({ url, random, shift }) {
+      let age: number = AGES[0];
+      for (let round = 0; shift.isOn; round += 1) {
+        await shift.pause(random.integer(50, 400));
+        if (round % ROUNDS_OF_AN_AGE === 0) age = random.pick(AGES);
+        try {
+          await prune({ url, keepSeconds: age });
+        } catch (error) {
+          const isFailure = isOperatorError(error) ? error.code !== 'locked' : !isLoss(error);
+          if (isFailure) complaints.push(`retention failed: ${String(error)}`);
+        }
+      }
+    },
+    complaints,
+    figures: () => [],
+  };
 }
 
 /** All floors that there were. */

@@ -28,13 +28,11 @@ export async function publishLast(database: Queries): Promise<void> {
   await database.query(`INSERT INTO outbox (channel, data) SELECT unnest($1::text[]), '{"end": true}'`, [CHANNELS]);
 }
 
-/** @param from where they are: a FROM item with the columns id, position, channel and by. */
-export async function readTruth(
-  database: Queries,
-  from = `(SELECT id, position, channel, data->>'by' AS by FROM outbox) o`,
-): Promise<Truth> {
+/** @param keptAside a table of what was deleted */
+export async function readTruth(database: Queries, keptAside?: string): Promise<Truth> {
   const { rows } = await database.query<TrueEvent & { position: string | null }>(
-    `SELECT id, channel, by, position FROM ${from} ORDER BY position`,
+    `SELECT id, channel, data->>'by' AS by, position FROM outbox
+     ${keptAside === undefined ? '' : `UNION ALL SELECT id, channel, by, position FROM ${keptAside}`} ORDER BY position`,
   );
   const events = rows.filter(({ position }) => position !== null);
   return { ...truthOf(events), unplaced: rows.length - events.length };

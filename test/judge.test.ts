@@ -2,31 +2,21 @@
  * The judge of the random tests: a judge that finds nothing would make them all pass.
  */
 import test from 'ava';
-import type { DroppingClient, Reset } from './support/dropping-client.js';
-import { judge } from './support/resume-judge.js';
-import { settle } from './support/settle.js';
+import type { Reset } from './support/dropping-client.js';
+import { judge, settle, type Account } from './support/judge.js';
 import { truthOf } from './support/truth.js';
 
 /** Committed in this order; ids are not in order, as in life. */
-const TRUTH = truthOf(
-  ['3', '1', '2', '7', '5', '6'].map((id, n) => ({ id, channel: n === 2 ? 'b' : 'a', by: `w.${n % 2}` })),
-);
+const TRUTH = truthOf(['3', '1', '2', '7', '5', '6'].map((id, n) => ({ id, channel: n === 2 ? 'b' : 'a', by: null })));
 
-function clientWith(got: Partial<DroppingClient>): DroppingClient {
+function clientWith(got: Partial<Account>): Account {
   return {
     names: ['a'],
     received: ['1', '7', '5', '6'],
     startId: '3',
     connections: [],
     resets: [],
-    tries: 1,
-    cutFrames: 0,
     complaints: [],
-    started: Promise.resolve(),
-    done: Promise.resolve(),
-    isDone: true,
-    readUntil: () => undefined,
-    abandon: () => undefined,
     ...got,
   };
 }
@@ -92,19 +82,34 @@ test('what a client complains of, and that it never got a cursor, is a violation
   t.is(judge(clientWith({ startId: undefined, received: [] }), TRUTH).violations.length, 1);
 });
 
+/** Of a publisher's two transactions, in the order of their commits. */
+function published(...rows: readonly (readonly [by: string, id: string])[]) {
+  return truthOf(rows.map(([by, id]) => ({ id, channel: 'a', by })));
+}
+const TWO = published(['w.1', '1'], ['w.1', '3'], ['w.2', '2'], ['w.2', '4'], ['w.2', '5']);
+
+function outcomes(first: 'committed' | 'rolled back' | 'unknown', rows: number, truth = TWO, failures: string[] = []) {
+  const transactions = [
+    { name: 'w.1', rows, outcome: first },
+    { name: 'w.2', rows: 3, outcome: 'committed' as const },
+  ];
+  return settle([{ transactions, failures }], truth);
+}
+
 test('transactions are settled: all rows of a commit, none of a rollback, all or none of one that was cut off', (t) => {
-  const outcomes = (first: 'committed' | 'rolled back' | 'unknown', rows: number, failures: string[] = []) => {
-    const transactions = [
-      { name: 'w.0', rows, outcome: first },
-      { name: 'w.1', rows: 3, outcome: 'committed' as const },
-    ];
-    return settle([{ transactions, failures }], TRUTH);
-  };
-  t.deepEqual(outcomes('committed', 3).violations, []);
-  t.deepEqual(outcomes('unknown', 3).unknown, { kept: 1, gone: 0 });
+  t.deepEqual(outcomes('committed', 2).violations, []);
+  t.deepEqual(outcomes('unknown', 2).unknown, { kept: 1, gone: 0 });
   t.is(outcomes('committed', 4).violations.length, 1);
-  t.is(outcomes('rolled back', 3).violations.length, 1);
+  t.is(outcomes('rolled back', 2).violations.length, 1);
   t.is(outcomes('unknown', 4).violations.length, 1);
-  t.is(outcomes('committed', 3, ['deadlock detected']).violations.length, 1);
-  t.is(settle([], TRUTH).violations.length, 2, 'rows of nobody');
+  t.is(outcomes('committed', 2, TWO, ['deadlock detected']).violations.length, 1);
+  t.is(settle([], TWO).violations.length, 2, 'rows of nobody');
+});
+
+test('R1: rows stand in the order of their insertion, and after those of a commit that was over', (t) => {
+  const swapped = published(['w.1', '3'], ['w.1', '1'], ['w.2', '2'], ['w.2', '4'], ['w.2', '5']);
+  t.is(outcomes('committed', 2, swapped).violations.length, 1);
+  const early = published(['w.1', '1'], ['w.2', '2'], ['w.1', '3'], ['w.2', '4'], ['w.2', '5']);
+  t.is(outcomes('committed', 2, early).violations.length, 1);
+  t.deepEqual(outcomes('unknown', 2, early).violations, [], 'nobody was told that it was over');
 });

@@ -1,12 +1,17 @@
 /**
- * The judge of a client that came and went: what it got must be exactly what it was owed.
+ * The judge of a run: what each client got must be exactly what it was owed, and the table must have what publishers were told.
  *
- * What is owed is all that it asked for and that follows its first cursor, up to the place at which a reset met it, and again
+ * What a client is owed is all that it asked for and that follows its first cursor, up to the place at which a reset met it, and again
  * all that follows the place to which that reset took it. A reset has to be justified: it is, when retention had by then
  * deleted something that followed the client's place. `unknown` never is, as clients only bring what they were given.
  */
 import type { DroppingClient, Reset } from './dropping-client.js';
+import type { Transaction, WriterResult } from './random-writer.js';
 import type { Truth } from './truth.js';
+
+/** What is known of a client. */
+export type Account = Pick<DroppingClient, 'names' | 'startId' | 'received'> &
+  Partial<Pick<DroppingClient, 'resets' | 'connections' | 'complaints'>>;
 
 /** Retention deleted all up to and including this event. */
 export interface Floor {
@@ -37,12 +42,12 @@ interface Span {
   readonly before: number;
 }
 
-export function judge(client: DroppingClient, truth: Truth, floors: readonly Floor[] = []): Verdict {
+export function judge(client: Account, truth: Truth, floors: readonly Floor[] = []): Verdict {
   const name = client.names.join(', ');
-  const violations: Violation[] = client.complaints.map((text) => ({ text: `${name}: ${text}` }));
+  const violations: Violation[] = (client.complaints ?? []).map((text) => ({ text: `${name}: ${text}` }));
   const sums = { lost: 0, double: 0, outOfOrder: 0 };
   if (client.startId === undefined) violations.push({ text: `${name}: never got a cursor` });
-  for (const reset of client.resets) {
+  for (const reset of client.resets ?? []) {
     const text = objection(reset, truth, floors);
     if (text !== undefined) violations.push({ text: `${name}: ${text}: ${JSON.stringify(reset)}`, at: reset.at });
   }
@@ -71,7 +76,7 @@ function objection({ reason, from, to, at }: Reset, truth: Truth, floors: readon
   return isJustified ? undefined : 'a reset though nothing was deleted that the client had yet to get';
 }
 
-function spansOf({ startId, names, resets, received }: DroppingClient, truth: Truth): Span[] {
+function spansOf({ startId, names, resets = [], received }: Account, truth: Truth): Span[] {
   if (startId === undefined) return [];
   const wanted = truth.wanted(names);
   /** How many of them stand at this place or before it. */
@@ -111,12 +116,12 @@ function compare({ owed, got }: Span): Pick<Verdict, 'lost' | 'double' | 'outOfO
 }
 
 function describe(
-  client: DroppingClient,
+  client: Account,
   { owed, got, before }: Span,
   place: number,
   { lost, double, outOfOrder }: Pick<Verdict, 'lost' | 'double' | 'outOfOrder'>,
 ): Violation {
-  const { connections, names } = client;
+  const { connections = [], names } = client;
   const next = connections.findIndex((connection) => connection.before > before + place);
   const end = next === -1 ? connections.length : next;
   const near = connections.slice(Math.max(0, end - 2), end + 1);
@@ -128,4 +133,69 @@ function describe(
       `(owed ${around(owed)}, got ${around(got)}). Connections then: ${JSON.stringify(near)}`,
     at: near.at(-1)?.at,
   };
+}
+
+export interface Settlement {
+  readonly committed: number;
+  readonly rolledBack: number;
+  /** Of those whose outcome nobody was told, how many are in the table, and how many are not. */
+  readonly unknown: { readonly kept: number; readonly gone: number };
+  /** In words; empty when all is well. */
+  readonly violations: readonly string[];
+}
+
+/**
+ * Settles what publishers were told with what the table has: all rows of what was committed, in the order in which they were
+ * inserted and after those of the publisher's last commit (promise R1), none of what was rolled back, and all or none where
+ * the server went away amid the commit.
+ */
+export function settle(results: readonly WriterResult[], truth: Truth): Settlement {
+  const violations = results.flatMap(({ failures }) =>
+    failures.map((text) => `a publisher's transaction failed: ${text}`),
+  );
+  if (truth.unplaced > 0) violations.push(`${truth.unplaced} committed rows have no position`);
+
+  const found = new Map<string, { readonly id: string; readonly place: number }[]>();
+  for (const [place, { by, id }] of truth.events.entries()) {
+    if (by === null) continue;
+    const rows = found.get(by);
+    if (rows) rows.push({ id, place });
+    else found.set(by, [{ id, place }]);
+  }
+
+  const sums = { committed: 0, 'rolled back': 0, kept: 0, gone: 0 };
+  for (const { transactions } of results) {
+    let last = -1;
+    for (const { name, rows, outcome } of transactions) {
+      const there = found.get(name) ?? [];
+      found.delete(name);
+      if (!expected({ name, rows, outcome }).includes(there.length)) {
+        violations.push(`transaction ${name} was ${outcome}: of its ${rows} rows the table has ${there.length}`);
+      }
+      if (there.some(({ id }, n) => BigInt(id) < BigInt(there[n - 1]?.id ?? 0))) {
+        violations.push(`the rows of transaction ${name} are not in the order in which they were inserted`);
+      }
+      if (outcome === 'committed') {
+        if ((there[0]?.place ?? Infinity) < last)
+          violations.push(`transaction ${name} stands before one that was over`);
+        last = there.at(-1)?.place ?? last;
+      }
+      if (outcome === 'unknown') sums[there.length > 0 ? 'kept' : 'gone'] += 1;
+      else sums[outcome] += 1;
+    }
+  }
+  for (const [name, { length }] of found)
+    violations.push(`${length} rows are of a transaction that nobody made: ${name}`);
+  return {
+    committed: sums.committed,
+    rolledBack: sums['rolled back'],
+    unknown: { kept: sums.kept, gone: sums.gone },
+    violations,
+  };
+}
+
+/** How many of its rows may be there. */
+function expected({ rows, outcome }: Transaction): number[] {
+  if (outcome === 'unknown') return [0, rows];
+  return [outcome === 'committed' ? rows : 0];
 }

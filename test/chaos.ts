@@ -48,7 +48,7 @@ async function storm(t: Setting) {
       createHostileVisitors(strangerUrl),
     ],
     fates: [
-      { of: ['sessions', 'table', 'commits', 'restarts', 'crashes'], pause: [2_000, 6_000] },
+      { of: ['sessions', 'table', 'commits', 'restarts', 'crashes'], pause: [3_000, 12_000] },
       { of: ['processes'], pause: [6_000, 20_000] },
       { of: ['networks'], pause: [1_000, 6_000] },
     ] as const,

@@ -36,9 +36,9 @@ const withRelays = (count: number) => async (t: Setting) => {
     clients: 120,
     fates: [
       { of: ['sessions'], pause: [100, 1_000] },
-      { of: ['table', 'restarts'], pause: [4_000, 8_000] },
+      { of: ['table', 'restarts'], pause: [6_000, 12_000] },
       { of: ['commits'], pause: [200, 1_000] },
-      { of: ['standby'], pause: [2_000, 6_000] },
+      { of: ['standby'], pause: [4_000, 10_000] },
       { of: ['awake'], pause: [1_000, 4_000] },
       { of: ['processes'], pause: [4_000, 12_000] },
     ] as const,

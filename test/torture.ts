@@ -33,14 +33,14 @@ const withRelays = (count: number) => async (t: Setting) => {
     writers: Array.from({ length: 24 }, (_, n) =>
       n % 2 === 0 ? (['local', 'local', 'off'] as const) : (['on', 'local', 'off', 'remote_apply'] as const),
     ),
-    clients: 120,
+    clients: 60,
     fates: [
       { of: ['sessions'], pause: [100, 1_000] },
-      { of: ['table', 'restarts'], pause: [6_000, 12_000] },
+      { of: ['table', 'restarts'], pause: [4_000, 8_000] },
       { of: ['commits'], pause: [200, 1_000] },
       { of: ['standby'], pause: [4_000, 10_000] },
       { of: ['awake'], pause: [1_000, 4_000] },
-      { of: ['processes'], pause: [4_000, 12_000] },
+      { of: ['processes'], pause: [4_000, 10_000] },
     ] as const,
     stuckMs: 30_000,
     isEnough: ({ owed, faults }: Progress) =>

@@ -1,14 +1,23 @@
 /**
  * Fate: one fault after another by chance, each kind as often as the others, until the shift ends.
  */
+import type { ExposedRelay } from './exposed-relay.js';
 import type { FaultLog } from './fault-log.js';
-import type { Random } from './random.js';
+import { randomOf, type Random } from './random.js';
+import type { ServerFaultGroup, ServerFaults } from './server-faults.js';
 import type { Shift } from './shift.js';
 
 /** Does it and undoes it; resolves with false where it came to nothing. Once the shift is over it only undoes. */
 export type Fault = () => unknown;
 
-export interface FateOptions {
+/** One fault of these groups after the other. What meets relays meets each of them on its own. */
+export interface FateOfWorld {
+  readonly of: readonly (ServerFaultGroup | 'processes' | 'networks')[];
+  /** Milliseconds between two. */
+  readonly pause: readonly [low: number, high: number];
+}
+
+interface FateOptions {
   readonly random: Random;
   readonly shift: Shift;
   readonly log: FaultLog;
@@ -19,7 +28,7 @@ export interface FateOptions {
   readonly pause: readonly [low: number, high: number];
 }
 
-export async function runFate({ random, shift, log, where, faults, pause }: FateOptions): Promise<void> {
+async function runFate({ random, shift, log, where, faults, pause }: FateOptions): Promise<void> {
   const kinds = Object.keys(faults);
   let deck: string[] = [];
   log.expect(kinds);
@@ -30,4 +39,42 @@ export async function runFate({ random, shift, log, where, faults, pause }: Fate
     const over = log.begin(kind, where);
     over((await faults[kind]?.()) !== false);
   }
+}
+
+export interface Exposed {
+  readonly seed: number;
+  readonly serverFaults: ServerFaults['groups'];
+  readonly relays: readonly ExposedRelay[];
+  readonly shift: Shift;
+  readonly log: FaultLog;
+}
+
+/** Each resolves when the shift is over and all is undone. */
+export function runFates(fates: readonly FateOfWorld[], exposed: Exposed): Promise<void>[] {
+  const { seed, serverFaults, relays, shift, log } = exposed;
+  const awake = { ...serverFaults.awake, 'awake relay killed': () => killAwake(exposed) };
+  return fates.flatMap(({ of, pause }, n) => {
+    const those = (groups: Partial<Record<string, Readonly<Record<string, Fault>>>>) =>
+      Object.assign({}, ...of.map((group) => groups[group])) as Record<string, Fault>;
+    const parties = [
+      { where: 'server', faults: those({ ...serverFaults, awake }) },
+      ...relays.map(({ processFaults, networkFaults }, relay) => ({
+        where: `relay ${relay}`,
+        faults: those({ processes: processFaults, networks: networkFaults }),
+      })),
+    ];
+    return parties
+      .filter(({ faults }) => Object.keys(faults).length > 0)
+      .map((party) => runFate({ ...party, random: randomOf(seed, `fate ${n}, ${party.where}`), pause, shift, log }));
+  });
+}
+
+/** Whether one was. */
+async function killAwake({ relays }: Exposed): Promise<boolean> {
+  for (const relay of relays) {
+    if (!(await relay.isAwake())) continue;
+    await relay.processFaults['relay killed']?.();
+    return true;
+  }
+  return false;
 }

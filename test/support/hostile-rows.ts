@@ -5,7 +5,7 @@
 import pg from 'pg';
 import { lastingSession } from './lasting-session.js';
 import type { Random } from './random.js';
-import type { Actor } from './world.js';
+import type { Actor } from './actor.js';
 
 interface Kind {
   /** How often it is tried, to the others. */

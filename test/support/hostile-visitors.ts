@@ -8,7 +8,7 @@ import { BY_REQUEST } from './attacks/by-request.js';
 import { RESUMES_ANYWHERE, SLOW_READERS_OF_ALL } from './attacks/by-resume.js';
 import { BY_STRANGER } from './attacks/by-session.js';
 import type { TestDatabase } from './database.js';
-import type { Actor, Stage } from './world.js';
+import type { Actor, Stage } from './actor.js';
 
 /** An advisory lock on a key of ours stops all publishers for as long as placing takes a lock, so no stranger tries that. */
 const ATTACKS: readonly Attack[] = [...BY_REQUEST, ...RESUMES_ANYWHERE, SLOW_READERS_OF_ALL, ...BY_STRANGER];

@@ -5,7 +5,7 @@
 import { lastingSession } from './lasting-session.js';
 import { openClient } from './steady-client.js';
 import { startStopwatch, type Stopwatch } from './stopwatch.js';
-import type { Actor, Stage } from './world.js';
+import type { Actor, Stage } from './actor.js';
 
 const PULSE_CHANNEL = 'news';
 const PAUSE_MS = 100;

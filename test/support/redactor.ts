@@ -2,7 +2,7 @@
  * The redactor: takes back what events say, amid everything, and judges that nobody who connects after that gets what they said.
  */
 import { lastingSession } from './lasting-session.js';
-import type { Actor } from './world.js';
+import type { Actor } from './actor.js';
 
 /** How far behind the newest event, in events, one is redacted at most. */
 const DEPTH = 300;

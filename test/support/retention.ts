@@ -7,7 +7,7 @@ import { prune } from '../../src/admin/prune.js';
 import type { TestDatabase } from './database.js';
 import type { Floor } from './judge.js';
 import { isLoss } from './lasting-session.js';
-import type { Actor } from './world.js';
+import type { Actor } from './actor.js';
 
 type Queries = Pick<TestDatabase, 'query'>;
 

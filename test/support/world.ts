@@ -4,21 +4,21 @@
  * healed, everybody must catch up, and the judge has its say: what each client got must be what the tables say it was owed.
  */
 import type { ExecutionContext } from 'ava';
+import type { Actor, Figure } from './actor.js';
 import { startCrowd, type CrowdProgress } from './crowd.js';
 import type { TestDatabase } from './database.js';
-import type { DroppingClientOptions, Habits } from './dropping-client.js';
+import type { Habits } from './dropping-client.js';
 import { startExposedRelay, type ExposedRelay } from './exposed-relay.js';
-import { runFate, type Fault } from './fate.js';
+import { runFates, type FateOfWorld } from './fate.js';
 import { createFaultLog, type FaultLog } from './fault-log.js';
 import { judge, settle, type Violation } from './judge.js';
-import type { LastingSessionOptions } from './lasting-session.js';
 import type { TestPostgres } from './postgres.js';
 import { isWanted } from './random-interest.js';
-import { randomOf, type Random } from './random.js';
+import { randomOf } from './random.js';
 import { prepareWriters, runWriter, type WriterOptions } from './random-writer.js';
 import { KEPT_ASIDE, prepareRetention, readFloors } from './retention.js';
 import type { Environment } from './relay.js';
-import { createServerFaults, type ServerFaultGroup } from './server-faults.js';
+import { createServerFaults } from './server-faults.js';
 import { startShift } from './shift.js';
 import { publishLast, readTruth } from './truth.js';
 
@@ -48,33 +48,6 @@ export interface WorldOptions {
   /** Called with each line that a relay writes. */
   readonly log?: (line: string) => void;
 }
-
-/** One fault of these groups after the other. What meets relays meets each of them on its own. */
-export interface FateOfWorld {
-  readonly of: readonly (ServerFaultGroup | 'processes' | 'networks')[];
-  /** Milliseconds between two. */
-  readonly pause: readonly [low: number, high: number];
-}
-
-/** Somebody who does something for as long as the shift lasts. */
-export interface Actor {
-  run(stage: Stage): Promise<void>;
-  /** Called with each event that a client of the crowd gets. */
-  readonly onEvent?: DroppingClientOptions['onEvent'];
-  /** Called when all clients have left. */
-  readonly end?: () => void;
-  /** In words; empty when all is well. */
-  readonly complaints: readonly string[];
-  readonly figures: () => readonly Figure[];
-}
-
-export interface Stage extends Omit<LastingSessionOptions, 'onFailure'> {
-  readonly random: Random;
-  readonly relays: readonly ExposedRelay[];
-  readonly faults: FaultLog;
-}
-
-export type Figure = readonly [what: string, count: number];
 
 export interface Progress extends CrowdProgress {
   readonly seconds: number;
@@ -174,33 +147,6 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
     }
   }
 
-  async function killAwake(): Promise<boolean> {
-    for (const relay of randomOf(seed, `awake ${faults.total}`).sample(relays, relays.length)) {
-      if (!(await relay.isAwake())) continue;
-      await relay.processFaults['relay killed']?.();
-      return true;
-    }
-    return false;
-  }
-
-  function fatesOf({ of, pause }: FateOfWorld, n: number): Promise<void>[] {
-    const groups = (all: Partial<Record<string, Readonly<Record<string, Fault>>>>) =>
-      Object.assign({}, ...of.map((group) => all[group] ?? {})) as Record<string, Fault>;
-    const awake = { ...serverFaults.groups.awake, 'awake relay killed': killAwake };
-    const parties = [
-      { where: 'server', faults: groups({ ...serverFaults.groups, awake }) },
-      ...relays.map((relay, m) => ({
-        where: `relay ${m}`,
-        faults: groups({ processes: relay.processFaults, networks: relay.networkFaults }),
-      })),
-    ];
-    return parties
-      .filter((party) => Object.keys(party.faults).length > 0)
-      .map((party) =>
-        runFate({ ...party, random: randomOf(seed, `fate ${n}, ${party.where}`), pause, shift, log: faults }),
-      );
-  }
-
   const clock = setInterval(() => options.onSecond?.(progress()), 1000);
   const stage = { url: database.url, shift, wasAway: serverFaults.wasAway, relays, faults };
   try {
@@ -220,7 +166,7 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
       ),
       ...actors.map((actor, n) => actor.run({ ...stage, random: randomOf(seed, `actor ${n}`) })),
       endWhenEnough(),
-      ...options.fates.flatMap(fatesOf),
+      ...runFates(options.fates, { seed, serverFaults: serverFaults.groups, relays, shift, log: faults }),
     ]);
     for (const relay of relays) relay.heal();
     phase = 'a cursor for every client';

@@ -32,7 +32,7 @@ const scripts = Object.keys(manifest.scripts);
 
 /** Names with an underscore that are no variables of the relay's. */
 const OTHERS: readonly RegExp[] = [
-  /^(?:CHAOS|FUZZ)_|^TEST_LOG$|^CHROMIUM_PATH$/, // of the tests
+  /^(?:CHAOS|FUZZ|TORTURE)_|^TEST_LOG$|^CHROMIUM_PATH$/, // of the tests
   /^ALLOWED_HOSTS$|^ATOMIC_REQUESTS$|^DATABASE_ROUTERS$|^SESSION_COOKIE_SECURE$/, // of Django
   /^SQL_ASCII$/, // of PostgreSQL
   /^SUBSCRIBER_JWT$/, // of bench/README.md, for Mercure

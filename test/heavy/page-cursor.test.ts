@@ -2,8 +2,8 @@ import test, { type ExecutionContext } from 'ava';
 import { createDatabase } from '../support/database.js';
 import { describeLoads, loadPages } from '../support/page-loads.js';
 import { seedFromEnvironment } from '../support/random.js';
-import { TIGHT_ENVIRONMENT } from '../support/random-resume.js';
 import { startTestRelay } from '../support/relay.js';
+import { TIGHT_ENVIRONMENT } from '../support/world.js';
 
 const LOADS = 1000;
 

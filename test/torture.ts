@@ -35,7 +35,7 @@ const withRelays = (count: number) => async (t: Setting) => {
     ),
     clients: 60,
     fates: [
-      { of: ['sessions'], pause: [100, 1_000] },
+      { of: ['sessions'], pause: [500, 2_500] },
       { of: ['table', 'restarts'], pause: [4_000, 8_000] },
       { of: ['commits'], pause: [200, 1_000] },
       { of: ['standby'], pause: [4_000, 10_000] },

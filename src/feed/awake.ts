@@ -202,7 +202,8 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
 
   async function stayAwake(): Promise<void> {
     const now = Date.now();
-    if (now - toldAt > TELL_MS) await tell();
+    // Whoever hears nothing finds the lock taken.
+    if (now - toldAt > TELL_MS) await tell().catch(() => undefined);
     if (!overlap && now - sampledAt > SAMPLE_MS) {
       sampledAt = now;
       overlap = await lock.publishersOverlap();

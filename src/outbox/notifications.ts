@@ -47,7 +47,20 @@ export function newProbe(): string {
   return PROBE + randomUUID();
 }
 
-/** Notifies all who LISTEN, as the triggers do. @throws what the database throws. */
+/**
+ * Longest wait for the lock that NOTIFY takes: whoever else has it keeps it until his commit is over,
+ * and on this connection events are read.
+ */
+const LOCK_TIMEOUT_MS = 100;
+
+/**
+ * Notifies all who LISTEN, as the triggers do.
+ *
+ * @throws what the database throws; where another that notifies hangs in its commit, after
+ * `LOCK_TIMEOUT_MS`.
+ */
 export async function notify(db: Kysely<Tables>, payload: string): Promise<void> {
-  await sql`SELECT pg_notify(${CHANNEL}, ${payload})`.execute(db);
+  await sql`SELECT set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true), pg_notify(${CHANNEL}, ${payload})`.execute(
+    db,
+  );
 }

@@ -2,7 +2,8 @@
  * Readiness: what keeps the relay from delivering now.
  */
 import type { Watch } from '../outbox/feed.js';
-import { COMMIT_HANGS_MS, type Tail } from './tail.js';
+import { COMMIT_HANGS_MS } from './commits-under-way.js';
+import type { Tail } from './tail.js';
 
 /**
  * Something that keeps the relay from delivering. What the database said of it is for the log

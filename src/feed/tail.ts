@@ -29,6 +29,7 @@ import type { Logger } from 'pino';
 import type { Cursor, FreshEvent, RestartReason } from '../event/event.js';
 import type { FeedReader, HeldBack } from '../outbox/feed.js';
 import { createRetry, type Trouble } from '../postgres/retry.js';
+import { createCommitsUnderWay, type Held } from './commits-under-way.js';
 import type { Log } from './log.js';
 
 export interface Tail {
@@ -71,7 +72,7 @@ export interface Tail {
    */
   readonly behindSince: Date | undefined;
   /** What holds back events that are there, and since when; undefined: nothing does. */
-  readonly held: (HeldBack & { readonly since: Date }) | undefined;
+  readonly held: Held | undefined;
   /** Resolves when no read is under way any more. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -97,17 +98,6 @@ interface Waiter<T = void> {
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1000;
 
-/** A commit takes milliseconds. One that holds back others for so long hangs. */
-export const COMMIT_HANGS_MS = 1000;
-
-/**
- * Until a commit that holds back others is looked at again: at first the time that an ordinary one
- * takes, and later a part of the time for which it has been at it.
- */
-const FIRST_HELD_MS = 1;
-const LONGEST_HELD_MS = 100;
-const HELD_PART = 0.1;
-
 /** Reads nothing until it is woken. */
 export function startTail({ feed, log, logger }: TailOptions): Tail {
   let state: 'idle' | 'reading' | 'failed' | 'stopped' = 'idle';
@@ -126,14 +116,12 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   let behindSince: Date | undefined;
   let onDelivered: (events: readonly FreshEvent[]) => void = () => undefined;
   let retryTimer: NodeJS.Timeout | undefined;
-  let heldTimer: NodeJS.Timeout | undefined;
-  let held: Tail['held'];
-  /** Whether to look again until nobody is committing, and since when that is being done. */
+  let lookAgainTimer: NodeJS.Timeout | undefined;
+  const underWay = createCommitsUnderWay(logger);
+  /** Whether to look again until nobody is committing: not where somebody looks by himself. */
   let mustSettle = false;
-  let unsettled: { readonly process: number | undefined; readonly since: Date } | undefined;
   /** Position up to which all is read that will ever be visible, though the newest event may be lower. */
   let settledThrough = 0n;
-  let isHangReported = false;
   /** Who waits for the next read, and for the one that is under way. */
   const looking: Waiter<Look>[] = [];
   const answered: Waiter<Look>[] = [];
@@ -167,17 +155,16 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
 
   async function read(): Promise<void> {
     clearTimeout(retryTimer);
-    clearTimeout(heldTimer);
+    clearTimeout(lookAgainTimer);
     state = 'reading';
     try {
       for (let isSettled = false; isRunning() && (!isSettled || isRequested());) {
         await readAll();
-        isSettled = !mustSettle || held !== undefined || (await settle());
+        isSettled = !mustSettle || underWay.held !== undefined || (await settle());
       }
       if (!isRunning()) return;
       state = 'idle';
-      const waitingSince = (held ?? unsettled)?.since;
-      if (waitingSince) heldTimer = setTimeout(wake, heldPause(waitingSince));
+      if (mustSettle) lookAgainTimer = setTimeout(wake, underWay.pauseMs);
     } catch (error) {
       failed(error);
     }
@@ -231,8 +218,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     const requested = rechecks;
     const { through, isCommitting, process } = await feed.settled();
     if (isRequested() || requested !== rechecks) return false;
-    const since = unsettled?.process === process ? unsettled?.since : undefined;
-    unsettled = isCommitting ? { process, since: since ?? new Date() } : undefined;
+    underWay.asked({ isCommitting, process });
     mustSettle = isCommitting;
     if (isCommitting || through <= log.head.position || through <= settledThrough) return true;
     // Nobody is committing any more: the next read finds all.
@@ -252,20 +238,9 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   /** Nothing follows what was read, but for what is held back. */
   function caughtUp(by: HeldBack | undefined): void {
     behindSince = undefined;
-    // Of another commit the time counts anew.
-    const isSame = held !== undefined && by?.by === held.by;
-    if (isHangReported && !isSame) logger.info('the commit that hung is over');
-    isHangReported &&= isSame;
-    held = by && { ...by, since: (isSame ? held?.since : undefined) ?? new Date() };
-    if (held && !isHangReported && Date.now() - held.since.getTime() > COMMIT_HANGS_MS) {
-      isHangReported = true;
-      logger.warn(
-        { process: held.by, since: held.since },
-        'a commit hangs: events that come after it wait for it. What it waits for is in pg_stat_activity, by its process',
-      );
-    }
+    underWay.read(by);
     if (answered.length === 0) return;
-    for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: held !== undefined });
+    for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: by !== undefined });
     found = 0;
   }
 
@@ -323,7 +298,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   function restart(at: Cursor, reason: RestartReason, message: string): void {
     logger[reason === 'unknown' ? 'error' : 'warn']({ from: log.head.id, to: at.id }, message);
     headCreatedAt = undefined;
-    held = undefined;
+    underWay.forget();
     log.restart(at, reason);
   }
 
@@ -360,7 +335,6 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
         looking.push({ resolve, reject });
         // Whoever looks by himself asks for himself who commits.
         mustSettle = false;
-        unsettled = undefined;
         lookNow();
       });
     },
@@ -384,7 +358,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
       return behindSince;
     },
     get held() {
-      return held;
+      return underWay.held;
     },
     get floorMissingSince() {
       return floorMissingSince;
@@ -395,16 +369,11 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     async stop() {
       state = 'stopped';
       clearTimeout(retryTimer);
-      clearTimeout(heldTimer);
+      clearTimeout(lookAgainTimer);
       await reading;
       refuse(new Error('the relay is being stopped'));
     },
   };
-}
-
-function heldPause(since: Date): number {
-  const pause = (Date.now() - since.getTime()) * HELD_PART;
-  return Math.min(Math.max(pause, FIRST_HELD_MS), LONGEST_HELD_MS);
 }
 
 /** Of a glance that fails others will tell. */

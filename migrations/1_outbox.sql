@@ -172,19 +172,27 @@ BEGIN
   END IF;
 
   -- A doorbell, not the message: relays find the rest by position, so what is listed needs none beside that of the first row.
-  -- NOTIFY has a lock of its own that commits queue for. A relay that is rung often therefore promises to look by itself, by
-  -- holding a lock, and then nobody rings. It is asked after the marker is taken: whoever gives the promise up looks once more,
-  -- and finds the marker or what it stood for. The lock is given back within the expression, so no publisher holds it. All is one
-  -- expression, because PERFORM is a query.
   --
-  -- A prepared transaction would keep its marker for as long as it likes. PostgreSQL prepares none that has rung.
+  -- Nobody rings while a relay is awake: one that is rung often promises to look by itself, and holds the lock with key 2. It is
+  -- asked for after the marker is taken: whoever gives the promise up looks once more, and finds the marker or what it stood for.
+  -- The lock is given back within the expression, so no publisher holds it. All is one expression, because PERFORM is a query.
+  --
+  -- Otherwise one at a time rings: who gets the bell, the lock with key 3. NOTIFY has a lock of PostgreSQL's own, which who has rung
+  -- holds until its commit is over, the wait for a standby included. Whoever does not get the bell goes on without ringing. It took
+  -- its marker before it asked, so when the holder's notification arrives, it is visible or still has its marker, and relays look
+  -- until nobody has one. Where the holder fails there is no notification, and who asks just when the holder, visible by now, gives
+  -- its locks back may come after it: for these, relays glance once a second at what was drawn.
+  --
+  -- A prepared transaction would keep its marker for as long as it likes. PostgreSQL prepares none that has rung, so where it
+  -- can prepare any, all ring: with the bell or without, and whether or not a relay is awake.
   --
   -- A listener that is stuck in a transaction keeps PostgreSQL from emptying the queue, and once it is full every commit that
   -- notifies fails: publishers stop ringing long before.
-  has_rung := (CASE WHEN pg_catalog.pg_try_advisory_lock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
-      THEN pg_catalog.pg_advisory_unlock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
-      ELSE pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.<>) '0' END)
-    AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
+  has_rung := pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5
+    AND (pg_catalog.pg_try_advisory_lock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+      AND pg_catalog.pg_advisory_unlock_shared('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 2)
+      AND pg_catalog.pg_try_advisory_xact_lock('here.outbox'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 3)
+      OR pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.<>) '0')
     AND pg_catalog.pg_notify('outbox', NEW.id::pg_catalog.text) IS NOT NULL;
   RETURN NULL;
 END $$;

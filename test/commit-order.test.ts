@@ -2,9 +2,10 @@
  * Commit order: what the triggers of migrations/ promise to publishers and to readers, on both ends of the range of
  * supported servers. Where a design that was not chosen would break a promise, the test builds it and sees it break.
  */
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
 import { createDatabase, SERVER, type TestDatabase } from './support/database.js';
+import { hangInCommit } from './support/hanging-commit.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
 import { connect, outcome, publish, single, withoutTriggers } from './support/sessions.js';
@@ -138,6 +139,93 @@ test('R2: an open transaction, published in or not, delays neither other publish
   await open.query('COMMIT');
   t.is((await stream.untilEvents(4))[3]?.data, 'open');
   await snapshot.query('ROLLBACK');
+});
+
+/** What a session that LISTENs has heard: ids of events, in the order of commits. */
+async function startListening(t: ExecutionContext, db: TestDatabase) {
+  const listener = await connect(t, db.url);
+  const heard: string[] = [];
+  let onHeard = (): void => undefined;
+  listener.on('notification', ({ payload = '' }) => {
+    heard.push(payload);
+    onHeard();
+  });
+  await listener.query('LISTEN outbox');
+  return {
+    heard,
+    /** Resolves once it is heard. */
+    until: (id: string) =>
+      new Promise<void>((resolve) => {
+        onHeard = () => {
+          if (heard.includes(id)) resolve();
+        };
+        onHeard();
+      }),
+  };
+}
+
+/** Who has the bell. */
+async function ringing(db: TestDatabase): Promise<number[]> {
+  const { rows } = await db.query<{ pid: number }>(
+    `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 'outbox'::regclass AND objid = 3 AND objsubid = 2
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  );
+  return rows.map(({ pid }) => pid);
+}
+
+for (const ending of ['succeed', 'fail'] as const) {
+  test(`R2: publishers leave ringing to one whose commit hangs, wait for nobody, and ring again when it did ${ending}`, async (t) => {
+    const db = await createDatabase(t);
+    const { heard, until } = await startListening(t, db);
+    const hanging = await hangInCommit(t, db, ['hangs']);
+    t.deepEqual(await ringing(db), [hanging.process]);
+    const others = await Promise.all(['a', 'b', 'c'].map(() => connect(t, db.url)));
+    for (const other of others) await other.query(`SET statement_timeout = ${PROMPT_MS}`);
+    await Promise.all(others.map((other, n) => publish(other, `at once ${n}`)));
+    await publish(db, 'at last');
+    await hanging[ending]();
+    t.deepEqual(await ringing(db), []);
+    await publish(db, 'after');
+    await until('6');
+    t.deepEqual(heard, ending === 'succeed' ? ['1', '6'] : ['6']);
+  });
+}
+
+test('R2: what takes a publication back gives the bell back with it', async (t) => {
+  const db = await createDatabase(t);
+  const { heard, until } = await startListening(t, db);
+  const client = await connect(t, db.url);
+  await client.query('BEGIN');
+  await client.query('SAVEPOINT s');
+  // Placed early, as by a statement that makes constraints immediate twice.
+  await client.query(`DO $$ BEGIN
+    INSERT INTO outbox (channel) VALUES ('lost'); SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL IMMEDIATE;
+  END $$`);
+  t.is((await ringing(db)).length, 1);
+  await client.query('ROLLBACK TO s');
+  t.deepEqual(await ringing(db), []);
+  await publish(db, 'beside');
+  await publish(client, 'a');
+  await client.query('COMMIT');
+  await until('3');
+  t.deepEqual(heard, ['2', '3']);
+});
+
+test('R2: a role that holds the bell stops no publisher', async (t) => {
+  const db = await createDatabase(t);
+  const { heard, until } = await startListening(t, db);
+  const [holder, publisher] = [await connect(t, db.url), await connect(t, db.url)];
+  await holder.query('SET SESSION AUTHORIZATION pg_monitor');
+  await publisher.query(`SET statement_timeout = ${PROMPT_MS}`);
+  for (const lock of ['pg_advisory_lock', 'pg_advisory_lock_shared']) {
+    await holder.query(`SELECT ${lock}('outbox'::regclass::oid::integer, 3)`);
+    await publish(publisher, lock);
+    await holder.query('SELECT pg_advisory_unlock_all()');
+  }
+  await publish(publisher, 'after');
+  await until('3');
+  t.deepEqual(heard, ['3']);
+  t.deepEqual(await inOrder(db), ['pg_advisory_lock', 'pg_advisory_lock_shared', 'after']);
 });
 
 // Finding a row by an index would leave a predicate lock on a page of it that all publishers insert into.

@@ -186,7 +186,7 @@ const FORGERIES: readonly (readonly [title: string, sql: (marker: Marker) => str
   [
     'takes 5,000 shared locks of any key',
     ({ classid }) => `BEGIN; PREPARE p AS INSERT INTO outbox_pending DEFAULT VALUES; SELECT pg_current_xact_id();
-      SELECT count(pg_advisory_lock_shared(classid, key)) FROM generate_series(0, 1249) AS key,
+      SELECT count(pg_try_advisory_lock_shared(classid, key)) FROM generate_series(0, 1249) AS key,
         (VALUES (${classid}), (0), ('outbox_pending'::regclass::oid::integer), ('outbox'::regclass::oid::integer)) AS c(classid)`,
   ],
   [
@@ -211,7 +211,7 @@ for (const [title, sql] of FORGERIES) {
     const marker = await single<Marker>(
       db,
       `SELECT classid::bigint::bit(32)::integer AS classid, objid::bigint::integer AS objid FROM pg_locks
-       WHERE pid = $1 AND locktype = 'advisory' AND granted AND objsubid = 2`,
+       WHERE pid = $1 AND locktype = 'advisory' AND mode = 'ShareLock' AND granted AND objsubid = 2`,
       [hanging.process],
     );
     t.is(marker.objid, 3, 'it is the marker');
@@ -239,7 +239,7 @@ test('a publisher that takes an old marker of its own delays delivery no longer 
   const process = await placeEarly(publisher);
   await publisher.query(`DO $$ DECLARE key record; BEGIN
     SELECT classid::bigint::bit(32)::integer AS class, objid::bigint::integer AS object INTO key FROM pg_locks
-      WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND objsubid = 2;
+      WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 2;
     PERFORM pg_advisory_lock_shared(key.class, key.object);
   END $$`);
   t.deepEqual(await settled(db), { through: 1, pid: process });

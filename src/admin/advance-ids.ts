@@ -67,7 +67,7 @@ export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Prom
 
     await session.begin('READ WRITE');
     // No other of our kind gets between reading and setting.
-    await session.query(`SELECT pg_advisory_xact_lock('here.outbox'::regclass::oid::integer, 3)`);
+    await session.query(`SELECT pg_advisory_xact_lock('here.outbox'::regclass::oid::integer, 4)`);
     const advances = [await advanceEvents(session, step), await advancePositions(session, step)];
     await session.query('COMMIT');
     return advances;

@@ -105,11 +105,12 @@ test('R1: 100,000 rows of one INSERT are placed in the order of their ids', asyn
   );
 });
 
-test('R1: where transactions may be prepared, one that has published is not, whether or not a relay is awake', async (t) => {
+test('R1: where transactions may be prepared, one that has published is not, whether or not a relay is awake, or another rings', async (t) => {
   const server = await startServer(t, { max_prepared_transactions: '5' });
-  const [publisher, relay] = [await connect(t, server.url), await connect(t, server.url)];
-  for (const isAwake of [false, true]) {
-    if (isAwake) await relay.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, 2)`);
+  const [publisher, holder] = [await connect(t, server.url), await connect(t, server.url)];
+  for (const key of [undefined, 2, 3]) {
+    await holder.query('SELECT pg_advisory_unlock_all()');
+    if (key) await holder.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, $1)`, [key]);
     for (const level of ['READ COMMITTED', 'SERIALIZABLE']) {
       await publisher.query(`BEGIN ISOLATION LEVEL ${level}`);
       await publish(publisher, 'a', 'b');
@@ -120,64 +121,98 @@ test('R1: where transactions may be prepared, one that has published is not, whe
   }
   await publish(publisher, 'c');
   t.deepEqual(await single(publisher, 'SELECT through, waits_for FROM outbox_settled()'), {
-    through: '9',
+    through: '13',
     waits_for: null,
   });
 });
 
-test('R2: while a synchronous standby is gone and a relay is awake, publishers that do not wait for the standby go on', async (t) => {
-  const server = await startServer(t, { wal_level: 'replica', max_wal_senders: '2' });
-  const [hanging, other, observer] = [
-    await connect(t, server.url),
-    await connect(t, server.url),
-    await connect(t, server.url),
-  ];
-  const { pid } = await single<{ pid: number }>(hanging, 'SELECT pg_backend_pid() AS pid');
-  /** Whether a statement ends up waiting for the standby, and does not end. */
-  const waits = async (statement: Promise<unknown>) => {
-    const state = { isOver: false };
-    void statement.finally(() => (state.isOver = true));
-    for (;;) {
-      const waiting = await observer.query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'`, [
-        pid,
-      ]);
-      if (state.isOver || waiting.rowCount === 1) return !state.isOver;
-    }
-  };
-  await hanging.query('CREATE TABLE other ()');
-  await observer.query(`ALTER SYSTEM SET synchronous_standby_names = 'gone'`);
-  await observer.query('SELECT pg_reload_conf()');
-  // Commits wait once the checkpointer has read the setting. PostgreSQL gives a wait up that is canceled, and the commit stands.
-  for (let waiting = false; !waiting;) {
-    const commit = hanging.query('INSERT INTO other DEFAULT VALUES');
-    waiting = await waits(commit);
-    if (waiting) await observer.query('SELECT pg_cancel_backend($1)', [pid]);
-    await commit;
+/** Whether a commit of that process ends up waiting for the standby, and does not end. */
+async function waitsForStandby(observer: pg.Client, pid: number, commit: Promise<unknown>): Promise<boolean> {
+  const state = { isOver: false };
+  void commit.finally(() => (state.isOver = true));
+  for (;;) {
+    const waiting = await observer.query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'`, [
+      pid,
+    ]);
+    if (state.isOver || waiting.rowCount === 1) return !state.isOver;
   }
+}
 
-  // NOTIFY has a lock of PostgreSQL's own, which who has rung holds until its commit is over.
-  await observer.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, 2)`);
-  const committed = publish(hanging, 'hangs');
-  // It does not end before the server, if this test fails.
-  t.teardown(() => observer.query('SELECT pg_cancel_backend($1)', [pid]));
-  t.true(await waits(committed));
-  await other.query(`SET synchronous_commit = local; SET statement_timeout = '10s'`);
-  for (const name of ['a', 'b']) await publish(other, name);
-  t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
-    through: '0',
-    waits_for: pid,
+const WAYS_TO_READ = ['a relay is awake', 'a relay is asleep', 'there is no relay'] as const;
+for (const way of WAYS_TO_READ) {
+  test(`R2: while a synchronous standby is gone and ${way}, publishers wait for it and not for each other`, async (t) => {
+    const server = await startServer(t, { wal_level: 'replica', max_wal_senders: '2' });
+    const [hanging, other, local, observer] = [
+      await connect(t, server.url),
+      await connect(t, server.url),
+      await connect(t, server.url),
+      await connect(t, server.url),
+    ];
+    const pidOf = async (client: pg.Client) =>
+      (await single<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid')).pid;
+    const [pid, otherPid] = [await pidOf(hanging), await pidOf(other)];
+    await hanging.query('CREATE TABLE other ()');
+    const relay = way === 'a relay is asleep' && (await startTestRelay(t, server.url, { SWEEP_SECONDS: '3600' }));
+    const stream = relay && (await openStream(t, `${relay.url}/events?channel=*`));
+    await observer.query(`ALTER SYSTEM SET synchronous_standby_names = 'gone'`);
+    await observer.query('SELECT pg_reload_conf()');
+    // It does not end before the server, if this test fails.
+    t.teardown(() => observer.query('SELECT pg_cancel_backend(pid) FROM unnest($1::int[]) AS pid', [[pid, otherPid]]));
+    // Commits wait once the checkpointer has read the setting. PostgreSQL gives a wait up that is canceled, and the commit stands.
+    for (let waiting = false; !waiting;) {
+      const commit = hanging.query('INSERT INTO other DEFAULT VALUES');
+      waiting = await waitsForStandby(observer, pid, commit);
+      if (waiting) await observer.query('SELECT pg_cancel_backend($1)', [pid]);
+      await commit;
+    }
+
+    const isAwake = way === 'a relay is awake';
+    if (isAwake) await observer.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, 2)`);
+    /** Who has, or waits for, the lock that NOTIFY holds until a commit is over. */
+    const notifying = async () =>
+      (
+        await observer.query<{ pid: number }>(
+          `SELECT pid FROM pg_locks WHERE locktype = 'object' AND database = 0 AND classid = 'pg_database'::regclass AND objid = 0`,
+        )
+      ).rows.map((row) => row.pid);
+    const committed = publish(hanging, 'hangs');
+    t.true(await waitsForStandby(observer, pid, committed));
+    t.deepEqual(await notifying(), isAwake ? [] : [pid]);
+
+    await local.query(`SET synchronous_commit = local; SET statement_timeout = '10s'`);
+    for (const name of ['a', 'b']) await publish(local, name);
+    const otherCommitted = publish(other, 'c');
+    t.true(await waitsForStandby(observer, otherPid, otherCommitted));
+    t.deepEqual(await notifying(), isAwake ? [] : [pid]);
+    t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
+      through: '0',
+      waits_for: pid,
+    });
+    const names = async () =>
+      (await observer.query<{ channel: string }>('SELECT channel FROM outbox ORDER BY position')).rows.map(
+        ({ channel }) => channel,
+      );
+    t.deepEqual(await names(), ['a', 'b']);
+
+    await observer.query('SELECT pg_cancel_backend($1)', [otherPid]);
+    await otherCommitted;
+    t.deepEqual(await names(), ['a', 'b', 'c']);
+    await observer.query('SELECT pg_cancel_backend($1)', [pid]);
+    await committed;
+    t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
+      through: '4',
+      waits_for: null,
+    });
+    t.deepEqual(await names(), ['hangs', 'a', 'b', 'c']);
+    if (stream) {
+      const events = await stream.untilEvents(4);
+      t.deepEqual(
+        events.map((event) => event.data),
+        ['hangs', 'a', 'b', 'c'],
+      );
+    }
   });
-  const names = async () =>
-    (await observer.query<{ channel: string }>('SELECT channel FROM outbox ORDER BY position')).rows;
-  t.deepEqual(await names(), [{ channel: 'a' }, { channel: 'b' }]);
-  await observer.query('SELECT pg_cancel_backend($1)', [pid]);
-  await committed;
-  t.deepEqual(await single(observer, 'SELECT through, waits_for FROM outbox_settled()'), {
-    through: '3',
-    waits_for: null,
-  });
-  t.deepEqual(await names(), [{ channel: 'hangs' }, { channel: 'a' }, { channel: 'b' }]);
-});
+}
 
 for (const isolation of ['REPEATABLE READ', 'SERIALIZABLE']) {
   test(`R9: ${isolation} publishers in parallel fail no more often than without our triggers`, async (t) => {

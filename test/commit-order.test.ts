@@ -228,6 +228,37 @@ test('R2: a role that holds the bell stops no publisher', async (t) => {
   t.deepEqual(await inOrder(db), ['pg_advisory_lock', 'pg_advisory_lock_shared', 'after']);
 });
 
+for (const ending of ['succeed', 'fail'] as const) {
+  test(`R6: events of publishers who left ringing to another are delivered when that one did ${ending}`, async (t) => {
+    const db = await createDatabase(t);
+    const relay = await startTestRelay(t, db.url, NO_SWEEP);
+    const stream = await openStream(t, `${relay.url}/events?channel=*`);
+    const hanging = await hangInCommit(t, db, ['hangs']);
+    await publish(db, 'a');
+    await publish(db, 'b', 'c');
+    await hanging[ending]();
+    const expected = [...(ending === 'succeed' ? ['1'] : []), 'a', 'b', 'c'];
+    const events = await stream.untilEvents(expected.length);
+    t.deepEqual(
+      events.map((event) => event.data),
+      expected,
+    );
+  });
+}
+
+test('R6: events are delivered, by all relays, while a role that publishes nothing holds the bell', async (t) => {
+  const db = await createDatabase(t);
+  const relays = await Promise.all([1, 2].map(() => startTestRelay(t, db.url, NO_SWEEP)));
+  const streams = await Promise.all(relays.map((relay) => openStream(t, `${relay.url}/events?channel=*`)));
+  const holder = await connect(t, db.url);
+  await holder.query('SET SESSION AUTHORIZATION pg_monitor');
+  await holder.query(`SELECT pg_advisory_lock('outbox'::regclass::oid::integer, 3)`);
+  for (const [n, name] of ['a', 'b', 'c'].entries()) {
+    await publish(db, name);
+    for (const stream of streams) t.is((await stream.untilEvents(n + 1))[n]?.data, name);
+  }
+});
+
 // Finding a row by an index would leave a predicate lock on a page of it that all publishers insert into.
 test('R9: a SERIALIZABLE publisher that has read what another changed commits, as without our triggers', async (t) => {
   const run = async (db: TestDatabase) => {

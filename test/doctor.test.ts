@@ -479,25 +479,31 @@ test('it finds a transaction that was placed before its commit, and its fix ends
   await untilTroubles(patient.examine, 0);
 });
 
-for (const [lock, why] of [
-  ['pg_advisory_lock', /^publishers do not ring/],
-  ['pg_advisory_lock_shared', /^no relay can become awake/],
+const NO_RELAY = /no relay holds the lock of the relay that is awake: .* application "jealous"$/;
+const NOT_COMMITTING = /not committing holds the lock of the publisher that rings: .* application "jealous"$/;
+for (const [lock, key, what, why] of [
+  ['pg_advisory_lock', 2, NO_RELAY, /^publishers do not ring/],
+  ['pg_advisory_lock_shared', 2, NO_RELAY, /^no relay can become awake/],
+  ['pg_advisory_lock', 3, NOT_COMMITTING, /^publishers leave ringing to whoever holds it/],
+  ['pg_advisory_lock_shared', 3, NOT_COMMITTING, /^publishers leave ringing to whoever holds it/],
 ] as const) {
-  test(`it finds who holds the lock of the relay that is awake by ${lock}, and its fix ends it`, async (t) => {
+  test(`it finds who keeps publishers from ringing by ${lock} of key ${key}, and its fix ends it`, async (t) => {
     const patient = await createPatient(t);
     const client = new pg.Client({ connectionString: patient.owner.url, application_name: 'jealous' });
     client.on('error', () => {});
     await client.connect();
     t.teardown(() => client.end());
-    await client.query(`SELECT ${lock}('outbox'::regclass::oid::integer, 2)`);
+    await client.query(`SELECT ${lock}('outbox'::regclass::oid::integer, ${key})`);
     const [trouble, ...others] = troubles(await patient.examine());
     t.deepEqual(others, []);
     t.like(trouble, { check: 'awake', level: 'warning' });
-    t.regex(trouble?.what ?? '', /no relay holds the lock of the relay that is awake: .* application "jealous"$/);
+    t.regex(trouble?.what ?? '', what);
     t.regex(trouble?.why ?? '', why);
-    await client.query(`SET application_name = 'outbox-relay listener'`);
-    t.deepEqual(troubles(await patient.examine()), [], 'a relay may');
-    await client.query(`SET application_name = 'jealous'`);
+    if (key === 2) {
+      await client.query(`SET application_name = 'outbox-relay listener'`);
+      t.deepEqual(troubles(await patient.examine()), [], 'a relay may');
+      await client.query(`SET application_name = 'jealous'`);
+    }
     await patient.apply(trouble?.fix);
     await untilTroubles(patient.examine, 0);
   });

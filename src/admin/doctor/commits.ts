@@ -91,31 +91,55 @@ function fixOf(session: Waiting): Fix {
   return endSession(session, 'it; what it publishes is rolled back');
 }
 
-/** Whether somebody keeps publishers from ringing who does not look in their place. */
+/** Keys of the locks that decide who rings, as migrations/1_outbox.sql has them. */
+const AWAKE = 2;
+const BELL = 3;
+
+interface Holder {
+  readonly pid: number;
+  readonly mode: string;
+  readonly key: typeof AWAKE | typeof BELL;
+}
+
+/** Those of either lock, but for publishers: they have the bell until they are committed. */
+const HOLDERS = `WITH locks AS MATERIALIZED (
+    SELECT * FROM pg_locks WHERE granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  )
+  SELECT pid, mode, objid::integer AS key FROM locks AS held
+  WHERE locktype = 'advisory' AND classid = 'here.outbox'::regclass AND objid IN (${AWAKE}, ${BELL}) AND objsubid = 2
+    AND NOT (objid = ${BELL} AND EXISTS (SELECT FROM locks WHERE locks.pid = held.pid AND locktype = 'relation'
+      AND relation = 'here.outbox_pending'::regclass AND mode = 'RowExclusiveLock'))
+  ORDER BY objid, pid`;
+
+/** Whether somebody keeps publishers from ringing who does not look, or ring, in their place. */
 export async function checkAwake(target: Target): Promise<Finding[]> {
   const { query } = target;
-  const holders = await lasting(() =>
-    query<{ pid: number; mode: string }>(
-      `SELECT pid, mode FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 'here.outbox'::regclass AND objid = 2
-         AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-    ),
-  );
+  const holders = await lasting(() => query<Holder>(HOLDERS));
   const sessions = await query<Waiting>(SESSIONS, [holders.map(({ pid }) => pid)]);
   const seesAll = await seesAllSessions(target);
   if (!seesAll && holders.length > 0) return [notVisible(target, 'sessions of other roles')];
-  const findings = sessions
-    .filter(({ application }) => application !== LISTENER)
-    .map((session): Finding => {
-      const isShared = holders.some(({ pid, mode }) => pid === session.pid && mode === 'ShareLock');
-      return {
-        level: 'warning',
-        what: `somebody who is no relay holds the lock of the relay that is awake: ${sessionText(session)}`,
-        why: isShared
-          ? 'no relay can become awake, so publishers ring at every commit, and queue for that'
-          : 'publishers do not ring while it is held, and events come only when relays look, every SWEEP_SECONDS',
-        fix: endSession(session, 'it'),
-      };
-    });
+  const findings = holders.flatMap(({ pid, mode, key }): Finding[] => {
+    const session = sessions.find((one) => one.pid === pid);
+    if (session === undefined || (key === AWAKE && session.application === LISTENER)) return [];
+    return [{ level: 'warning', ...troubleOf(key, mode, sessionText(session)), fix: endSession(session, 'it') }];
+  });
   if (findings.length > 0) return findings;
-  return [ok(holders.length > 0 ? 'a relay is awake, and looks by itself' : 'publishers ring for relays')];
+  const isAwake = holders.some(({ key }) => key === AWAKE);
+  return [ok(isAwake ? 'a relay is awake, and looks by itself' : 'publishers ring for relays')];
+}
+
+function troubleOf(key: Holder['key'], mode: string, who: string): { what: string; why: string } {
+  if (key === BELL) {
+    return {
+      what: `somebody who is not committing holds the lock of the publisher that rings: ${who}`,
+      why: 'publishers leave ringing to whoever holds it, so events come only when relays glance, once a second',
+    };
+  }
+  return {
+    what: `somebody who is no relay holds the lock of the relay that is awake: ${who}`,
+    why:
+      mode === 'ShareLock'
+        ? 'no relay can become awake, so publishers go on ringing, however many they are'
+        : 'publishers do not ring while it is held, and events come only when relays glance, once a second',
+  };
 }

@@ -19,7 +19,8 @@
  *   But for one: a relay takes others for silent only where none has the lock or is about to take it,
  *   which SILENCE_MS is long enough for (`silence`).
  * - What a relay finds when it looks for the last time: it need not stay awake for that.
- * - The sweep and other timers that mend what a lost wake-up has cost. It is to be found.
+ * - The sweep and other timers that mend what a lost wake-up has cost. It is to be found. But for the glance: it alone
+ *   covers who has the bell and is aborted (`glance`).
  * - Names. Publishers are interchangeable, and so are relays: states that differ in them are one.
  * - Rows of one publication after its first: its one marker is below them all.
  * - What was committed survives a crash, as with `synchronous_commit`. Where it does not, relays find
@@ -46,7 +47,7 @@ import {
   type State,
   type View,
 } from './order-state.js';
-import { waking } from './order-waking.js';
+import { isStartled, waking } from './order-waking.js';
 
 /** @param view which of the two models. */
 export function createModel(view: View, rules: Rules, size: Size): Model<State> {
@@ -69,15 +70,21 @@ export function createModel(view: View, rules: Rules, size: Size): Model<State> 
     broken(state) {
       if (state.broken !== undefined) return state.broken;
       if (view === 'reading' || !isQuiet(state)) return undefined;
-      const unread = state.relays.findIndex(({ head }) => head < highestOf(state.visible));
+      const unread = state.relays.findIndex(
+        (relay) => relay.head < highestOf(state.visible) && !isStartled(rules, state, relay),
+      );
       return unread < 0 ? undefined : `all relays are asleep, and relay ${unread + 1} has not read all that is visible`;
     },
   };
 }
 
 /** Whether no relay has any reason to look. */
-const isQuiet = ({ relays }: State) =>
-  relays.every(({ doing, mode, inbox, isHeld }) => doing === 'nothing' && mode === 'asleep' && inbox === '' && !isHeld);
+const isQuiet = ({ publishers, relays }: State) =>
+  !publishers.some(({ hasBell, rings }) => hasBell && rings) &&
+  relays.every(
+    ({ doing, mode, inbox, isHeld, settling }) =>
+      doing === 'nothing' && mode === 'asleep' && inbox === '' && !isHeld && settling === 0,
+  );
 
 /** Numbers below 16, packed into characters. */
 function key({ publishers, relays, pruning, ...rest }: State): string {
@@ -93,8 +100,9 @@ function key({ publishers, relays, pruning, ...rest }: State): string {
 
 const packed = (a: number, b: number, c: number, d: number) => String.fromCharCode((a << 12) | (b << 8) | (c << 4) | d);
 
-const publisherKey = ({ at, after, low, hasMarker, position, rings, isVisible, left }: Publisher): string =>
-  packed(at, after, low, position) + packed(left, Number(hasMarker), Number(rings), Number(isVisible));
+const publisherKey = ({ at, after, low, hasMarker, position, rings, hasBell, isVisible, left }: Publisher): string =>
+  packed(at, after, low, position) +
+  packed(left, Number(hasMarker), Number(rings) | (Number(hasBell) << 1), Number(isVisible));
 
 function relayKey({
   head,
@@ -104,12 +112,14 @@ function relayKey({
   marker,
   firstRead,
   isHeld,
+  settling,
+  asked,
   mode,
   hasLock,
   knowsAwake,
   inbox,
 }: Relay): string {
   const flags = Number(isHeld) | (Number(hasLock) << 1) | (Number(knowsAwake) << 2);
-  const numbers = packed(head, at, last, marker) + packed(DOINGS.indexOf(doing), MODES.indexOf(mode), flags, 0);
-  return `${numbers}${String.fromCharCode(firstRead)}${inbox};`;
+  const numbers = packed(head, at, last, marker) + packed(DOINGS.indexOf(doing), MODES.indexOf(mode), flags, settling);
+  return `${numbers}${String.fromCharCode(firstRead | (asked << 8))}${inbox};`;
 }

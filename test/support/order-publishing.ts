@@ -6,6 +6,7 @@ import {
   at,
   bit,
   IDLE,
+  isBellTaken,
   notify,
   type Publisher,
   type Rules,
@@ -21,6 +22,7 @@ function publish(rules: Rules, state: State, who: number): State | undefined {
   const next: Publisher = { ...publisher, at: publisher.at + 1 };
   const step = at(rules.publish, publisher.at);
   const begun = publisher.at === 0 ? { ...next, after: state.highest } : next;
+  const skipping = { ...begun, at: rules.publish[next.at] === 'tryBell' ? next.at + 1 : next.at };
   const after = ((): State | undefined => {
     switch (step) {
       case 'readLow':
@@ -30,14 +32,26 @@ function publish(rules: Rules, state: State, who: number): State | undefined {
       case 'draw':
         return { ...withPublisher(state, who, { ...begun, position: state.drawn + 1 }), drawn: state.drawn + 1 };
       case 'ask':
-        return withPublisher(state, who, { ...begun, rings: !state.relays.some(({ hasLock }) => hasLock) });
+        return state.relays.some(({ hasLock }) => hasLock)
+          ? withPublisher(state, who, skipping)
+          : withPublisher(state, who, { ...begun, rings: true });
+      case 'tryBell':
+        return withPublisher(state, who, { ...begun, rings: !isBellTaken(state), hasBell: !isBellTaken(state) });
       case 'becomeVisible':
-        return becomeVisible(withPublisher(state, who, { ...begun, isVisible: true }), begun);
+        return becomeVisible(withPublisher(state, who, { ...begun, ...PUBLISHED }), begun);
       case 'releaseMarker':
-        return withPublisher(state, who, { ...begun, hasMarker: false });
+        return withPublisher(state, who, { ...begun, hasMarker: false, low: 0 });
     }
   })();
-  return after && next.at === rules.publish.length ? end(after, who) : after;
+  return after && endIfOver(rules, after, who);
+}
+
+/** What matters no more of a publisher is forgotten. */
+const PUBLISHED = { isVisible: true, rings: false, position: 0, after: 0 } as const;
+
+function endIfOver(rules: Rules, state: State, who: number): State {
+  const publisher = at(state.publishers, who);
+  return publisher.at === rules.publish.length && !publisher.hasBell ? end(state, who) : state;
 }
 
 function becomeVisible(state: State, { position, after, rings }: Publisher): State | undefined {
@@ -63,12 +77,13 @@ function whatBreaks({ relays, floor }: State, position: number, after: number): 
 export const end = (state: State, who: number) =>
   withPublisher(state, who, { ...IDLE, left: at(state.publishers, who).left - 1 });
 
-export function publishing(rules: Rules, { publishers }: Size): Action<State>[] {
+export function publishing(rules: Rules, { publishers, mayRingersAbort }: Size): Action<State>[] {
   const words: Record<Rules['publish'][number], string> = {
     readLow: 'publisher # reads the last position that was drawn',
     takeMarker: 'publisher # takes its marker',
     draw: 'publisher # draws a position',
     ask: 'publisher # asks whether somebody is awake',
+    tryBell: 'publisher # tries to take the bell',
     becomeVisible: 'what publisher # has published becomes visible',
     releaseMarker: "publisher #'s marker is released",
   };
@@ -79,13 +94,23 @@ export function publishing(rules: Rules, { publishers }: Size): Action<State>[] 
       return at(state.publishers, who).at === index ? some(publish(rules, state, who)) : [];
     },
   }));
+  const releaseBell = {
+    words: "publisher #'s bell is released",
+    actors: publishers,
+    next(state: State, who: number) {
+      const { isVisible, hasBell } = at(state.publishers, who);
+      return isVisible && hasBell ? [endIfOver(rules, withPublisher(state, who, { hasBell: false }), who)] : [];
+    },
+  };
   const abort = {
     words: 'publisher # is aborted',
     actors: publishers,
     next(state: State, who: number) {
       const publisher = at(state.publishers, who);
-      return publisher.at > 0 && !publisher.isVisible ? [end(state, who)] : [];
+      return publisher.at > 0 && !publisher.isVisible && (mayRingersAbort || !publisher.hasBell)
+        ? [end(state, who)]
+        : [];
     },
   };
-  return [...steps, abort];
+  return [...steps, releaseBell, abort];
 }

@@ -4,10 +4,20 @@
 import type { Action } from './explore.js';
 
 export interface Rules {
-  readonly publish: readonly ('readLow' | 'takeMarker' | 'draw' | 'ask' | 'becomeVisible' | 'releaseMarker')[];
+  /** The bell is released at any time after what is published is visible: before the marker or after it. */
+  readonly publish: readonly (
+    'readLow' | 'takeMarker' | 'draw' | 'ask' | 'tryBell' | 'becomeVisible' | 'releaseMarker'
+  )[];
   /** After a first read has found a gap. */
   readonly atGap: readonly ('readLast' | 'readMarkers' | 'readAnew' | 'useFirstRead')[];
   readonly headMovesTo: 'rows' | 'settled';
+  /** Where a relay is told to look; it begins anew where it finds the bell or a marker held. */
+  readonly settle: readonly ('look' | 'readBell' | 'readLast' | 'readMarkers' | 'lookAgain')[];
+  /**
+   * At what a relay at rest glances once in a while: it looks where that is above its head, or held. It mends what a lost
+   * wake-up costs, so it is left out where none is to be lost.
+   */
+  readonly glance: readonly ('last' | 'markers')[];
   readonly goToSleep: readonly ('giveBack' | 'readLast' | 'readMarkers' | 'look' | 'tell' | 'sleep')[];
   /** Of relays that are told "asleep", those look. */
   readonly asleepWakes: 'all' | 'following';
@@ -19,9 +29,11 @@ export interface Rules {
 }
 
 export const RULES: Rules = {
-  publish: ['readLow', 'takeMarker', 'draw', 'ask', 'becomeVisible', 'releaseMarker'],
+  publish: ['readLow', 'takeMarker', 'draw', 'ask', 'tryBell', 'becomeVisible', 'releaseMarker'],
   atGap: ['readLast', 'readMarkers', 'readAnew'],
   headMovesTo: 'rows',
+  settle: ['look', 'readBell', 'readLast', 'readMarkers', 'lookAgain'],
+  glance: [],
   goToSleep: ['giveBack', 'readLast', 'readMarkers', 'look', 'tell', 'sleep'],
   asleepWakes: 'all',
   sleepsBesideOthers: 'following',
@@ -43,6 +55,8 @@ export interface Size {
   readonly prunings: number;
   /** Sessions that are lost: in `reading` with the relay's memory, which so begins anew. */
   readonly losses: number;
+  /** Whether a publisher may be aborted that has the bell. */
+  readonly mayRingersAbort: boolean;
 }
 
 /** Positions are numbers from 1 on; sets of them have bit n - 1 for position n. */
@@ -57,7 +71,9 @@ export interface Publisher {
   readonly low: number;
   readonly hasMarker: boolean;
   readonly position: number;
+  /** Asked, and not been sent away: until it has rung. */
   readonly rings: boolean;
+  readonly hasBell: boolean;
   readonly isVisible: boolean;
   readonly left: number;
 }
@@ -76,6 +92,9 @@ export interface Relay {
   readonly firstRead: Positions;
   /** Rows above its head wait for a commit, and it looks again. */
   readonly isHeld: boolean;
+  /** Which step of `settle` comes next, from 1 on; 0: it is at rest; and what it has read on the way. */
+  readonly settling: number;
+  readonly asked: number;
   readonly mode: (typeof MODES)[number];
   readonly hasLock: boolean;
   /** Another has said that it is awake, and not yet that it is asleep. */
@@ -115,6 +134,7 @@ export const IDLE: Publisher = {
   hasMarker: false,
   position: 0,
   rings: false,
+  hasBell: false,
   isVisible: false,
   left: 0,
 };
@@ -124,11 +144,14 @@ export const ASLEEP: Relay = {
   ...QUIET,
   head: 0,
   isHeld: false,
+  settling: 0,
+  asked: 0,
   mode: 'asleep',
   hasLock: false,
   knowsAwake: false,
   inbox: '',
 };
+export const SETTLED = { settling: 0, asked: 0 } as const;
 export const NOT_PRUNING = { at: 0, through: 0, last: 0, marker: 0, rows: NONE } as const;
 
 /** Notifications of which no more are under way to one relay, but for repeated ones. */
@@ -165,6 +188,8 @@ const ALL = 15;
 /** The least of the markers that are held. */
 export const leastMarker = ({ publishers }: State) =>
   publishers.reduce((least, { hasMarker, low }) => (hasMarker ? Math.min(least, low) : least), ALL);
+
+export const isBellTaken = ({ publishers }: State) => publishers.some(({ hasBell }) => hasBell);
 
 /** How far `rows` are whole from `head` on, given what is settled. */
 export function wholeThrough(rows: Positions, head: number, settled: number): number {

@@ -6,12 +6,14 @@ import {
   ASLEEP,
   at,
   atStep,
+  isBellTaken,
   leastMarker,
   look,
   notify,
   QUIET,
   type Relay,
   type Rules,
+  SETTLED,
   type Size,
   type State,
   withRelay,
@@ -20,7 +22,7 @@ import {
 export function waking(rules: Rules, size: Size): Action<State>[] {
   const isIdle = (mode: Relay['mode']) => (relay: Relay) => relay.doing === 'nothing' && relay.mode === mode;
   const isLockFree = ({ relays }: State) => !relays.some(({ hasLock }) => hasLock);
-  const wake = { ...QUIET, doing: 'wakingUp' } as const;
+  const wake = { ...QUIET, ...SETTLED, doing: 'wakingUp' } as const;
   return [
     atStep(
       'relay # hears a notification',
@@ -33,6 +35,13 @@ export function waking(rules: Rules, size: Size): Action<State>[] {
       size,
       ({ doing, mode, isHeld }) => (mode !== 'asleep' || isHeld) && doing !== 'starting',
       look,
+    ),
+    ...settling(rules, size),
+    atStep(
+      'relay # glances at what is settled, and looks',
+      size,
+      (relay, state) => isIdle('asleep')(relay) && relay.settling === 0 && isStartled(rules, state, relay),
+      (state, who) => beginSettling(rules, state, who),
     ),
     atStep('relay # is rung often and begins to wake up', size, isIdle('asleep'), (state, who) =>
       withRelay(state, who, wake),
@@ -83,17 +92,67 @@ export function waking(rules: Rules, size: Size): Action<State>[] {
             case 'readMarkers':
               return withRelay(next, who, leastMarker(state) <= last ? wake : { last: 0 });
             case 'look':
-              return look(next, who);
+              return beginSettling(rules, next, who);
             case 'tell':
               return notify(next, 's', who);
             case 'sleep':
-              return withRelay(next, who, { ...QUIET, mode: knowsAwake ? rules.sleepsBesideOthers : 'asleep' });
+              return knowsAwake && rules.sleepsBesideOthers === 'following'
+                ? follow(withRelay(next, who, QUIET), who)
+                : withRelay(next, who, { ...QUIET, mode: 'asleep' });
           }
         },
       ),
     ),
-    ...reconnecting(size, isLockFree),
+    ...reconnecting(rules, size, isLockFree),
   ];
+}
+
+/** Whether a glance finds that a relay is to look. */
+export const isStartled = ({ glance }: Rules, state: State, { head }: Relay) =>
+  (glance.includes('last') && state.drawn > head) || (glance.includes('markers') && leastMarker(state) <= state.drawn);
+
+/**
+ * Looks, and goes on with the step after that. It need not where another look is certain to come before it is asleep:
+ * what it would find is left to that.
+ */
+function beginSettling({ settle }: Rules, state: State, who: number): State {
+  const { mode, doing } = at(state.relays, who);
+  const goesOn = settle.length > 1 && (doing === 'goingToSleep' || (mode === 'asleep' && doing === 'nothing'));
+  return look(withRelay(state, who, { ...SETTLED, settling: goesOn ? 2 : 0 }), who);
+}
+
+const SETTLE_WORDS: Record<Rules['settle'][number], string> = {
+  look: 'relay # looks again',
+  readBell: 'relay # asks whether somebody has the bell',
+  readLast: 'relay #, having looked, reads the last position that was drawn',
+  readMarkers: 'relay #, having looked, reads the markers that are held',
+  lookAgain: 'relay # looks for the last time',
+};
+
+function settling(rules: Rules, size: Size): Action<State>[] {
+  return rules.settle.map((step, index) =>
+    atStep(
+      SETTLE_WORDS[step],
+      size,
+      (relay) => relay.settling === index + 1,
+      (state, who, { asked, head }) => {
+        const next = index + 1 < rules.settle.length ? index + 2 : 0;
+        switch (step) {
+          case 'look':
+            return beginSettling(rules, state, who);
+          case 'readBell':
+            return withRelay(state, who, { settling: isBellTaken(state) ? 1 : next });
+          case 'readLast':
+            return withRelay(state, who, { settling: next, asked: state.drawn });
+          case 'readMarkers':
+            if (leastMarker(state) <= asked) return withRelay(state, who, { ...SETTLED, settling: 1 });
+            return withRelay(state, who, { ...SETTLED, settling: asked > head ? next : 0 });
+          case 'lookAgain':
+            return look(withRelay(state, who, { settling: next }), who);
+        }
+      },
+    ),
+  );
 }
 
 /** Whether nobody else is awake or about to be, and nobody has said so. */
@@ -119,19 +178,23 @@ function hear(rules: Rules, state: State, who: number): State {
       return mode === 'asleep' ? follow(after, who) : after;
     case 's':
       after = withRelay(after, who, { knowsAwake: false });
-      if (mode === 'following') return look(withRelay(after, who, { mode: 'asleep' }), who);
-      return rules.asleepWakes === 'all' ? look(after, who) : after;
+      if (mode === 'following') return beginSettling(rules, withRelay(after, who, { mode: 'asleep' }), who);
+      return rules.asleepWakes === 'all' ? beginSettling(rules, after, who) : after;
     default:
-      return look(after, who);
+      return beginSettling(rules, after, who);
   }
 }
 
 /** Who starts has nothing more to find out. */
 const follow = (state: State, who: number) =>
-  withRelay(state, who, { mode: 'following', ...(at(state.relays, who).doing === 'starting' ? QUIET : {}) });
+  withRelay(state, who, {
+    ...SETTLED,
+    mode: 'following',
+    ...(at(state.relays, who).doing === 'starting' ? QUIET : {}),
+  });
 
 /** A session that is lost, with its lock and all that was under way to it; and another. */
-function reconnecting(size: Size, isLockFree: (state: State) => boolean): Action<State>[] {
+function reconnecting(rules: Rules, size: Size, isLockFree: (state: State) => boolean): Action<State>[] {
   const isAt = (step: number) => (relay: Relay) => relay.doing === 'starting' && relay.at === step;
   return [
     atStep(
@@ -153,6 +216,6 @@ function reconnecting(size: Size, isLockFree: (state: State) => boolean): Action
     atStep('relay # reads the markers that are held', size, isAt(3), (state, who, { last }) =>
       withRelay(state, who, leastMarker(state) <= last ? { ...QUIET, doing: 'wakingUp' } : { at: 4, last: 0 }),
     ),
-    atStep('relay # looks', size, isAt(4), (state, who) => look(withRelay(state, who, QUIET), who)),
+    atStep('relay # looks', size, isAt(4), (state, who) => beginSettling(rules, withRelay(state, who, QUIET), who)),
   ];
 }

@@ -50,7 +50,10 @@ export async function breaks(
   t.regex(trace.at(-1) ?? '', what, trace.join('\n'));
 }
 
-/** A single publisher always gets the bell. A relay that does not look again has less to find what it has missed by. */
+/**
+ * For a single publisher, which always gets the bell. Relays do not look again, so what holds here
+ * holds where they do.
+ */
 export const PLAIN: Partial<Rules> = {
   publish: RULES.publish.filter((step) => step !== 'tryBell'),
   settle: ['look'],

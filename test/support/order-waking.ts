@@ -112,8 +112,8 @@ export const isStartled = ({ glance }: Rules, state: State, { head }: Relay) =>
   (glance.includes('last') && state.drawn > head) || (glance.includes('markers') && leastMarker(state) <= state.drawn);
 
 /**
- * Looks, and goes on with the step after that. It need not where another look is certain to come before it is asleep:
- * what it would find is left to that.
+ * Looks, and goes on with the step after that. A relay does not where it is certain to begin anew
+ * before it is asleep: what it leaves out it could only find the sooner by.
  */
 function beginSettling({ settle }: Rules, state: State, who: number): State {
   const { mode, doing } = at(state.relays, who);

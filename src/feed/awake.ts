@@ -147,7 +147,7 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
   async function checkAnew(): Promise<void> {
     await check();
     if (state !== 'asleep') return;
-    if ((await feed.settled()).isCommitting) await wakeUp();
+    if (!(await feed.settled()).isQuiet) await wakeUp();
     else tail.wake();
   }
 
@@ -215,12 +215,13 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
 
   async function goToSleep(): Promise<void> {
     await lock.giveBack();
-    const { isCommitting } = await feed.settled();
+    const { isQuiet } = await feed.settled();
     const found = await tail.look();
-    if (isCommitting || found.events > 0) return wakeUp();
+    if (!isQuiet || found.events > 0) return wakeUp();
     await lock.tell('asleep');
-    if (others.size > 0) follow();
-    else set('asleep');
+    if (others.size > 0) return follow();
+    set('asleep');
+    tail.wake();
   }
 
   return {

@@ -20,7 +20,7 @@ export interface CommitsUnderWay {
   /** A read has found that. */
   read(held: HeldBack | undefined): void;
   /** A question has been answered by that. */
-  asked(settled: Pick<Settled, 'isCommitting' | 'process'>): void;
+  asked(settled: Pick<Settled, 'isQuiet' | 'process'>): void;
   /** Nothing is known of any. */
   forget(): void;
 }
@@ -66,8 +66,8 @@ export function createCommitsUnderWay(logger: Logger): CommitsUnderWay {
       held = by && (before?.by === by.by ? before : { ...by, since: new Date() });
       report(before);
     },
-    asked({ isCommitting, process }) {
-      if (!isCommitting) other = undefined;
+    asked({ isQuiet, process }) {
+      if (isQuiet) other = undefined;
       else if (other === undefined || other.by !== process) other = { by: process, since: new Date() };
     },
     forget() {

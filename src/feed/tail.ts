@@ -216,22 +216,25 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
    */
   async function settle(): Promise<boolean> {
     const requested = rechecks;
-    const { through, isCommitting, process } = await feed.settled();
+    const { drawn, isQuiet, process } = await feed.settled();
     if (isRequested() || requested !== rechecks) return false;
-    underWay.asked({ isCommitting, process });
-    mustSettle = isCommitting;
-    if (isCommitting || through <= log.head.position || through <= settledThrough) return true;
-    // Nobody is committing any more: the next read finds all.
-    settledThrough = through;
+    underWay.asked({ isQuiet, process });
+    mustSettle = !isQuiet;
+    if (!isQuiet || isRead(drawn)) return true;
+    // The next read finds all of it.
+    settledThrough = drawn;
     wakeRequested = true;
     return false;
   }
 
+  function isRead(position: bigint): boolean {
+    return position <= log.head.position || position <= settledThrough;
+  }
+
   function glance(): void {
     if (state !== 'idle') return;
-    feed.settled().then(({ through, isCommitting }) => {
-      const isRead = through <= log.head.position || through <= settledThrough;
-      if (isCommitting || !isRead) wake();
+    feed.settled().then(({ drawn, isQuiet }) => {
+      if (!isQuiet || !isRead(drawn)) wake();
     }, ignore);
   }
 

@@ -45,8 +45,10 @@ export interface Settled {
    * Position. A read that begins later finds all events up to there that will ever be visible.
    */
   readonly through: bigint;
-  /** Whether anybody is committing events. */
-  readonly isCommitting: boolean;
+  /** The last position that was drawn. */
+  readonly drawn: bigint;
+  /** Whether nobody was committing events, or about to: whoever is now sends a wake-up. */
+  readonly isQuiet: boolean;
   /** The process that has been committing for the longest, where one is and it is known. */
   readonly process: number | undefined;
 }

@@ -9,11 +9,18 @@ import type { Settled } from './feed.js';
 
 /** @throws what the database throws, and OperatorError `standby` */
 export async function readSettled(db: Kysely<Tables>): Promise<Settled> {
-  const { rows } = await sql<{ through: string; process: number | null; standby: boolean }>`
-    SELECT through, waits_for AS process, pg_is_in_recovery() AS standby FROM here.outbox_settled()`.execute(db);
+  const { rows } = await sql<{
+    through: string;
+    process: number | null;
+    drawn: string;
+    quiet: boolean;
+    standby: boolean;
+  }>`
+    SELECT through, waits_for AS process, drawn, is_quiet AS quiet, pg_is_in_recovery() AS standby
+    FROM here.outbox_settled()`.execute(db);
   const [found] = rows;
   refuseStandby(found);
   if (found === undefined) throw new TypeError('a query of one row had none');
-  const { through, process } = found;
-  return { through: BigInt(through), isCommitting: process !== null, process: process ?? undefined };
+  const { through, process, drawn, quiet } = found;
+  return { through: BigInt(through), process: process ?? undefined, drawn: BigInt(drawn), isQuiet: quiet };
 }

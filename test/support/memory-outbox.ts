@@ -35,6 +35,8 @@ export interface MemoryOutbox {
   readonly changes: readonly Change[];
   /** How many commits are. */
   readonly underWay: number;
+  /** The last position that was drawn. */
+  readonly drawn: bigint;
   /** Position up to which no commit is under way. */
   readonly settled: bigint;
   /** Commits an event to each channel, and wakes whoever watches. */
@@ -126,6 +128,9 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
     get underWay() {
       return underWay.size;
     },
+    get drawn() {
+      return drawn;
+    },
     get settled() {
       return settled();
     },
@@ -190,7 +195,12 @@ export function createMemoryFeed(outbox: MemoryOutbox, faults: Faults): Feed {
       }),
 
     settled: () =>
-      faults.read(() => ({ through: outbox.settled, isCommitting: outbox.underWay > 0, process: undefined })),
+      faults.read(() => ({
+        through: outbox.settled,
+        drawn: outbox.drawn,
+        isQuiet: outbox.underWay === 0,
+        process: undefined,
+      })),
 
     changesSince: (state, above) =>
       faults.read((): Changes => {

@@ -179,9 +179,9 @@ BEGIN
   --
   -- Otherwise one at a time rings: who gets the bell, the lock with key 3. NOTIFY has a lock of PostgreSQL's own, which who has rung
   -- holds until its commit is over, the wait for a standby included. Whoever does not get the bell goes on without ringing. It took
-  -- its marker before it asked, so when the holder's notification arrives, it is visible or still has its marker, and relays look
-  -- until nobody has one. Where the holder fails there is no notification, and who asks just when the holder, visible by now, gives
-  -- its locks back may come after it: for these, relays glance once a second at what was drawn.
+  -- its marker before it asked, so when the holder's notification arrives, it is visible or still has its marker, or the bell has yet
+  -- to be given back: relays look until nobody has either. Where the holder fails there is no notification: for that, relays glance
+  -- once a second at what was drawn.
   --
   -- A prepared transaction would keep its marker for as long as it likes. PostgreSQL prepares none that has rung, so where it
   -- can prepare any, all ring: with the bell or without, and whether or not a relay is awake.
@@ -244,35 +244,47 @@ END $$;
 -- waits_for is the process whose commit holds the position back: 0 for a prepared transaction, NULL where none does. One process
 -- can be left out: who deletes need not wait for itself.
 --
+-- is_quiet: nobody has a marker, whatever position it is named by, nor the bell. Whoever begins to commit after that rings, or
+-- leaves it to one that does. Whoever had ended before drew up to drawn, so who has read that far, or reads then, has read all.
+--
 -- pg_locks reads ids of transactions and advisory locks at one moment. A transaction's own id is the oldest that it holds; those
 -- of savepoints come after it.
-CREATE FUNCTION outbox_settled(but_for integer DEFAULT NULL, OUT through bigint, OUT waits_for integer)
+CREATE FUNCTION outbox_settled(but_for integer DEFAULT NULL,
+  OUT through bigint, OUT waits_for integer, OUT drawn bigint, OUT is_quiet boolean)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   secret CONSTANT bigint := pg_sequence_last_value('here.outbox_secret_seq');
-  marker record;
+  seen record;
 BEGIN
   SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO through FROM here.outbox_position_seq;
-  -- Its distance below the last position that was drawn, of which a marker has the last 31 bits. One that was taken since is above
-  -- it, which makes a distance that no other has.
+  -- A marker's distance below the last position that was drawn, of which it has the last 31 bits: less than 0 where it was taken
+  -- since.
   WITH locks AS MATERIALIZED (
     SELECT * FROM pg_locks WHERE granted AND (but_for IS NULL OR pid IS DISTINCT FROM but_for)
   ), transactions AS (
     SELECT DISTINCT ON (virtualtransaction) virtualtransaction, transactionid FROM locks
     WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' ORDER BY virtualtransaction, age(transactionid) DESC
+  ), advisory AS (
+    SELECT virtualtransaction, pid, mode, classid, objid,
+      ((through - objid::bigint + 1073741824) & 2147483647) - 1073741824 AS distance
+    FROM locks WHERE locktype = 'advisory' AND objsubid = 2
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  ), markers AS (
+    SELECT coalesce(pid, 0) AS pid, distance FROM transactions JOIN advisory USING (virtualtransaction)
+    WHERE mode = 'ShareLock' AND classid::bigint = hashtext(encode(sha256(
+      int8send(secret) || xidsend(transactionid) || int8send(through - distance)), 'hex'))::bigint & 4294967295
   )
-  SELECT coalesce(pid, 0) AS pid, (through - objid::bigint) & 2147483647 AS distance INTO marker FROM transactions JOIN
-    (SELECT virtualtransaction, pid, classid, objid FROM locks
-     WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock'
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS advisory USING (virtualtransaction)
-    WHERE (through - objid::bigint) & 2147483647 < 1073741824 AND classid::bigint =
-      hashtext(encode(sha256(int8send(secret) || xidsend(transactionid) ||
-        int8send(through - ((through - objid::bigint) & 2147483647))), 'hex'))::bigint & 4294967295
-    ORDER BY distance DESC LIMIT 1;
-  IF FOUND THEN
-    through := through - marker.distance;
-    waits_for := marker.pid;
+  SELECT max(distance) FILTER (WHERE distance >= 0) AS distance,
+      (array_agg(pid ORDER BY distance DESC) FILTER (WHERE distance >= 0))[1] AS pid,
+      count(*) = 0 AND NOT EXISTS
+        (SELECT FROM advisory WHERE mode = 'ExclusiveLock' AND classid = 'here.outbox'::regclass AND objid = 3) AS quiet
+    INTO seen FROM markers;
+  IF seen.distance IS NOT NULL THEN
+    through := through - seen.distance;
+    waits_for := seen.pid;
   END IF;
+  SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO drawn FROM here.outbox_position_seq;
+  is_quiet := seen.quiet;
 END $$;
 
 -- Where the stream of a page is to start: the newest event that is settled. Called in a statement of its own, before the page is

@@ -85,6 +85,8 @@ const CHECK_MS = 5000;
 
 export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
   let state: Awake['state'] = 'asleep';
+  /** How often the state was set: what began before that must not set it any more. */
+  let turns = 0;
   let works = false;
   let rings = 0;
   let ringsSince = 0;
@@ -108,6 +110,7 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
     if (state === 'stopped') return;
     const wasAsleep = state === 'asleep';
     state = next;
+    turns += 1;
     rings = 0;
     beginJudging();
     if (wasAsleep && next !== 'asleep') looking = looking.then(keepLooking);
@@ -153,11 +156,16 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
 
   /** Others are told first: what nobody rings for from here on they look for. */
   async function wakeUp(): Promise<void> {
+    const turn = turns;
+    const isCurrent = () => works && turn === turns;
     await tell();
-    if (!works) return;
-    if (!(await lock.take())) return follow();
+    if (!isCurrent()) return;
+    const isOurs = await lock.take();
+    if (!isCurrent()) {
+      if (isOurs && state !== 'awake') await lock.giveBack();
+    } else if (!isOurs) follow();
     // By now the others may think that nobody is awake after all.
-    if (Date.now() - toldAt > SILENCE_MS / 2) await goToSleep();
+    else if (Date.now() - toldAt > SILENCE_MS / 2) await goToSleep();
     else set('awake');
   }
 
@@ -214,11 +222,14 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
   }
 
   async function goToSleep(): Promise<void> {
+    const turn = turns;
     await lock.giveBack();
     const { isQuiet } = await feed.settled();
     const found = await tail.look();
+    if (turn !== turns) return;
     if (!isQuiet || found.events > 0) return wakeUp();
     await lock.tell('asleep');
+    if (turn !== turns) return;
     if (others.size > 0) return follow();
     set('asleep');
     tail.wake();

@@ -46,7 +46,8 @@ export function createAwakeLock(session: () => Session, db: Kysely<Tables>): Awa
     lock: {
       take,
       async giveBack() {
-        await session().query(`SELECT pg_advisory_unlock(${KEY})`);
+        // The session has no other. One that was taken twice would have to be given back twice.
+        await session().query('SELECT pg_advisory_unlock_all()');
       },
       isTaken: () =>
         is(sql`SELECT EXISTS (

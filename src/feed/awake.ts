@@ -48,7 +48,7 @@ export interface AwakeParts {
 
 /** Rings are counted for so long. */
 const COUNT_MS = 250;
-/** So many in that time, and publishers who queue, make a relay awake. */
+/** So many in that time, and publishers who commit together, make a relay awake. */
 const OFTEN = 25;
 /**
  * So many do by themselves: reading for each costs more than reading for some together, about 0.4 ms
@@ -192,9 +192,8 @@ export function startAwake({ lock, feed, tail }: AwakeParts): Awake {
       } catch {
         pauseMs = FAILURE_PAUSE_MS;
       }
-      // At most half of the time is for looking.
-      const pause = Math.max(pauseMs, performance.now() - started);
-      await rest(pause);
+      // Half of the time is for others, as long as that does not put off much.
+      await rest(Math.max(pauseMs, Math.min(performance.now() - started, LONGEST_PAUSE_MS)));
     }
   }
 

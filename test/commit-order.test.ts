@@ -2,13 +2,13 @@
  * Commit order: what the triggers of migrations/ promise to publishers and to readers, on both ends of the range of
  * supported servers. Where a design that was not chosen would break a promise, the test builds it and sees it break.
  */
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import type pg from 'pg';
 import { createDatabase, SERVER, type TestDatabase } from './support/database.js';
 import { hangInCommit } from './support/hanging-commit.js';
 import { startTestRelay } from './support/relay.js';
 import { openStream } from './support/stream.js';
-import { connect, outcome, publish, single, withoutTriggers } from './support/sessions.js';
+import { connect, outcome, publish, single, withoutTriggers, startListening } from './support/sessions.js';
 
 /** In which a publisher that nothing holds up is done, however busy the machine. */
 const PROMPT_MS = 10_000;
@@ -140,29 +140,6 @@ test('R2: an open transaction, published in or not, delays neither other publish
   t.is((await stream.untilEvents(4))[3]?.data, 'open');
   await snapshot.query('ROLLBACK');
 });
-
-/** What a session that LISTENs has heard: ids of events, in the order of commits. */
-async function startListening(t: ExecutionContext, db: TestDatabase) {
-  const listener = await connect(t, db.url);
-  const heard: string[] = [];
-  let onHeard = (): void => undefined;
-  listener.on('notification', ({ payload = '' }) => {
-    heard.push(payload);
-    onHeard();
-  });
-  await listener.query('LISTEN outbox');
-  return {
-    heard,
-    /** Resolves once it is heard. */
-    until: (id: string) =>
-      new Promise<void>((resolve) => {
-        onHeard = () => {
-          if (heard.includes(id)) resolve();
-        };
-        onHeard();
-      }),
-  };
-}
 
 /** Who has the bell. */
 async function ringing(db: TestDatabase): Promise<number[]> {

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { migrate } from '../src/postgres/migrate.js';
 import { createDatabase, useDatabase, type TestDatabase } from './support/database.js';
 import { hangInCommit } from './support/hanging-commit.js';
-import { connect, outcome, publish, single, type Queryable } from './support/sessions.js';
+import { connect, outcome, publish, single, type Queryable, startListening } from './support/sessions.js';
 
 /** In which a publisher that nothing holds up is done, however busy the machine. */
 const PROMPT_MS = 10_000;
@@ -306,14 +306,8 @@ test('what the owner queues by hand is placed behind a marker, too', async (t) =
 
 test('while somebody holds the lock of the relay that is awake nobody rings or waits, and where it is shared all ring', async (t) => {
   const db = await createDatabase(t);
-  const [listener, holder] = [await connect(t, db.url), await connect(t, db.url)];
-  const heard: string[] = [];
-  let onHeard = (): void => undefined;
-  listener.on('notification', ({ payload = '' }) => {
-    heard.push(payload);
-    onHeard();
-  });
-  await listener.query('LISTEN outbox');
+  const { heard, until } = await startListening(t, db);
+  const holder = await connect(t, db.url);
   await holder.query('SET SESSION AUTHORIZATION pg_monitor');
   const key = `'outbox'::regclass::oid::integer, 2`;
   await holder.query(`SELECT pg_advisory_lock(${key})`);
@@ -321,11 +315,8 @@ test('while somebody holds the lock of the relay that is awake nobody rings or w
   await holder.query(`SELECT pg_advisory_unlock(${key}), pg_advisory_lock_shared(${key})`);
   await publishPromptly(t, db, '2');
   await holder.query('SELECT pg_advisory_unlock_all()');
-  const third = new Promise<void>((resolve) => {
-    onHeard = () => heard.includes('3') && resolve();
-  });
   await publishPromptly(t, db, '3');
-  await third;
+  await until('3');
   t.deepEqual(heard, ['2', '3']);
   t.is(await advisoryLocks(db), 0);
 });

@@ -49,3 +49,26 @@ export async function outcome(query: Promise<unknown>): Promise<string> {
 export function withoutTriggers(db: TestDatabase): Promise<unknown> {
   return db.query('ALTER TABLE outbox DISABLE TRIGGER USER');
 }
+
+/** What a session that LISTENs has heard: ids of events, in the order of commits. */
+export async function startListening(t: ExecutionContext, db: Pick<TestDatabase, 'url'>) {
+  const listener = await connect(t, db.url);
+  const heard: string[] = [];
+  let onHeard = (): void => undefined;
+  listener.on('notification', ({ payload = '' }) => {
+    heard.push(payload);
+    onHeard();
+  });
+  await listener.query('LISTEN outbox');
+  return {
+    heard,
+    /** Resolves once it is heard. */
+    until: (id: string) =>
+      new Promise<void>((resolve) => {
+        onHeard = () => {
+          if (heard.includes(id)) resolve();
+        };
+        onHeard();
+      }),
+  };
+}

@@ -22,7 +22,7 @@ import type { Logger } from 'pino';
 import { readDatabaseUrl } from '../postgres/database-url.js';
 import { socketOf } from '../postgres/deadline.js';
 import { createRetry } from '../postgres/retry.js';
-import { openSession, type Session } from '../postgres/session.js';
+import { LISTENER_NAME, openSession, type Session } from '../postgres/session.js';
 import type { Watch } from './feed.js';
 import { CHANNEL, newProbe } from './notifications.js';
 
@@ -54,9 +54,6 @@ export interface Listener extends Omit<Watch, 'awakeLock'> {
   /** Whether there is one, and no pooler in its way. */
   readonly isDirect: boolean;
 }
-
-/** Shown in pg_stat_activity. */
-export const APPLICATION_NAME = 'outbox-relay listener';
 
 /** Longest time that a probe may take before it counts as one that never arrives. */
 const PROBE_TIMEOUT_MS = 2000;
@@ -174,7 +171,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   async function connect(): Promise<void> {
     const { ssl } = address;
     const session = new pg.Client({
-      application_name: APPLICATION_NAME,
+      application_name: LISTENER_NAME,
       ...address.config,
       ssl,
       connectionTimeoutMillis: options.timeoutSeconds * 1000,

@@ -19,6 +19,9 @@ import { OperatorError } from '../operator-error.js';
 import type { DatabaseAddress } from './database-url.js';
 import { within, type Deadline } from './deadline.js';
 
+/** What the listening session of a relay calls itself in pg_stat_activity. */
+export const LISTENER_NAME = 'outbox-relay listener';
+
 export interface SessionOptions {
   /** Transactions can't write. */
   readonly isReadOnly: boolean;

@@ -3,15 +3,13 @@
  * publishers are kept from ringing by somebody who is no relay.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { LISTENER_NAME } from '../../postgres/session.js';
 import { endSession, notVisible, seesAllSessions, sessionText, type Session } from './cleaning.js';
 import { ok, type Finding, type Fix } from './finding.js';
 import type { Target } from './target.js';
 
 /** Time after which a commit hangs, and a lock is held for long. */
 const HANGS_MS = 1000;
-
-/** What the listening session of a relay calls itself. */
-const LISTENER = 'outbox-relay listener';
 
 interface Settled {
   readonly through: string;
@@ -120,7 +118,7 @@ export async function checkAwake(target: Target): Promise<Finding[]> {
   if (!seesAll && holders.length > 0) return [notVisible(target, 'sessions of other roles')];
   const findings = holders.flatMap(({ pid, mode, key }): Finding[] => {
     const session = sessions.find((one) => one.pid === pid);
-    if (session === undefined || (key === AWAKE && session.application === LISTENER)) return [];
+    if (session === undefined || (key === AWAKE && session.application === LISTENER_NAME)) return [];
     return [{ level: 'warning', ...troubleOf(key, mode, sessionText(session)), fix: endSession(session, 'it') }];
   });
   if (findings.length > 0) return findings;

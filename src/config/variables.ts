@@ -77,7 +77,7 @@ export const variables = z.object({
   SWEEP_SECONDS: as(
     number(5, 0.05, 3600),
     DATABASE,
-    'How often the relay looks for new events without being notified. This is the delay when a notification is lost.',
+    'How often the relay looks for what is new, redacted or deleted without being notified. Whether anything new was published it also asks every second.',
   ),
   POLL_SECONDS: as(
     number(0.5, 0.05, 3600),

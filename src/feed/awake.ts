@@ -1,6 +1,6 @@
 /**
- * Awake: where so many publish that each is rung for while others commit, a relay promises to look by
- * itself, and they stop ringing.
+ * Awake: where so many publish that each is rung for while others commit, a relay promises to look
+ * by itself, and they stop ringing.
  *
  * | state     | who looks                                 | leaves when                                  |
  * |-----------|-------------------------------------------|----------------------------------------------|
@@ -16,9 +16,9 @@
  * | stopped   | nobody                                    | never                                        |
  *
  * No wake-up is lost. A publisher takes its marker before it asks whether to ring, so one that was
- * sent away is either still committing when the lock has been given back, or what it published can be
- * read: whoever gives the lock back asks for the first, then reads, and takes it again where either
- * finds anything. Other relays are told "awake" before the lock is taken, and look by themselves
+ * sent away is either still committing when the lock has been given back, or what it published can
+ * be read: whoever gives the lock back asks for the first, then reads, and takes it again where
+ * either finds anything. Other relays are told "awake" before the lock is taken, and look by themselves
  * until they have heard "asleep" and looked once more: also those that are awake themselves, or were
  * when they heard it. Where a relay that is awake dies, its lock goes with it, and the others hear
  * nothing any more.
@@ -51,8 +51,8 @@ const COUNT_MS = 250;
 /** So many in that time, and publishers who commit together, make a relay awake. */
 const OFTEN = 25;
 /**
- * So many do by themselves: reading for each costs more than reading for some together, about 0.4 ms
- * of CPU time each.
+ * So many do by themselves: reading for each costs about 0.4 ms of CPU time, and less for some
+ * together.
  */
 const VERY_OFTEN = 250;
 

@@ -40,8 +40,8 @@ export interface Tail {
   /** Looks for new events where any may be there or on their way, and nobody may have rung. */
   glance(): void;
   /**
-   * Looks for new events now, once, and resolves once all that were committed before the call are in the
-   * log, but for what is held back.
+   * Looks for new events now, once, and resolves when all that were committed before the call are in
+   * the log, but for what is held back.
    *
    * @throws what the feed throws.
    */
@@ -120,7 +120,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   const underWay = createCommitsUnderWay(logger);
   /** Whether to look again until nobody is committing: not where somebody looks by himself. */
   let mustSettle = false;
-  /** Position up to which all is read that will ever be visible, though the newest event may be lower. */
+  /** Position up to which all is read that will ever be visible; the newest event may be lower. */
   let settledThrough = 0n;
   /** Who waits for the next read, and for the one that is under way. */
   const looking: Waiter<Look>[] = [];

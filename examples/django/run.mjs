@@ -1,20 +1,19 @@
 /**
  * The example, all of it, with one command: npm run example:django
  *
- * PostgreSQL (its own, in examples/django/.data, or DATABASE_URL), both kinds of migrations, users to log in as, Django under gunicorn, a
- * worker, the relay, and a front that makes one origin of them. PORT is the front's. Ctrl-C stops them in the opposite order.
+ * PostgreSQL (its own, in examples/django/.data, or DATABASE_URL), migrations, users to log in as, Django under gunicorn, a worker, the
+ * relay, and a front that makes one origin of them. PORT is the front's. `r` and Enter stop the relay, and start it again. Ctrl-C stops all of
+ * them in the opposite order.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { startEmbedded } from '../../dist/packages/embedded-postgres/embedded.js';
-import { migrate } from '../../dist/src/postgres/migrate.js';
 import { startFront } from './front.mjs';
 import { ensureVenv, PythonError } from './venv.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
-const RELAY = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const GRACE_MS = 15_000;
 
 const stops = [];
@@ -31,27 +30,20 @@ try {
     ...process.env,
     DATABASE_URL: databaseUrl,
     SECRET_KEY: process.env.SECRET_KEY ?? randomBytes(48).toString('base64'),
-    // The one secret that Django and the relay share.
-    JWT_SECRET: process.env.JWT_SECRET ?? randomBytes(48).toString('base64'),
     PYTHONUNBUFFERED: '1',
   };
   const manage = (...args) => execFileSync(python, ['manage.py', ...args], { cwd: HERE, env, encoding: 'utf8' });
 
   console.log('Migrating …');
-  await migrate(databaseUrl, 'up');
   manage('migrate');
   const logIns = manage('demo_users');
 
   const gunicorn = ['-m', 'gunicorn', 'shop.wsgi', '--bind', '127.0.0.1:0', '--workers', '2', '--threads', '4'];
-  const app = await startChild('gunicorn', python, gunicorn, env, (line) => /Listening at: (http:\S+)/.exec(line)?.[1]);
-  const worker = ['manage.py', 'move_orders'];
-  await startChild('worker', python, worker, env);
-  const relayEnv = { ...env, HOST: '127.0.0.1', PORT: '0', PUBLIC_CHANNELS: '', LOG_LEVEL: 'info' };
-  const relay = await startChild('relay', process.execPath, [RELAY], relayEnv, (line) => {
-    const { msg, url } = parse(line);
-    return msg === 'listening' ? url : undefined;
-  });
-  const front = await startFront({ app, relay, port });
+  const app = startChild('gunicorn', python, gunicorn, env, (line) => /Listening at: (http:\S+)/.exec(line)?.[1]);
+  startChild('worker', python, ['manage.py', 'move_orders'], env);
+  const relay = startRelay(python, env);
+  const urls = { app: await app.ready, relay: await relay.ready };
+  const front = await startFront({ ...urls, port });
   stops.push(front.stop);
 
   console.log(`
@@ -60,11 +52,13 @@ try {
     Page      ${front.url}/
     Log in    ${logIns.trim().split('\n').join('\n              ')}
 
-    Behind it: Django under gunicorn at ${app}, the relay at ${relay},
+    Behind it: Django under gunicorn at ${urls.app}, the relay at ${urls.relay},
     and PostgreSQL at ${databaseUrl}
 
+  r and Enter stops the relay, and starts it again: the shop goes on, and pages get what they missed.
   Ctrl-C stops it all.
 `);
+  createInterface(process.stdin).on('line', (line) => line.trim() === 'r' && relay.toggle());
   await told;
 } catch (error) {
   console.error(error instanceof PythonError ? error.message : explain(error));
@@ -81,13 +75,43 @@ async function ownDatabase() {
   return server.url;
 }
 
-/** Starts a process that ends with this one. Resolves with what `ready` finds in a line of its output; at once without it. */
-async function startChild(name, command, args, env, ready) {
+/** The relay, with its settings from Django's. It comes back where it was, so that the front finds it. */
+function startRelay(python, env) {
+  let child;
+  let turn = Promise.resolve();
+  const start = (port) => {
+    const own = { ...env, HOST: '127.0.0.1', PORT: port, LOG_LEVEL: 'info' };
+    child = startChild('relay', python, ['manage.py', 'outbox_relay'], own, (line) => {
+      const { msg, url } = parse(line);
+      return msg === 'listening' ? url : undefined;
+    });
+    return child.ready;
+  };
+  const ready = start('0');
+  let isUp = true;
+  async function turnOver() {
+    isUp = !isUp;
+    if (isUp) await start(new URL(await ready).port);
+    else await child.stop();
+    console.log(
+      isUp ? '  The relay is back.' : '  The relay is stopped. Publish something, then start it again: r and Enter.',
+    );
+  }
+  return { ready, toggle: () => (turn = turn.then(turnOver).catch(() => {})) };
+}
+
+/**
+ * Starts a process that ends with this one. `ready` resolves with what `find` finds in a line of its output; at once without it. `stop` may be
+ * called twice.
+ */
+function startChild(name, command, args, env, find) {
   // In a group of its own: a Ctrl-C in the terminal is for this process, which knows the order.
   const child = spawn(command, args, { cwd: HERE, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
   const kill = () => child.kill('SIGKILL');
   process.on('exit', kill);
+  void ended.then(() => process.off('exit', kill));
+  let stopping = false;
   const stop = async () => {
     stopping = true;
     const timer = setTimeout(kill, GRACE_MS);
@@ -95,9 +119,8 @@ async function startChild(name, command, args, env, ready) {
     await ended;
     clearTimeout(timer);
   };
-  let stopping = false;
   stops.push(stop);
-  return new Promise((resolve, reject) => {
+  const ready = new Promise((resolve, reject) => {
     const latest = [];
     child.once('error', reject);
     child.once('exit', (code) => {
@@ -111,12 +134,15 @@ async function startChild(name, command, args, env, ready) {
       createInterface(output).on('line', (line) => {
         latest.splice(0, latest.length - 19);
         latest.push(line);
-        const found = ready?.(line);
+        const found = find?.(line);
         if (found) resolve(found);
       });
     }
-    if (!ready) resolve(undefined);
+    if (!find) resolve(undefined);
   });
+  // Whoever waits for it hears of it all the same.
+  ready.catch(() => {});
+  return { ready, stop };
 }
 
 function parse(line) {

@@ -9,12 +9,12 @@ import { createDatabase } from '../support/database.js';
 import { EXAMPLE } from '../support/python.js';
 
 test.serial(
-  'npm run example:django serves the shop and prints who can log in, and Ctrl-C stops all of it',
+  'npm run example:django serves the shop, stops the relay and starts it again by a key, and Ctrl-C stops all of it',
   async (t) => {
     const database = await createDatabase(t, { template: false });
     const child = spawn(process.execPath, [`${EXAMPLE}run.mjs`], {
       env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: database.url, PORT: '0' },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
     const gone = once(child, 'close') as Promise<[number | null]>;
     t.teardown(() => child.kill('SIGKILL'));
@@ -36,11 +36,32 @@ test.serial(
     t.is(form.status, 200);
     t.is(new URL(form.url).pathname, '/log-in/');
     const [, style = ''] = /href="([^"]+\.css)"/.exec(await form.text()) ?? [];
-    for (const path of [style, '/static/htmx/htmx.min.js', '/static/htmx-ext-sse/sse.min.js']) {
+    for (const path of [
+      style,
+      '/static/htmx/htmx.min.js',
+      '/static/htmx-ext-sse/sse.min.js',
+      '/static/htmx4/ext/hx-sse.min.js',
+    ]) {
       t.is((await fetch(new URL(path, page))).status, 200, path);
     }
     // The relay is there, and opens nothing to who is not logged in.
-    t.is((await fetch(new URL('/events?channel=user:1', page))).status, 401);
+    const refusal = () => fetch(new URL('/events?channel=user:1', page));
+    t.is((await refusal()).status, 401);
+
+    const says = (words: string) =>
+      new Promise<void>((resolve) => {
+        for (const each of lines) each.on('line', (line) => line.includes(words) && resolve());
+      });
+    const stopped = says('The relay is stopped');
+    child.stdin.write('r\n');
+    await stopped;
+    // The front answers for it, so that pages come back; and the shop is there.
+    t.regex(await (await refusal()).text(), /"reason":"away"/);
+    t.is((await fetch(page)).status, 200);
+    const back = says('The relay is back');
+    child.stdin.write('r\n');
+    await back;
+    t.is((await refusal()).status, 401);
 
     child.kill('SIGINT');
     t.deepEqual((await gone)[0], 0, output);

@@ -3,8 +3,9 @@
  * Django has arrives once, at who may read it, whatever happens in between.
  */
 import test from 'ava';
+import axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
-import { launchBrowser } from '../support/browser.js';
+import { closeBrowser, launchBrowser } from '../support/browser.js';
 import { startProxy } from '../support/proxy.js';
 import {
   createTeardown,
@@ -26,7 +27,7 @@ let site: Site;
 
 test.before(async () => {
   browser = await launchBrowser();
-  all.teardown(() => browser.close());
+  all.teardown(() => closeBrowser(browser));
   site = await startSite(all);
 });
 test.after.always(() => all.end());
@@ -88,10 +89,12 @@ test.serial('what a signal publishes arrives from the admin and from a worker, e
   const user = await site.newUser();
   const { page } = await visit(t, browser, site.url, user.name);
   const htmx = await visit(t, browser, site.url, user.name, '/htmx/');
+  const htmx4 = await visit(t, browser, site.url, user.name, '/htmx4/');
   await placeOrder(page);
   await page.waitForSelector('.order');
   const order = await orderOf(page);
-  await htmx.page.waitForSelector(`#order-${order}`);
+  const tabs = [page, htmx.page, htmx4.page];
+  for (const each of tabs) await each.waitForSelector(`#order-${order}`);
   const status = (words: string) => `#order-${order}:has-text("${words}")`;
 
   const dashboard = await visit(t, browser, site.url, 'dana', '/dashboard/');
@@ -102,21 +105,21 @@ test.serial('what a signal publishes arrives from the admin and from a worker, e
   await admin.goto(`${site.url}/admin/store/order/${order}/change/`);
   await admin.selectOption('[name=status]', 'paid');
   await admin.click('[name=_save]');
-  await page.waitForSelector(status('paid'));
-  await htmx.page.waitForSelector(status('paid'));
+  for (const each of tabs) await each.waitForSelector(status('paid'));
 
   await site.manage('move_orders', '--order', String(order));
-  await page.waitForSelector(status('packed'));
-  await htmx.page.waitForSelector(status('packed'));
-  t.is(await htmx.page.locator('.order').count(), 1);
+  for (const each of tabs) {
+    await each.waitForSelector(status('packed'));
+    t.is(await each.locator('.order').count(), 1);
+    t.deepEqual(await shownNotifications(each), await site.notifications(user));
+  }
   await dashboard.page.waitForFunction(
     `document.querySelector('[data-status=packed] b').textContent === '${before.packed + 1}'`,
   );
   t.deepEqual([await count('placed'), await count('paid')], [before.placed - 1, before.paid]);
-  t.deepEqual(await shownNotifications(page), await site.notifications(user));
 });
 
-for (const path of ['/', '/htmx/']) {
+for (const path of ['/', '/htmx/', '/htmx4/']) {
   test.serial(
     `a relay that is killed and started again: the page at ${path} shows every notification once`,
     async (t) => {
@@ -197,6 +200,46 @@ test.serial('a page that stays open renews its token: its stream goes on past th
   await placeOrder(page);
   t.deepEqual(await untilNotifications(page, 3), await site.notifications(user));
   t.is(new URL(page.url()).pathname, '/');
+});
+
+test.serial('axe finds nothing to mend on any page of the shop, nor on those of the admin', async (t) => {
+  t.timeout(150_000);
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const stranger = await context.newPage();
+  const user = await site.newUser();
+  const { page: customer } = await visit(t, browser, site.url, user.name);
+  await placeOrder(customer);
+  await untilNotifications(customer, 1);
+  const { page: staff } = await visit(t, browser, site.url, 'dana', '/dashboard/');
+  const { rows } = await site.database.query<{ id: string }>('SELECT max(id)::text AS id FROM outbox');
+
+  const check = async (page: Page, path: string, prepare?: () => Promise<void>) => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      // Before the page is there: colours that are on their way to others are neither.
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      await page.goto(site.url + path);
+      await prepare?.();
+      await page.evaluate(axe.source);
+      const { violations } = await page.evaluate<axe.AxeResults>('axe.run(document)');
+      const found = violations.flatMap(({ id, nodes }) =>
+        nodes.map(({ target, failureSummary }) => `${id}: ${target.join(' ')}: ${failureSummary ?? ''}`),
+      );
+      t.deepEqual(found, [], `${path}, ${colorScheme}`);
+    }
+  };
+  await check(stranger, '/log-in/');
+  for (const path of ['/', '/htmx/', '/htmx4/']) {
+    await check(customer, path, async () => {
+      await untilLive(customer);
+      await customer.click('.bell summary');
+    });
+  }
+  await check(staff, '/dashboard/', () => untilLive(staff));
+  const event = `outbox/event/${rows[0]?.id ?? ''}/change/`;
+  for (const path of ['', 'outbox/event/', event, 'store/order/', 'store/order/add/']) {
+    await check(staff, `/admin/${path}`);
+  }
 });
 
 // The last: it rings the bells of users whom no test has had yet.

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { createDatabase, type TestDatabase } from './database.js';
-import { EXAMPLE, oldestDjango, runPython } from './python.js';
+import { EXAMPLE, exampleDjango, runPython } from './python.js';
 import type { Environment } from './relay.js';
 import { startRelayProcess, type RelayProcess } from './relay-process.js';
 
@@ -58,7 +58,7 @@ export function createTeardown(): Teardown & { end(): Promise<void> } {
 
 /** @param relayEnv of the relay, beside what it shares with Django */
 export async function startSite(t: Teardown, relayEnv: Environment = {}): Promise<Site> {
-  const python = oldestDjango();
+  const python = exampleDjango();
   const database = await createDatabase(t);
   const env = {
     DATABASE_URL: database.url,

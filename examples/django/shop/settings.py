@@ -11,6 +11,7 @@ DEBUG = os.environ.get("DEBUG") == "true"
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
 
 INSTALLED_APPS = [
+    "store",  # first, for its template of the admin's
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -18,7 +19,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "outbox",  # outbox
-    "store",
 ]
 
 MIDDLEWARE = [
@@ -30,13 +30,16 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "outbox.middleware.TokenMiddleware",  # outbox: after AuthenticationMiddleware
+    "outbox.middleware.OutboxMiddleware",  # outbox: after AuthenticationMiddleware
 ]
 
-# outbox: the relay's JWT_SECRET, what a user may read, and how long a log-out may take to end a stream.
-OUTBOX_JWT_SECRET = os.environ["JWT_SECRET"]
-OUTBOX_CHANNELS_FOR = "store.channels.channels_for"
-OUTBOX_TOKEN_SECONDS = int(os.environ.get("OUTBOX_TOKEN_SECONDS", "300"))
+# outbox: what a user may read, and how long a log-out may take to end a stream. The secret is derived from SECRET_KEY, unless the
+# relay runs elsewhere and the two are given one.
+OUTBOX = {
+    "SECRET": os.environ.get("JWT_SECRET"),
+    "CHANNELS_FOR": "store.channels.channels_for",
+    "TOKEN_SECONDS": int(os.environ.get("OUTBOX_TOKEN_SECONDS", "300")),
+}
 
 _database = urlsplit(os.environ["DATABASE_URL"])
 DATABASES = {
@@ -49,7 +52,7 @@ DATABASES = {
         "PASSWORD": unquote(_database.password or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
-        # As large projects have it; consistent_page takes its views out.
+        # As large projects have it; snapshot takes its views out.
         "ATOMIC_REQUESTS": True,
     }
 }
@@ -80,12 +83,13 @@ DEMO_PASSWORD = "outbox"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-# Served by WhiteNoise from where the files are. htmx and its extension are the npm packages of those names.
+# Served by WhiteNoise from where the files are: htmx 2 with its extension and htmx 4 are npm packages.
 STATIC_URL = "static/"
 _packages = Path(os.environ.get("NODE_MODULES", BASE_DIR.parent.parent / "node_modules"))
 STATICFILES_DIRS = [
     ("htmx", _packages / "htmx.org" / "dist"),
     ("htmx-ext-sse", _packages / "htmx-ext-sse" / "dist"),
+    ("htmx4", _packages / "htmx4" / "dist"),
 ]
 WHITENOISE_USE_FINDERS = True
 

@@ -5,6 +5,5 @@ class StoreConfig(AppConfig):
     name = "store"
 
     def ready(self) -> None:
-        from store import live
-
-        live.connect()
+        # Connects its receiver.
+        from store import live  # noqa: F401

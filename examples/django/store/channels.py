@@ -19,6 +19,6 @@ def html_channel(user_id: int) -> str:
 
 
 def channels_for(user: Any) -> list[str]:
-    """OUTBOX_CHANNELS_FOR: a user's own channels, and the dashboard for staff."""
+    """OUTBOX["CHANNELS_FOR"]: a user's own channels, and the dashboard for staff."""
     own = [user_channel(user.pk), html_channel(user.pk)]
     return [*own, DASHBOARD] if user.is_staff else own

@@ -1,4 +1,4 @@
-"""What goes to browsers: each in the transaction of what it tells of."""
+"""What goes to browsers beside the orders of models.py: each in the transaction of what it tells of."""
 
 from __future__ import annotations
 
@@ -7,30 +7,12 @@ from typing import Any
 
 from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
+from django.dispatch import receiver
 from django.template.loader import render_to_string
-from outbox import bulk_publish, publish, publish_changes
+from outbox import bulk_publish, publish
 
-from store.channels import DASHBOARD, html_channel, user_channel
-from store.models import Notification, Order
-
-
-def connect() -> None:
-    """Publishes each order as it is saved, wherever that is: in a view, in the admin, in a worker."""
-    publish_changes(Order, channel=lambda order: user_channel(order.customer_id), event="order", data=_order)
-    publish_changes(
-        Order,
-        channel=lambda order: html_channel(order.customer_id),
-        # Names that the page listens for: one to be put in front of the list, one to take an order's place.
-        event=lambda order: "order" if order.was else "new-order",
-        data=lambda order: render_to_string("store/part/order.html", {"order": order, "oob": bool(order.was)}),
-    )
-    publish_changes(
-        Order,
-        channel=lambda order: DASHBOARD if order.status != order.was else None,
-        event="move",
-        data=lambda order: {"from": order.was, "to": order.status},
-    )
-    user_logged_out.connect(_tell_other_tabs, weak=False)
+from store.channels import html_channel, user_channel
+from store.models import Notification
 
 
 def notify(user_id: int, text: str) -> Notification:
@@ -44,12 +26,9 @@ def notify_many(user_ids: Iterable[int], text: str) -> list[Notification]:
     with transaction.atomic():
         rows = Notification.objects.bulk_create([Notification(user_id=user_id, text=text) for user_id in user_ids])
         bulk_publish([(user_channel(n.user_id), {"id": n.pk, "text": n.text}, "notification") for n in rows])
-        bulk_publish(
-            [
-                (html_channel(n.user_id), render_to_string("store/part/ring.html", {"notification": n}), "ring")
-                for n in rows
-            ]
-        )
+        bulk_publish([(html_channel(n.user_id), _html(n)) for n in rows])
+        # The bell's number: an event with a name, which htmx swaps nowhere.
+        bulk_publish([(html_channel(n.user_id), None, "ring") for n in rows])
     return rows
 
 
@@ -58,15 +37,16 @@ def read_all(user: Any) -> None:
     with transaction.atomic():
         user.notifications.filter(is_read=False).update(is_read=True)
         publish(user_channel(user.pk), event="read")
-        publish(html_channel(user.pk), "", event="read")
+        publish(html_channel(user.pk), event="read")
 
 
-def _order(order: Order) -> dict[str, Any]:
-    return {"id": order.pk, "item": order.item, "status": order.status, "step": order.step}
+def _html(notification: Notification) -> str:
+    return render_to_string("store/part/ring.html", {"notification": notification})
 
 
+@receiver(user_logged_out)
 def _tell_other_tabs(user: Any, **_: Any) -> None:
     """A courtesy to the user's other tabs, which leave at once. What a token allows ends with the token, not with this."""
     if user is not None:
         publish(user_channel(user.pk), event="logged-out")
-        publish(html_channel(user.pk), "", event="logged-out")
+        publish(html_channel(user.pk), event="logged-out")

@@ -4,8 +4,23 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.template.loader import render_to_string
+from outbox import publish_model
+
+from store.channels import DASHBOARD, html_channel, user_channel
+
+SAVED = ["created", "updated"]
 
 
+# Wherever an order is saved, in a view, in the admin or in a worker: for its customer as JSON and as HTML, and for the dashboard.
+@publish_model(channel=lambda o: user_channel(o.customer_id), event="order", data=lambda o: o.as_json(), on=SAVED)
+@publish_model(channel=lambda o: html_channel(o.customer_id), event="message", data=lambda o: o.as_html(), on=SAVED)
+@publish_model(
+    channel=lambda o: DASHBOARD if o.status != o.was else None,
+    event="move",
+    data=lambda o: {"from": o.was, "to": o.status},
+    on=SAVED,
+)
 class Order(models.Model):
     """What somebody wants, and how far it has come."""
 
@@ -45,6 +60,13 @@ class Order(models.Model):
     def step(self) -> int:
         """0 for an order that was just placed."""
         return self.Status.values.index(self.status)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"id": self.pk, "item": self.item, "status": self.status, "step": self.step}
+
+    def as_html(self) -> str:
+        """To be put in front of the page's list, or to take this order's place there."""
+        return render_to_string(f"store/part/{'order' if self.was else 'new_order'}.html", {"order": self, "oob": True})
 
     @property
     def next_status(self) -> str | None:

@@ -13,6 +13,7 @@ log_in = LoginView.as_view(
 urlpatterns = [
     path("", views.orders, name="orders"),
     path("htmx/", views.orders_htmx, name="orders-htmx"),
+    path("htmx4/", views.orders_htmx4, name="orders-htmx4"),
     path("dashboard/", views.dashboard, name="dashboard"),
     path("place/", views.place_order, name="place-order"),
     path("orders/<int:pk>/move/", views.move_order, name="move-order"),

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
-from outbox import consistent_page
+from outbox import snapshot
 from outbox.models import Event
 
 from store.channels import DASHBOARD, html_channel, user_channel
@@ -28,20 +28,26 @@ staff_required = user_passes_test(lambda user: user.is_staff)
 
 
 @login_required
-@consistent_page
+@snapshot
 def orders(request: HttpRequest) -> HttpResponse:
     return render(request, "store/orders.html", _page(request, user_channel(request.user.pk)))
 
 
 @login_required
-@consistent_page
+@snapshot
 def orders_htmx(request: HttpRequest) -> HttpResponse:
     return render(request, "store/orders_htmx.html", _page(request, html_channel(request.user.pk)))
 
 
 @login_required
+@snapshot
+def orders_htmx4(request: HttpRequest) -> HttpResponse:
+    return render(request, "store/orders_htmx4.html", _page(request, html_channel(request.user.pk)))
+
+
+@login_required
 @staff_required
-@consistent_page
+@snapshot
 def dashboard(request: HttpRequest) -> HttpResponse:
     counts = dict(Order.objects.order_by().values_list("status").annotate(Count("id")))
     past = Event.objects.filter(channel=DASHBOARD, created_at__gte=timezone.now() - PAST).order_by("position")
@@ -109,4 +115,5 @@ def _back(request: HttpRequest) -> HttpResponse:
     """From a form of a page to that page; a script that posts stays where it is."""
     if request.headers.get("X-Requested-With") == "fetch" and not messages.get_messages(request):
         return HttpResponse(status=204)
-    return redirect(request.POST.get("page") if request.POST.get("page") in ("orders-htmx", "dashboard") else "orders")
+    page = request.POST.get("page")
+    return redirect(page if page in ("orders-htmx", "orders-htmx4", "dashboard") else "orders")

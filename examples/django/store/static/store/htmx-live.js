@@ -26,23 +26,40 @@ async function renew() {
   if (answer?.status === 401) leave();
 }
 
-document.addEventListener('htmx:sseOpen', ({ detail: { source } }) => {
-  show('live', 'Live');
-  if (known.has(source)) return;
-  known.add(source);
-  source.addEventListener('stream-reset', (event) =>
-    import('/outbox-relay.js').then(({ reloadOnce }) => reloadOnce(event)),
-  );
-  source.addEventListener('logged-out', leave);
-  source.addEventListener('ring', () => count(Number(unread.textContent) + 1));
-  source.addEventListener('read', () => {
+/** Events with a name, by what they do; each gets the event's data. The first is the relay's own: a proxy that answers for it has none. */
+const signals = {
+  'stream-open': () => show('live', 'Live'),
+  ring: () => count(Number(unread.textContent) + 1),
+  read() {
     count(0);
     for (const item of document.querySelectorAll('#notifications li')) item.className = '';
-  });
+  },
+  'logged-out': leave,
+  'stream-reset': (data) => import('/outbox-relay.js').then(({ reloadOnce }) => reloadOnce({ data })),
+};
+
+// htmx 2 has a source, which fires them.
+document.addEventListener('htmx:sseOpen', ({ detail: { source } }) => {
+  if (known.has(source)) return;
+  known.add(source);
+  for (const [name, act] of Object.entries(signals)) source.addEventListener(name, ({ data }) => act(data));
 });
 document.addEventListener('htmx:sseError', ({ detail: { error } }) => {
   show('away', 'Reconnecting');
   // The token had ended, or is another's: the next try waits for a new one.
   if (error.status === 401 || error.status === 403) error.waitUntil(renew());
 });
+
+// htmx 4 fires them on the stream's element.
+document.addEventListener('htmx:sse:before:connection', ({ detail: { connection } }) => {
+  if (connection.attempt > 0) show('away', 'Reconnecting');
+});
+document.addEventListener('htmx:sse:error', ({ detail: { status } }) => {
+  show('away', 'Reconnecting');
+  if (status === 401 || status === 403) renew();
+});
+for (const [name, act] of Object.entries(signals)) {
+  document.addEventListener(name, ({ detail }) => act(detail?.data));
+}
+
 document.addEventListener('outbox:logged-out', leave);

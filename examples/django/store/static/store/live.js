@@ -17,7 +17,8 @@ export function listen(url, handlers) {
     const address = new URL(url, location.href);
     if (last !== undefined) address.searchParams.set('last_event_id', last);
     source = new EventSource(address);
-    source.addEventListener('open', () => show('live', 'Live'));
+    // The relay's own, which a proxy that answers for it does not send.
+    source.addEventListener('stream-open', () => show('live', 'Live'));
     source.addEventListener('error', () => {
       show('away', 'Reconnecting');
       if (source.readyState === EventSource.CLOSED) setTimeout(reopen, PAUSE_MS);

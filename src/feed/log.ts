@@ -7,7 +7,7 @@
  *
  * | reader                      | what it has passed        | how it gets its next event             |
  * |-----------------------------|---------------------------|----------------------------------------|
- * | parked                      | exactly `head`            | `deliver`, in the turn of the append   |
+ * | parked                      | exactly `head`            | its sink, in the turn of the append    |
  * | reading (or a slow client)  | a cursor of its own       | `read`, as long as cursor >= floor     |
  * | behind the floor, or before | a cursor of its own       | not from here: history, from the table |
  * | what was redacted           |                           |                                        |
@@ -15,21 +15,30 @@
  * That a parked reader has passed exactly the head is what makes it exact: whatever is appended
  * next is all that it lacks.
  */
-import type { ChannelFilter } from '../event/channel-filter.js';
+import type { StreamFormat } from '../event/envelope.js';
 import type { Cursor, LogEvent, RestartReason } from '../event/event.js';
+import type { EventFilter } from '../event/event-filter.js';
+import { createEnvelopes } from './envelopes.js';
 import { createParkedReaders } from './waiting-readers.js';
-import { createWindow } from './window.js';
+import { createWindow, type Held } from './window.js';
 
 export interface Reader {
-  readonly filter: ChannelFilter;
+  readonly filter: EventFilter;
+  readonly format: StreamFormat;
+  /** Where its events go while it is parked. Taken once, as it parks. */
+  readonly sink: LiveSink;
   /**
-   * Called while parked, once per append that has events for it, with all their frames in one
-   * buffer. The reader has then passed the new head. The buffer is shared with other readers and
-   * must not be changed.
-   *
-   * @param events how many are in it.
+   * Called while parked, right after the sink has taken its last: the reader has passed the new
+   * head, and MUST take itself out until the sink has room again.
    */
-  deliver(frames: Buffer, events: number): void;
+  full(): void;
+  /**
+   * Called while parked, in place of its sink, where only the table has what it wants of an event. It
+   * MUST unpark, and read on after what it has passed.
+   *
+   * @param passed what that is: the head until now.
+   */
+  readOn(passed: Cursor): void;
   /**
    * Called while parked, which it no longer is then: the log has restarted, and what the reader has
    * passed leads nowhere.
@@ -37,6 +46,21 @@ export interface Reader {
    * @param passed what that was: the head until now.
    */
   restarted(reason: RestartReason, passed: Cursor): void;
+}
+
+/**
+ * Where events go as they are appended. A delivery goes there without a way round by the reader:
+ * with thousands of them, each object on the way has to be fetched from memory first.
+ */
+export interface LiveSink {
+  /**
+   * Called once per append that has events for the reader, with all their frames in one buffer,
+   * which is shared with other readers and must not be changed.
+   *
+   * @param events how many are in it.
+   * @returns whether it would take more; false: see `Reader.full`.
+   */
+  write(frames: Buffer, events: number): boolean;
 }
 
 /** What `read` found. */
@@ -50,8 +74,11 @@ export interface LogPage {
   readonly lastId: string | undefined;
   /** How many events were looked at. */
   readonly looked: number;
-  /** What is next for the reader has been redacted: the table has it, and the window does not. */
-  readonly isRedacted: boolean;
+  /**
+   * The table has what is next for the reader, and the window does not: it has been redacted, or the
+   * window can't make an envelope of it.
+   */
+  readonly needsTable: boolean;
 }
 
 export interface Log {
@@ -87,10 +114,13 @@ export interface Log {
    *
    * @param looks most events that are looked at, so that a reader gives way to others. Default:
    * all.
+   * @param format what the frames have in them. Default: data.
    */
-  read(filter: ChannelFilter, after: bigint, bytes: number, looks?: number): LogPage;
+  read(filter: EventFilter, after: bigint, bytes: number, looks?: number, format?: StreamFormat): LogPage;
   /** Waits at the head. The reader must have passed exactly the head. */
   park(reader: Reader): void;
+  /** How many readers wait at the head that would get this event now. */
+  readersOf(event: LogEvent): number;
   /** Undoes `park`; harmless when not parked. */
   unpark(reader: Reader): void;
   /**
@@ -112,10 +142,16 @@ export interface Log {
   redact(positions: readonly bigint[], through?: bigint): void;
 }
 
+/** Part of the window's bytes that envelopes may take of it. */
+const ENVELOPES_PART = 1 / 4;
+/** Looks that making an envelope counts for. */
+const LOOKS_PER_ENVELOPE = 4;
+
 /** @param bytes bound of the window; the newest event stays whatever its size. */
 export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): Log {
   const window = createWindow();
-  const parked = createParkedReaders();
+  const envelopes = createEnvelopes(limit * ENVELOPES_PART);
+  const parked = createParkedReaders(envelopes);
   const waiting = new Set<{ position: bigint; callback: () => void }>();
   let head = start;
   let floor = start.position;
@@ -130,12 +166,23 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
   function evict(): void {
     const event = window.shift();
     if (event === undefined) return;
+    envelopes.drop(event.position);
     floor = event.position;
     floorId = event.id;
   }
 
+  /** Down to the bound. */
+  function evictOldest(): void {
+    while (window.bytes + envelopes.bytes > limit && window.length > 1) evict();
+  }
+
   function dropThrough(position: bigint): void {
     while (window.oldest && window.oldest.position <= position) evict();
+  }
+
+  function frameOf(event: Held, format: StreamFormat): Buffer | undefined {
+    const { frame } = event;
+    return format === 'data' || frame === undefined ? frame : envelopes.of({ ...event, frame });
   }
 
   /** @param all Of another table nobody can wait for a position. */
@@ -155,7 +202,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return floor;
     },
     get size() {
-      return { bytes: window.bytes, events: window.length };
+      return { bytes: window.bytes + envelopes.bytes, events: window.length };
     },
 
     positionOf: (id) => window.positionOf(id) ?? (id === floorId ? floor : undefined),
@@ -164,9 +211,10 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       const last = events.at(-1);
       if (last === undefined) return;
       for (const event of events) window.push(event);
+      const passed = head;
       head = { position: last.position, id: last.id };
-      parked.deliver(events.every(isDeliverable) ? events : events.filter(isDeliverable));
-      while (window.bytes > limit && window.length > 1) evict();
+      parked.deliver(events.every(isDeliverable) ? events : events.filter(isDeliverable), passed);
+      evictOldest();
       reached();
     },
 
@@ -174,32 +222,37 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
       return reads;
     },
 
-    read(filter, after, bytes, looks = Infinity) {
+    read(filter, after, bytes, looks = Infinity, format = 'data') {
       reads += 1;
       if (after < floor) throw new RangeError(`read after ${after}, but the window starts after ${floor}`);
       const selection = window.select(filter, after, looks);
       const frames: Buffer[] = [];
       let size = 0;
       let last: Cursor | undefined;
-      let event = selection.next();
+      const { made } = envelopes;
       const fits = (frame: Buffer) => frame.length === 0 || last === undefined || size + frame.length <= bytes;
-      for (; event?.frame && fits(event.frame); event = selection.next()) {
-        if (event.frame.length === 0) continue;
-        frames.push(event.frame);
-        size += event.frame.length;
+      let event = selection.next();
+      let frame = event && frameOf(event, format);
+      for (; event && frame && fits(frame); event = selection.next(), frame = event && frameOf(event, format)) {
+        if (frame.length === 0) continue;
+        frames.push(frame);
+        size += frame.length;
         last = event;
       }
       // Where nothing else matches, the reader has passed all that was looked at.
       const passed = event ? (last?.position ?? after) : (selection.through ?? head.position);
+      if (envelopes.made > made) evictOldest();
       return {
         frames: frames.length > 1 ? Buffer.concat(frames, size) : frames[0],
         events: frames.length,
         position: passed > after ? passed : after,
         lastId: last?.id,
-        looked: selection.looked,
-        isRedacted: event !== undefined && event.frame === undefined,
+        looked: selection.looked + (envelopes.made - made) * LOOKS_PER_ENVELOPE,
+        needsTable: event !== undefined && frame === undefined,
       };
     },
+
+    readersOf: (event) => (isDeliverable(event) ? parked.count(event) : 0),
 
     park: parked.add,
 
@@ -226,6 +279,7 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     restart(at, reason) {
       changes += 1;
       window.clear();
+      envelopes.clear();
       const passed = head;
       head = at;
       floor = at.position;
@@ -248,7 +302,10 @@ export function createLog(start: Cursor, { bytes: limit }: { bytes: number }): L
     redact(positions, through = 0n) {
       changes += 1;
       dropThrough(through);
-      for (const position of positions) window.strip(position);
+      for (const position of positions) {
+        window.strip(position);
+        envelopes.drop(position);
+      }
     },
   };
 }

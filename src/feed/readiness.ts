@@ -10,7 +10,7 @@ import type { Tail } from './tail.js';
  * alone.
  */
 export interface Obstacle {
-  readonly code: 'not_listening' | 'cannot_read' | 'behind' | 'floor_missing' | 'commit_hangs';
+  readonly code: 'not_listening' | 'no_feeder' | 'cannot_read' | 'behind' | 'floor_missing' | 'commit_hangs';
   readonly since: Date;
   /** The process of the database whose commit hangs, where it is known. */
   readonly process?: number;
@@ -25,9 +25,10 @@ const BEHIND_GRACE_MS = 2000;
 /** Everything that keeps the relay from delivering all that there is. */
 export function obstacles(
   tail: Pick<Tail, 'trouble' | 'behindSince' | 'floorMissingSince' | 'held'>,
-  watch: Pick<Watch, 'trouble'>,
+  watch: Pick<Watch, 'trouble' | 'noFeederSince'>,
 ): Obstacle[] {
   const found: Obstacle[] = [];
+  if (watch.noFeederSince) found.push({ code: 'no_feeder', since: watch.noFeederSince });
   if (watch.trouble) found.push({ code: 'not_listening', since: watch.trouble.since });
   if (tail.trouble) found.push({ code: 'cannot_read', since: tail.trouble.since });
   else if (tail.behindSince && Date.now() - tail.behindSince.getTime() > BEHIND_GRACE_MS) {

@@ -4,6 +4,7 @@
  */
 import type { FeedReader } from '../outbox/feed.js';
 import { createLog, type Log } from './log.js';
+import type { Tail } from './tail.js';
 
 /** Most events that a window starts with. */
 const PRELOADED_EVENTS = 10_000;
@@ -21,12 +22,20 @@ export async function openLog(feed: FeedReader, windowBytes: number): Promise<Lo
 
 /**
  * Resolves when the log has all events that were committed before the call. @throws what the feed
- * throws; a timeout.
+ * throws; a timeout, whose cause is what the tail is in trouble with.
  */
-export async function caughtUp(feed: FeedReader, log: Log, timeoutSeconds: number): Promise<void> {
+export async function caughtUp(
+  feed: FeedReader,
+  { log, tail }: { readonly log: Log; readonly tail: Pick<Tail, 'trouble'> },
+  timeoutSeconds: number,
+): Promise<void> {
   const { position } = await feed.head();
   await new Promise<void>((reached, failed) => {
-    const timer = setTimeout(() => failed(new Error('timeout while reading the newest events')), timeoutSeconds * 1000);
+    const timer = setTimeout(() => {
+      const cause = tail.trouble?.error;
+      const why = cause instanceof Error ? `: ${cause.message}` : '';
+      failed(new Error(`the newest events could not be read in ${timeoutSeconds} s${why}`, { cause }));
+    }, timeoutSeconds * 1000);
     log.whenReached(position, () => {
       clearTimeout(timer);
       reached();

@@ -26,11 +26,14 @@
  * A wake-up only says "look". It may be lost, doubled or early without harm (promise R6).
  */
 import type { Logger } from 'pino';
-import type { Cursor, FreshEvent, RestartReason } from '../event/event.js';
+import type { FreshEvent } from '../event/event.js';
 import type { FeedReader, HeldBack } from '../outbox/feed.js';
 import { createRetry, type Trouble } from '../postgres/retry.js';
+import { createChangeCheck } from './change-check.js';
 import { createCommitsUnderWay, type Held } from './commits-under-way.js';
-import type { Log } from './log.js';
+import { createHistoryCheck } from './history-check.js';
+import { createLooks, type Look } from './looks.js';
+import type { TailLog } from './tail-log.js';
 
 export interface Tail {
   /** Looks for new events now, and again until nobody is committing any. */
@@ -58,6 +61,8 @@ export interface Tail {
    * is under way.
    */
   recheck(): void;
+  /** Lets go of all events in memory: whoever has yet to get them gets them from the table. */
+  forget(): void;
   /** Calls back after new events have been written to whoever was waiting for them. */
   onDelivered(callback: (events: readonly FreshEvent[]) => void): void;
   /** Whether a read is under way. */
@@ -77,22 +82,10 @@ export interface Tail {
   stop(): Promise<void>;
 }
 
-/** What a look found. */
-export interface Look {
-  /** How many events were new since the look before. */
-  readonly events: number;
-  readonly isHeld: boolean;
-}
-
 export interface TailOptions {
   readonly feed: FeedReader;
-  readonly log: Log;
+  readonly log: TailLog;
   readonly logger: Logger;
-}
-
-interface Waiter<T = void> {
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: unknown) => void;
 }
 
 const FIRST_PAUSE_MS = 100;
@@ -102,31 +95,21 @@ const LONGEST_PAUSE_MS = 1000;
 export function startTail({ feed, log, logger }: TailOptions): Tail {
   let state: 'idle' | 'reading' | 'failed' | 'stopped' = 'idle';
   let wakeRequested = false;
-  let checkRequested = false;
-  /** Who waits for the next check. */
-  let waiting: Waiter[] = [];
-  /** State of the latest answer of `changesSince`; undefined: none of this history. */
-  let changesState: string | undefined;
   /** How many rechecks were requested, and how many of them were answered. */
   let rechecks = 0;
   let rechecked = 0;
-  /** When the event at the log's head was inserted; undefined until one has been read. */
-  let headCreatedAt: number | undefined;
-  let floorMissingSince: Date | undefined;
   let behindSince: Date | undefined;
   let onDelivered: (events: readonly FreshEvent[]) => void = () => undefined;
   let retryTimer: NodeJS.Timeout | undefined;
   let lookAgainTimer: NodeJS.Timeout | undefined;
   const underWay = createCommitsUnderWay(logger);
+  const history = createHistoryCheck({ feed, log, logger, onRestart: underWay.forget });
+  const changes = createChangeCheck({ feed, log, logger });
+  const looks = createLooks();
   /** Whether to look again until nobody is committing: not where somebody looks by himself. */
   let mustSettle = false;
   /** Position up to which all is read that will ever be visible; the newest event may be lower. */
   let settledThrough = 0n;
-  /** Who waits for the next read, and for the one that is under way. */
-  const looking: Waiter<Look>[] = [];
-  const answered: Waiter<Look>[] = [];
-  /** How many events have been found since a look was answered. */
-  let found = 0;
   let reading: Promise<void> = Promise.resolve();
   const retry = createRetry({
     firstPauseMs: FIRST_PAUSE_MS,
@@ -149,7 +132,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   }
 
   function check(): void {
-    checkRequested = true;
+    changes.request();
     wake();
   }
 
@@ -174,38 +157,48 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   async function readAll(): Promise<void> {
     let more = wakeRequested;
     while ((more || isRequested()) && isRunning()) {
+      await log.ready?.();
+      if (!isRunning()) return;
       const requested = rechecks;
       const mustVerify = requested !== rechecked;
-      if (mustVerify) wakeRequested = checkRequested = true;
+      const isSameFeed = () => requested === rechecks;
+      if (mustVerify) {
+        wakeRequested = true;
+        changes.request();
+      }
       if (wakeRequested || more) behindSince ??= new Date();
       if (mustVerify) {
-        changesState = undefined;
-        if (!(await verifyHistory())) continue;
+        changes.forget();
+        if (!(await history.verify(isRunning))) continue;
       }
       rechecked = requested;
-      if (checkRequested || waiting.length > 0) await findChanges();
+      // What was deleted above the head is for the next read to find out.
+      if (changes.isDue && (await changes.find(isSameFeed))) wakeRequested = true;
       if (!isRunning()) return;
-      if (requested !== rechecks || !(wakeRequested || more)) continue;
+      if (!isSameFeed() || !(wakeRequested || more)) continue;
       // Cleared before the read: a wake-up that comes during it asks for another.
       wakeRequested = false;
-      answered.push(...looking.splice(0));
+      looks.begin();
       const page = await feed.readNew(log.head.position);
       if (!isRunning()) return;
-      if (requested !== rechecks) {
+      if (!isSameFeed()) {
         wakeRequested = true;
         continue;
       }
       if (page.floor.position > log.head.position) {
-        restart(page.floor, 'expired', 'events were deleted before this relay had read them: its clients are reset');
+        await history.expire(page.floor);
         wakeRequested = true;
         continue;
       }
-      log.append(page.events);
-      headCreatedAt = page.events.at(-1)?.createdAt ?? headCreatedAt;
+      if ((await log.append(page.events)) === false) {
+        wakeRequested = true;
+        continue;
+      }
+      history.appended(page.events);
       onDelivered(page.events);
       retry.succeeded();
       ({ more } = page);
-      found += page.events.length;
+      looks.found(page.events.length);
       if (!more) caughtUp(page.held);
     }
   }
@@ -242,71 +235,11 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
   function caughtUp(by: HeldBack | undefined): void {
     behindSince = undefined;
     underWay.read(by);
-    if (answered.length === 0) return;
-    for (const { resolve } of answered.splice(0)) resolve({ events: found, isHeld: by !== undefined });
-    found = 0;
-  }
-
-  /** Drops from the log what the feed says has been redacted or deleted. */
-  async function findChanges(): Promise<void> {
-    const requested = rechecks;
-    const waiters = waiting;
-    waiting = [];
-    checkRequested = false;
-    try {
-      const { state: now, ...changes } = await feed.changesSince(changesState, log.floor);
-      // It may have come from another history than the one that was verified.
-      if (requested !== rechecks) {
-        waiting = [...waiters, ...waiting];
-        return;
-      }
-      // Of what there has ever been part may be new.
-      if (changes.hasRedacted || changesState === undefined) log.redact(changes.redacted, changes.redactedThrough);
-      changesState = now;
-      log.evictThrough(changes.floor.position);
-      // What was deleted above the head is for the next read to find out.
-      if (changes.floor.position > log.head.position) wakeRequested = true;
-      setFloorMissing(changes.isFloorMissing);
-      for (const { resolve } of waiters) resolve();
-    } catch (error) {
-      for (const { reject } of waiters) reject(error);
-      throw error;
-    }
-  }
-
-  function setFloorMissing(isMissing: boolean): void {
-    if (isMissing && !floorMissingSince) {
-      logger.error(
-        'outbox_floor has lost its row: events are delivered, but who returns after a deletion may not be told of it. ' +
-          'As the owner of the outbox, run: outbox-relay migrate',
-      );
-    }
-    floorMissingSince = isMissing ? (floorMissingSince ?? new Date()) : undefined;
-  }
-
-  /** Restarts the log unless the feed is the one that was read. Returns whether it is. */
-  async function verifyHistory(): Promise<boolean> {
-    if (await feed.isSameHistory({ ...log.head, createdAt: headCreatedAt })) return true;
-    const now = await feed.head();
-    if (!isRunning()) return false;
-    restart(
-      now,
-      'unknown',
-      'the database is not the one that was read up to here, as after a restore or a failover that lost commits: all clients ' +
-        'are reset. Run `outbox-relay advance-ids` once, so that no id is given to a second event',
-    );
-    return false;
-  }
-
-  function restart(at: Cursor, reason: RestartReason, message: string): void {
-    logger[reason === 'unknown' ? 'error' : 'warn']({ from: log.head.id, to: at.id }, message);
-    headCreatedAt = undefined;
-    underWay.forget();
-    log.restart(at, reason);
+    looks.answer(by !== undefined);
   }
 
   function isRequested(): boolean {
-    return wakeRequested || checkRequested || waiting.length > 0;
+    return wakeRequested || changes.isDue;
   }
 
   function isRunning(): boolean {
@@ -326,7 +259,8 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
 
   /** Nobody is kept waiting for a database that is away: who still wants to know asks again. */
   function refuse(error: unknown): void {
-    for (const { reject } of [...waiting.splice(0), ...answered.splice(0), ...looking.splice(0)]) reject(error);
+    changes.refuse(error);
+    looks.refuse(error);
   }
 
   return {
@@ -334,22 +268,23 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
     check,
     glance,
     look() {
-      return new Promise((resolve, reject) => {
-        looking.push({ resolve, reject });
-        // Whoever looks by himself asks for himself who commits.
-        mustSettle = false;
-        lookNow();
-      });
+      const found = looks.ask();
+      // Whoever looks by himself asks for himself who commits.
+      mustSettle = false;
+      lookNow();
+      return found;
     },
     recheck() {
       rechecks += 1;
       settledThrough = 0n;
     },
     upToDate() {
-      return new Promise((resolve, reject) => {
-        waiting.push({ resolve, reject });
-        if (state === 'idle') reading = read();
-      });
+      const found = changes.wait();
+      if (state === 'idle') reading = read();
+      return found;
+    },
+    forget() {
+      if (log.floor < log.head.position) void log.redact([], log.head.position);
     },
     onDelivered(callback) {
       onDelivered = callback;
@@ -364,7 +299,7 @@ export function startTail({ feed, log, logger }: TailOptions): Tail {
       return underWay.held;
     },
     get floorMissingSince() {
-      return floorMissingSince;
+      return changes.floorMissingSince;
     },
     get trouble() {
       return retry.trouble;

@@ -12,6 +12,7 @@
  * | the feed is watched, for the first time or      | the same, after it has verified the history                     |
  * | again                                           |                                                                 |
  * | another connection has been opened              | verifies the history before its next read                       |
+ * | nobody would tell of a redaction                | forgets all that is in memory                                   |
  * | every few milliseconds, while so many publish   | reads what is new                                               |
  * | that they do not ring: see `Awake`              |                                                                 |
  *
@@ -34,7 +35,7 @@ const GLANCE_SECONDS = 1;
 
 export interface WakeupParts {
   readonly feed: Pick<Feed, 'watch' | 'settled'>;
-  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'look' | 'glance' | 'isReading'>;
+  readonly tail: Pick<Tail, 'wake' | 'check' | 'recheck' | 'look' | 'glance' | 'forget' | 'isReading'>;
 }
 
 export interface Wakeups {
@@ -80,6 +81,7 @@ export async function startWakeups(settings: WakeupSettings, { feed, tail }: Wak
       },
       changed: tail.check,
       recheck: tail.recheck,
+      unattended: tail.forget,
       othersAwake: (relay) => awake?.othersAwake(relay),
       othersAsleep: (relay) => awake?.othersAsleep(relay),
       notificationsWork(work) {

@@ -3,9 +3,11 @@
  *
  * It knows how much memory they take, and leaves it to its owner when the oldest have to go.
  */
-import { matches, type ChannelFilter } from '../event/channel-filter.js';
-import { createHeap } from './heap.js';
+import { matches } from '../event/channel-filter.js';
+import { eventNameIn } from '../event/envelope.js';
 import type { LogEvent } from '../event/event.js';
+import { wantsName, type EventFilter } from '../event/event-filter.js';
+import { createHeap } from './heap.js';
 
 /**
  * What the window has of an event; without a frame where that is not what the table has any more.
@@ -33,7 +35,7 @@ export interface Window {
    * @param most how many events are looked at: those between are, too, where the filter has
    * prefixes. At least one.
    */
-  select(filter: ChannelFilter, after: bigint, most: number): Selection;
+  select(filter: EventFilter, after: bigint, most: number): Selection;
   clear(): void;
 }
 
@@ -109,7 +111,7 @@ export function createWindow(): Window {
       if (event?.frame === undefined) return;
       bytes -= event.frame.length;
       stripped += 1;
-      const rest: Held = { position, id: event.id, channel: event.channel, frame: undefined };
+      const rest: Held = { ...event, frame: undefined };
       all.replace(rest);
       byChannel.get(event.channel)?.replace(rest);
     },
@@ -117,9 +119,14 @@ export function createWindow(): Window {
     select(filter, after, most) {
       // A prefix may cover any number of channels: one walk over the window serves it, whatever
       // their number.
-      if (filter.prefixes.length > 0) return walk(all, after, most, (event) => matches(filter, event.channel));
+      const hasName = filter.events && ((event: Held) => hasWantedName(filter, event));
+      if (filter.prefixes.length > 0) {
+        const isWanted = (event: Held) => matches(filter, event.channel) && (!hasName || hasName(event));
+        return walk(all, after, most, isWanted);
+      }
       const sources = filter.channels.flatMap((channel) => byChannel.get(channel) ?? []);
-      return sources.length === 1 && sources[0] ? walk(sources[0], after, most) : merge(sources, after, most);
+      if (sources.length === 1 && sources[0]) return walk(sources[0], after, most, hasName);
+      return merge(sources, after, most, hasName);
     },
 
     clear() {
@@ -130,6 +137,11 @@ export function createWindow(): Window {
       stripped = 0;
     },
   };
+}
+
+/** Of what has been redacted the name is not here: the table is to tell. */
+function hasWantedName(filter: EventFilter, { frame }: Held): boolean {
+  return frame === undefined || wantsName(filter, () => eventNameIn(frame));
 }
 
 function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: Held) => boolean): Selection {
@@ -155,7 +167,7 @@ function walk(queue: Queue, after: bigint, most: number, isWanted?: (event: Held
 }
 
 /** Merges channels in position order. */
-function merge(sources: readonly Queue[], after: bigint, most: number): Selection {
+function merge(sources: readonly Queue[], after: bigint, most: number, isWanted?: (event: Held) => boolean): Selection {
   interface Next {
     readonly event: Held;
     readonly queue: Queue;
@@ -171,12 +183,15 @@ function merge(sources: readonly Queue[], after: bigint, most: number): Selectio
   let last: Held | undefined;
   return {
     next() {
-      const next = taken < most ? heap.pop() : undefined;
-      if (next === undefined) return undefined;
-      taken += 1;
-      last = next.event;
-      add(next.queue, next.index + 1);
-      return last;
+      while (taken < most) {
+        const next = heap.pop();
+        if (next === undefined) return undefined;
+        taken += 1;
+        last = next.event;
+        add(next.queue, next.index + 1);
+        if (isWanted === undefined || isWanted(last)) return last;
+      }
+      return undefined;
     },
     get looked() {
       return taken + sources.length;

@@ -4,6 +4,9 @@
  */
 import { OperatorError } from '../operator-error.js';
 
+/** What is made of an answer, by whether a standby gave it. */
+export type StandbyRule = (row: { readonly standby: boolean } | undefined) => void;
+
 /** @throws OperatorError `standby` */
 export function refuseStandby(row: { readonly standby: boolean } | undefined): void {
   if (!row?.standby) return;
@@ -12,3 +15,6 @@ export function refuseStandby(row: { readonly standby: boolean } | undefined): v
     'The database is a standby, which may lag behind. Promote it, or lead the address to the primary.',
   );
 }
+
+/** For databases whose connections prove, before they are asked, what they show: see outbox/proof.ts. */
+export const takeStandby: StandbyRule = () => undefined;

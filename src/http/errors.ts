@@ -2,6 +2,7 @@
  * Refusals: how a client is told that it gets no stream, before the headers are out: a status with
  * a JSON body, `{"error": code, "message": what to do}`.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type { Logger } from 'pino';
@@ -10,12 +11,21 @@ import { Denied, type DenialCode } from '../access/denied.js';
 import { RequestError } from './request-error.js';
 import { pauseText, STREAM_HEADERS } from '../event/sse.js';
 
+/** What a client was told, and what it had asked. */
+export interface Refusal {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+  /** May hold a credential, in its address too. */
+  readonly request: IncomingMessage;
+}
+
 export interface RefusalOptions {
   /** What clients are told to wait before they reconnect. */
   readonly retrySeconds: number;
   readonly logger: Logger;
-  /** Told of each refusal, by the code that the client gets. */
-  readonly onRefused: (code: string) => void;
+  /** Told of each refusal. */
+  readonly onRefused: (refusal: Refusal) => void;
 }
 
 /** Time that a client has to read a refusal before its connection is destroyed. */
@@ -38,7 +48,7 @@ interface Answer {
 const INVALID_TOKEN = 'Bearer error="invalid_token"';
 
 /** How each denial is answered; `denied` by the application's own answer. */
-const ANSWERS: Readonly<Record<Exclude<DenialCode, 'denied'>, Answer>> = {
+export const DENIALS: Readonly<Record<Exclude<DenialCode, 'denied'>, Answer>> = {
   unauthorized: { status: 401, challenge: 'Bearer' },
   invalid_token: { status: 401, challenge: INVALID_TOKEN },
   expired_token: { status: 401, challenge: INVALID_TOKEN },
@@ -53,9 +63,9 @@ const ANSWERS: Readonly<Record<Exclude<DenialCode, 'denied'>, Answer>> = {
 
 /** Answers what the next throws. */
 export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions): Koa.Middleware {
-  function note(context: Koa.Context, status: number, code: string): void {
+  function note(context: Koa.Context, status: number, { code, message }: Denied | RequestError): void {
     logger.debug({ status, code }, 'refused');
-    onRefused(code);
+    onRefused({ status, code, message, request: context.req });
     context.set({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
   }
 
@@ -65,14 +75,14 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
     } catch (error) {
       if (error instanceof Denied && error.answer) {
         const { status, contentType, body } = error.answer;
-        note(context, status, error.code);
+        note(context, status, error);
         context.status = status;
         context.body = body;
         context.set('Content-Type', contentType);
         return;
       }
       const refused = refusalOf(error);
-      note(context, refused.status, refused.code);
+      note(context, refused.status, refused);
       const pause = retrySeconds * BUSY_RETRIES * (1 + Math.random() * (BUSY_SPREAD - 1));
       if (refused.temporary && /\btext\/event-stream\b/i.test(context.get('Accept'))) {
         answerBusy(context, refused, pause * 1000);
@@ -81,8 +91,8 @@ export function answerErrors({ retrySeconds, logger, onRefused }: RefusalOptions
       context.status = refused.status;
       context.set(refused.headers);
       if (refused.temporary) context.set('Retry-After', String(Math.max(1, Math.ceil(pause))));
-      const { code, message, channels } = refused;
-      context.body = { error: code, message, ...(channels ? { channels } : {}) };
+      const { code, message, channels, details } = refused;
+      context.body = { error: code, message, ...(channels ? { channels } : {}), ...details };
     }
   };
 }
@@ -112,7 +122,7 @@ function answerBusy(context: Koa.Context, { code, message }: RequestError, pause
 export function refusalOf(error: unknown): RequestError {
   if (error instanceof RequestError) return error;
   if (error instanceof Denied && error.code !== 'denied') {
-    const { status, error: code = error.code, challenge, temporary = false } = ANSWERS[error.code];
+    const { status, error: code = error.code, challenge, temporary = false } = DENIALS[error.code];
     const headers = challenge === undefined ? {} : { 'WWW-Authenticate': challenge };
     return new RequestError(status, code, error.message, {
       headers,

@@ -6,6 +6,8 @@ export class RequestError extends Error {
   readonly code: string;
   /** The channels that it is about. */
   readonly channels: readonly string[] | undefined;
+  /** What else the body says. */
+  readonly details: object | undefined;
   readonly headers: Readonly<Record<string, string>>;
   /** The same request may succeed later: an EventSource is told to come again. */
   readonly temporary: boolean;
@@ -16,6 +18,7 @@ export class RequestError extends Error {
     message: string,
     more: {
       channels?: readonly string[];
+      details?: object;
       headers?: Readonly<Record<string, string>>;
       temporary?: boolean;
       cause?: unknown;
@@ -25,6 +28,7 @@ export class RequestError extends Error {
     this.status = status;
     this.code = code;
     this.channels = more.channels;
+    this.details = more.details;
     this.headers = more.headers ?? {};
     this.temporary = more.temporary ?? false;
   }

@@ -11,11 +11,17 @@ import Router from 'koa-router';
 import { browserScript, SCRIPTS } from './client-module.js';
 import { cors } from './cors.js';
 import type { Metrics } from '../metrics/metrics.js';
+import type { Polls } from '../stream/polls.js';
+import type { Streams } from '../stream/streams.js';
 import { answerMetrics, METRICS_PATH } from './metrics-route.js';
+import { OPENAPI_PATH, serveDescription, type ApiSettings } from './openapi.js';
 import { mostFrom, type LimitsOptions } from '../access/connection-limits.js';
+import { METHODS } from './channel-request.js';
+import { routeHistory, type HistoryRequestOptions } from './history-route.js';
 import { methodNotAllowed, notFound, type RefusalOptions } from './errors.js';
+import { RequestError } from './request-error.js';
 import { createApp, startServer, type HttpServer, type ServerOptions } from './server.js';
-import { METHODS, routeStreams, type StreamRequestOptions } from './stream-route.js';
+import { routeStreams, type StreamRequestOptions } from './stream-route.js';
 
 /** What the demo adds. */
 export interface Extension {
@@ -27,10 +33,12 @@ export interface Extension {
 /** What is configured of HTTP. */
 export interface HttpSettings
   extends
-    Pick<StreamRequestOptions, 'maxChannels' | 'trustProxy'>,
+    Pick<HistoryRequestOptions, 'maxChannels' | 'trustProxy' | 'stallSeconds'>,
+    Pick<StreamRequestOptions, 'compression'>,
     Pick<RefusalOptions, 'retrySeconds'>,
     Omit<ServerOptions, 'logger' | 'mostFrom'>,
-    Pick<LimitsOptions, 'maxConnectionsPerAddress'> {
+    Pick<LimitsOptions, 'maxConnectionsPerAddress'>,
+    ApiSettings {
   readonly allowedOrigins: readonly string[];
   /** Whether streams are at /{channel} too, where no other path is of that name. */
   readonly legacyPaths: boolean;
@@ -38,18 +46,20 @@ export interface HttpSettings
 
 /** The parts that HTTP leads to. */
 export interface HttpParts
-  extends Pick<StreamRequestOptions, 'streams' | 'access' | 'limits'>, Pick<RefusalOptions, 'logger' | 'onRefused'> {
+  extends Pick<StreamRequestOptions, 'access' | 'limits'>, Pick<RefusalOptions, 'logger' | 'onRefused'> {
+  readonly streams: StreamRequestOptions['streams'] & Pick<Streams, 'close'>;
+  readonly polls: HistoryRequestOptions['polls'] & Pick<Polls, 'close'>;
   /** Served at /metrics to all who reach it; undefined: nothing is there. */
   readonly metrics: Pick<Metrics, 'text' | 'contentType'> | undefined;
   /** Whether it delivers, and what keeps it from delivering all that there is. */
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly object[] };
   readonly extend?: Extension | undefined;
+  /** What answers under /console; undefined: it is off. */
+  readonly console?: { install(app: Koa): void; close(): Promise<void> } | undefined;
 }
 
 /** Connections that are not streams (yet): requests on their way, health checks, refusals. */
 const SPARE_CONNECTIONS = 1000;
-const PATHS = ['/events', '/events/', '/events/:channel'];
-const LEGACY_PATH = '/:channel';
 /** Strict, so that a path has one spelling. */
 const ROUTING = { strict: true, sensitive: true };
 
@@ -66,14 +76,18 @@ const CONNECTIONS_WITHIN = 0.9;
  * @throws the server's error, such as EADDRINUSE.
  */
 export async function startHttp(settings: HttpSettings, parts: HttpParts): Promise<HttpServer> {
-  const { maxChannels, trustProxy, shutdownSeconds } = settings;
-  const { streams, access, limits, logger, onRefused } = parts;
+  const { maxChannels, trustProxy, stallSeconds, shutdownSeconds, compression } = settings;
+  const { streams, polls, access, limits, logger, onRefused } = parts;
   const app = createApp({ retrySeconds: settings.retrySeconds, logger, onRefused });
   const router = new Router(ROUTING);
-  const options = { streams, access, limits, maxChannels, trustProxy };
+  const options = { access, limits, maxChannels, trustProxy };
   if (parts.extend) app.use(parts.extend.guard);
+  // Ahead of CORS, which is for those who read streams.
+  if (parts.console) parts.console.install(app);
+  else app.use(refuseConsole);
   app.use(cors(settings.allowedOrigins, METHODS));
-  routeStreams(router, PATHS, options);
+  routeStreams(router, '/events', { ...options, streams, compression });
+  routeHistory(router, { ...options, polls, stallSeconds, logger });
   router.get('/healthz', (context) => {
     context.body = { status: 'ok' };
   });
@@ -83,6 +97,7 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
     context.body = { ready, reasons };
   });
   if (parts.metrics) router.get(METRICS_PATH, answerMetrics(parts.metrics));
+  router.get(OPENAPI_PATH, serveDescription(settings));
   for (const name of SCRIPTS) router.get(`/${name}`, browserScript(name));
   parts.extend?.routes(router);
   app.use(router.routes());
@@ -96,7 +111,7 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
   if (settings.legacyPaths) {
     // Asked last: what has a path of its own is never shadowed, whatever the method.
     const legacy = new Router(ROUTING);
-    routeStreams(legacy, [LEGACY_PATH], options);
+    routeStreams(legacy, '', { ...options, streams, compression });
     app.use(legacy.routes());
   }
   app.use((context: Koa.Context) => {
@@ -117,8 +132,17 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
     async close() {
       const deadline = delay(shutdownSeconds * CONNECTIONS_WITHIN * 1000, undefined, { ref: false });
       const closed = server.close();
+      polls.close();
+      const consoleClosed = parts.console?.close();
       await streams.close(shutdownSeconds * STREAMS_WITHIN * 1000);
+      await Promise.race([consoleClosed, deadline]);
       await Promise.race([closed, deadline]);
     },
   };
 }
+
+/** Who asks for it is to learn that it is off, and not to wait for the events of a channel. */
+const refuseConsole: Koa.Middleware = (context, next) => {
+  if (!/^\/console(\/|$)/.test(context.path)) return next();
+  throw new RequestError(404, 'not_found', 'The console is off here. CONSOLE=true turns it on.');
+};

@@ -5,55 +5,67 @@
 import type { Duplex } from 'node:stream';
 import type Koa from 'koa';
 import type Router from 'koa-router';
-import type { Access, AccessRequest, Permission } from '../access/access.js';
-import { ChannelError, channelFilter } from '../event/channel-filter.js';
+import type { Access, Permission } from '../access/access.js';
+import { clientAddress } from '../access/client-address.js';
 import { setEndless } from '../event/chunk.js';
-import { clientAddress, counted } from '../access/client-address.js';
+import { readCursor, readFormat, readRequest, routeChannels, type ChannelRequestOptions } from './channel-request.js';
 import { Connection } from './detachable-connection.js';
-import { requestedCursor, SinceError, type CursorRequest } from '../stream/resume-point.js';
 import type { Limits } from '../access/connection-limits.js';
-import { methodNotAllowed } from './errors.js';
-import { RequestError } from './request-error.js';
 import { STREAM_HEADERS } from '../event/sse.js';
 import type { Streams } from '../stream/streams.js';
 
-export interface StreamRequestOptions {
-  readonly streams: Streams;
-  readonly access: Access;
+export interface StreamRequestOptions extends ChannelRequestOptions {
+  readonly streams: Pick<Streams, 'open'>;
+  readonly access: Pick<Access, 'permit'>;
   readonly limits: Limits;
-  readonly maxChannels: number;
-  /** How many proxies in front are believed about the address of the client. */
-  readonly trustProxy: number;
+  /** Whether streams are compressed for clients that take it. */
+  readonly compression: 'none' | 'gzip';
 }
 
-/** What may be asked of a stream's address. */
-export const METHODS = 'GET, HEAD, OPTIONS';
+/** A proxy may tell anything for an address. */
+const MAX_ADDRESS_LENGTH = 64;
 
-/** Serves streams at these paths. */
-export function routeStreams(router: Router, paths: string[], options: StreamRequestOptions): void {
-  router.get(paths, (context) => openStream(context, options));
-  router.all(paths, (context) => {
-    if (context.method !== 'OPTIONS') throw methodNotAllowed(METHODS);
-    context.set('Allow', METHODS);
-    context.status = 204;
-  });
+/** Whether a client takes gzip. Source: RFC 9110, section 12.5.3. */
+function takesGzip(accepted: string): boolean {
+  return accepted
+    .split(',')
+    .map((item) => item.split(';').map((part) => part.trim().toLowerCase()))
+    .some(
+      ([coding, ...rest]) => (coding === 'gzip' || coding === 'x-gzip') && !rest.some((q) => /^q=0(\.0*)?$/.test(q)),
+    );
 }
 
-async function openStream(context: Koa.ParameterizedContext, options: StreamRequestOptions): Promise<void> {
+/** Serves streams at `base`, and those of one channel below it. */
+export function routeStreams(router: Router, base: '/events' | '', options: StreamRequestOptions): void {
+  routeChannels(router, base, (context) => openStream(context, base, options));
+}
+
+async function openStream(
+  context: Koa.ParameterizedContext,
+  base: string,
+  options: StreamRequestOptions,
+): Promise<void> {
   const { req: request, res: response } = context;
   const connection: Duplex = request.socket;
   const departure = new AbortController();
-  const asked = { ...readRequest(context, options), left: departure.signal };
+  const asked = { ...readRequest(context, base, options), left: departure.signal };
+  const format = readFormat(context);
   const slot = options.limits.take(asked.address);
   let isOpen = false;
   const onClose = () => departure.abort();
   connection.once('close', onClose);
   try {
     const permission: Permission = await options.access.permit(asked);
-    const cursor = readCursor(context);
+    const cursor = readCursor(context, null, 'now');
     if (permission.subject !== undefined) slot.assignTo(permission.subject);
     context.status = 200;
     context.set(STREAM_HEADERS);
+    const isCompressed =
+      options.compression === 'gzip' &&
+      request.httpVersion === '1.1' &&
+      takesGzip(request.headers['accept-encoding'] ?? '');
+    if (options.compression !== 'none') context.vary('Accept-Encoding');
+    if (isCompressed) context.set('Content-Encoding', 'gzip');
     // From here on the answer is ours: it goes out in chunks that are made elsewhere, and breaks
     // off with the connection.
     context.respond = false;
@@ -71,11 +83,15 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
       if (socket === undefined) return;
       isOpen = true;
       options.streams.open(socket, {
-        filter: asked.wanted,
+        filter: asked.filter,
+        format,
         cursor,
         client: permission.subject ?? asked.address.key,
+        address: clientAddress(request, options.trustProxy).slice(0, MAX_ADDRESS_LENGTH),
+        subject: permission.subject,
         expiresAt: permission.expiresAt,
         isChunked,
+        isCompressed,
         onGone: slot.release,
       });
     }
@@ -86,55 +102,5 @@ async function openStream(context: Koa.ParameterizedContext, options: StreamRequ
   } finally {
     connection.off('close', onClose);
     if (!isOpen) slot.release();
-  }
-}
-
-/** What is asked for. @throws RequestError 400 where that is nothing that there could be. */
-function readRequest(context: Koa.ParameterizedContext, options: StreamRequestOptions): Omit<AccessRequest, 'left'> {
-  if (Number(context.get('Content-Length')) > 0 || context.get('Transfer-Encoding')) {
-    throw new RequestError(400, 'unexpected_body', 'A request for a stream has no body.');
-  }
-  const query = new URLSearchParams(context.querystring);
-  const inQuery = query.getAll('channel');
-  // The router leaves a segment that it cannot decode as it is; a channel of that name would be
-  // silently empty for ever.
-  const inPath = context.path.replace(/^\/events(\/|$)|^\//, '');
-  const names = [...new Set(inPath === '' ? inQuery : [decodeURIComponent(inPath), ...inQuery])];
-  if (names.length === 0) {
-    throw new RequestError(
-      400,
-      'no_channel',
-      'Name at least one channel, as in /events?channel=orders or /events/orders.',
-    );
-  }
-  if (names.length > options.maxChannels) {
-    throw new RequestError(
-      400,
-      'too_many_channels',
-      `${names.length} channels are asked for; one connection may have ${options.maxChannels}. Use a prefix such as user:*, or raise MAX_CHANNELS.`,
-    );
-  }
-  try {
-    return {
-      names,
-      wanted: channelFilter(names),
-      headers: context.req.headers,
-      host: context.req.headers.host ?? '',
-      address: counted(clientAddress(context.req, options.trustProxy)),
-      queryToken: query.get('token'),
-    };
-  } catch (error) {
-    if (error instanceof ChannelError) throw new RequestError(400, 'bad_channel', error.message);
-    throw error;
-  }
-}
-
-/** Where it is to start. @throws RequestError 400 where that is no time that there could be. */
-function readCursor(context: Koa.ParameterizedContext): CursorRequest {
-  try {
-    return requestedCursor(context.get('Last-Event-ID') || undefined, new URLSearchParams(context.querystring));
-  } catch (error) {
-    if (error instanceof SinceError) throw new RequestError(400, 'bad_since', error.message);
-    throw error;
   }
 }

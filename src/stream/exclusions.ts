@@ -9,6 +9,7 @@
  * passed them all, and is an ordinary client from then on.
  */
 import { CHUNK_END, chunkStart, payloadsOf } from '../event/chunk.js';
+import { LARGEST_ID } from '../event/event.js';
 
 /** In a cursor with exclusions, what stands before these. */
 export const MARK = '!';
@@ -20,7 +21,6 @@ export const MARK = '!';
 const MOST_CHARACTERS = 2000;
 
 const EXCLUSIONS = /^\d{1,19}(?:-\d{1,19})?(?:,\d{1,19}(?:-\d{1,19})?)*$/;
-const LARGEST_ID = 2n ** 63n - 1n;
 
 /** How a frame begins. */
 const ID = 'id: ';

@@ -11,12 +11,11 @@
 import { LRUCache } from 'lru-cache';
 import { NO_EVENTS } from '../outbox/frame-batch.js';
 import type { Budget, Room } from './page-budget.js';
-import type { ChannelFilter } from '../event/channel-filter.js';
-import { createFairQueue, type Flow } from './fair-queue.js';
+import type { EventFilter } from '../event/event-filter.js';
+import type { FairQueue, Flow } from './fair-queue.js';
 import type { Log } from '../feed/log.js';
 import type { Cursor } from '../event/event.js';
 import { createReadsByCursor, type ReadsByCursor } from './reads-by-cursor.js';
-import { createReadLimit, type ReadLimit } from './read-limit.js';
 import { createLookups } from './cursor-lookups.js';
 import type { Archive, ArchivePage, CursorLookup } from '../outbox/archive.js';
 
@@ -38,11 +37,11 @@ export interface HistoryPage {
 
 export interface History {
   /**
-   * The next page after `after` for `filter`; see `Archive.page`.
+   * The next page after `after` for `filter`, of at most `limit` events; see `Archive.page`.
    *
    * @throws what the archive throws.
    */
-  read(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Promise<HistoryPage>;
+  read(filter: EventFilter, after: bigint, head: bigint, flow: Flow, limit?: number): Promise<HistoryPage>;
   /** Where the event of an id stands. @throws what the archive throws. */
   lookUpCursor(id: string, flow: Flow): Promise<CursorLookup>;
   /** Where a time stands; see `Lookups.since`. @throws what the archive throws. */
@@ -60,6 +59,7 @@ export interface History {
 interface Asked {
   readonly epoch: number;
   readonly after: bigint;
+  readonly limit: number | undefined;
   /** The log's when the table was asked; undefined until then. */
   changes: number | undefined;
   readonly readers: Readers;
@@ -76,10 +76,8 @@ type PageFor = (after: bigint) => HistoryPage;
 const SPANS_KEPT = 1000;
 
 export interface HistoryOptions {
-  /** Most reads at a time, while the event loop is in time; see `ReadLimit`. */
-  readonly connections: number;
-  /** Default: fewer than `connections` while the event loop is late. */
-  readonly limit?: ReadLimit;
+  /** In which its reads wait for their turn. Histories of one database share it. */
+  readonly queue: FairQueue;
   /**
    * What was read in one epoch is for nobody in the next, and what has been redacted or deleted
    * since it was read for nobody who comes after that. Default: there is but one, and nothing ever
@@ -95,18 +93,13 @@ const UNCHANGING: NonNullable<HistoryOptions['log']> = {
   isUnchanged: () => true,
 };
 
-export function createHistory(
-  archive: Archive,
-  budget: Budget,
-  { connections, limit = createReadLimit(connections), log = UNCHANGING }: HistoryOptions,
-): History {
+export function createHistory(archive: Archive, budget: Budget, { queue, log = UNCHANGING }: HistoryOptions): History {
   /** By the filter's key. */
   const reads = new Map<string, ReadsByCursor<Read>>();
   /**
    * How many positions the latest page of a filter reached over: the next will reach about as far.
    */
   const spans = new LRUCache<string, bigint>({ max: SPANS_KEPT });
-  const queue = createFairQueue(limit);
   const lookups = createLookups(archive, queue, () => log.head.position);
   const stats = {
     reads: 0,
@@ -117,8 +110,8 @@ export function createHistory(
     },
   };
 
-  async function fetch(filter: ChannelFilter, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
-    const { after, readers } = asked;
+  async function fetch(filter: EventFilter, asked: Asked, head: bigint, flow: Flow): Promise<PageFor> {
+    const { after, limit, readers } = asked;
     const nothing: ArchivePage = { events: NO_EVENTS, position: after, floor: 0n, needs: undefined };
     const read = (bytes?: number) =>
       queue.run(flow, async () => {
@@ -130,7 +123,7 @@ export function createHistory(
         const most = bytes ?? budget.pageBytes();
         const giveBack = bytes === undefined ? budget.reserve(most) : undefined;
         try {
-          return await archive.page(filter, after, head, most, readers.signal);
+          return await archive.page(filter, after, head, most, readers.signal, limit);
         } catch (error) {
           if (readers.signal.aborted) return nothing;
           throw error;
@@ -175,10 +168,10 @@ export function createHistory(
     });
   }
 
-  function begin(filter: ChannelFilter, after: bigint, head: bigint, flow: Flow): Read {
+  function begin(filter: EventFilter, after: bigint, head: bigint, flow: Flow, limit?: number): Read {
     const readers = createReaders();
     readers.add(flow);
-    const asked: Asked = { epoch: log.epoch, after, changes: undefined, readers };
+    const asked: Asked = { epoch: log.epoch, after, limit, changes: undefined, readers };
     const pageFor = fetch(filter, asked, head, flow).finally(() => {
       siblings.remove(read);
       if (siblings.size === 0 && reads.get(filter.key) === siblings) reads.delete(filter.key);
@@ -200,7 +193,7 @@ export function createHistory(
   }
 
   /** The read that begins nearest before `after`, if its page will probably reach it. */
-  function nearest(filter: ChannelFilter, after: bigint): Read | undefined {
+  function nearest(filter: EventFilter, after: bigint): Read | undefined {
     const best = reads.get(filter.key)?.nearest(after);
     if (best === undefined || best.after === after) return best;
     const span = spans.get(filter.key);
@@ -208,7 +201,9 @@ export function createHistory(
   }
 
   return {
-    async read(filter, after, head, flow) {
+    async read(wanted, after, head, flow, limit) {
+      // Who wants few of them shares no page with others.
+      const filter = limit === undefined ? wanted : { ...wanted, key: `${wanted.key} ${limit}` };
       for (let read = nearest(filter, after); read; read = nearest(filter, after)) {
         // Its page ends at a head that was committed when it was asked for, which is as good as
         // ours.
@@ -220,7 +215,7 @@ export function createHistory(
           return page;
         }
       }
-      return (await begin(filter, after, head, flow).pageFor)(after);
+      return (await begin(filter, after, head, flow, limit).pageFor)(after);
     },
 
     lookUpCursor: lookups.lookUpCursor,

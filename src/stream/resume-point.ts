@@ -41,14 +41,19 @@ const CLOCK_LEEWAY_MS = 3_600_000;
  * one. `since` is looked at only where there is no cursor: a client that comes back has one, and
  * must not be refused for what its address says.
  *
+ * @param otherwise where to start if nothing says where.
  * @throws SinceError
  */
-export function requestedCursor(header: string | undefined, query: URLSearchParams): CursorRequest {
+export function requestedCursor(
+  header: string | undefined,
+  query: URLSearchParams,
+  otherwise: 'now' | 'earliest' = 'now',
+): CursorRequest {
   let cursor = lastOf(header ?? '');
   if (!cursor) for (const [name, value] of query) if (QUERY_NAMES.has(name)) cursor = lastOf(value) || cursor;
   if (cursor) return cursor === 'now' || cursor === 'earliest' ? { kind: cursor } : { kind: 'id', id: cursor };
   const since = query.get('since');
-  return since ? { kind: 'since', time: parseTime(since) } : { kind: 'now' };
+  return since ? { kind: 'since', time: parseTime(since) } : { kind: otherwise };
 }
 
 /**
@@ -119,7 +124,7 @@ async function resolveId(cursor: string, log: Log, history: History, flow: Flow)
 const ISO_TIME = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
 
 /** A time without an offset is UTC. An unescaped `+` of a query arrives as a space. */
-function parseTime(text: string): Date {
+export function parseTime(text: string): Date {
   let time = new Date(Number.NaN);
   if (/^\d{1,16}$/.test(text)) time = new Date(Number(text));
   else {

@@ -7,8 +7,10 @@
  * off, and its client is to come back.
  */
 import type { Socket } from 'node:net';
-import type { ChannelFilter } from '../event/channel-filter.js';
+import type { StreamFormat } from '../event/envelope.js';
+import type { EventFilter } from '../event/event-filter.js';
 import { BREAK_OFF_MS, CHUNK_END, chunkStart, payloadsOf } from '../event/chunk.js';
+import { createCompressedBody, type CompressedBody } from './compressed-body.js';
 import type { CursorRequest } from './resume-point.js';
 import type { Beating, Heartbeat } from './heartbeat.js';
 import type { RestartReason } from '../event/event.js';
@@ -18,14 +20,21 @@ import type { Subscription } from './subscription.js';
 
 /** What a stream is to be. */
 export interface StreamRequest {
-  readonly filter: ChannelFilter;
+  readonly filter: EventFilter;
+  readonly format: StreamFormat;
   readonly cursor: CursorRequest;
   /** Who asks: their user, or else their address. */
   readonly client: string;
+  /** Whence, as the operator is shown it. */
+  readonly address: string;
+  /** Their user, where that was told. */
+  readonly subject: string | undefined;
   /** When the right to it ends, in milliseconds since 1970; `Infinity` where it does not. */
   readonly expiresAt: number;
   /** Whether the body is in chunks, as in HTTP/1.1. */
   readonly isChunked: boolean;
+  /** Whether the body is compressed, with gzip; it is in chunks then. */
+  readonly isCompressed: boolean;
   /** Called once, when the connection is gone. */
   readonly onGone: () => void;
 }
@@ -77,36 +86,54 @@ export class Stream implements Beating {
   readonly #shared: Shared;
   #isEnding = false;
   readonly #isChunked: boolean;
+  /** Undefined where the body is as it is. */
+  readonly #compressed: CompressedBody | undefined;
   /** Asked at each write, and asking the clock costs as much as all else that is asked there. */
   readonly #canExpire: boolean;
   wroteAt = 0;
+  /** How many it was given. */
+  events = 0;
   subscription: Subscription | undefined;
   /** Undefined where it began at the head. */
   resume: Resume | undefined;
   /** When the relay ends it, in ms since 1970: its right has ended, or it is too old. */
   readonly deadline: number;
   readonly #expiresAt: number;
-  readonly onGone: () => void;
+  readonly request: StreamRequest;
+  /** Which of all that were opened. */
+  readonly number: number;
+  /** In ms since 1970. */
+  readonly openedAt = Date.now();
 
-  constructor(socket: Socket, { expiresAt, isChunked, onGone }: StreamRequest, shared: Shared) {
+  constructor(socket: Socket, request: StreamRequest, shared: Shared) {
+    const { expiresAt, isChunked, isCompressed } = request;
     this.socket = socket;
+    this.request = request;
+    this.number = shared.totals.opened + 1;
     this.#isChunked = isChunked;
+    if (isCompressed) {
+      this.#compressed = createCompressedBody(
+        (bytes) => this.#putCompressed(bytes),
+        () => socket.destroy(),
+      );
+    }
     this.#shared = shared;
     this.#expiresAt = expiresAt;
     this.#canExpire = expiresAt !== Infinity;
     const age = shared.maxAgeMs * (1 - Math.random() * (1 - SHORTEST_AGE));
-    this.deadline = Math.min(expiresAt, shared.maxAgeMs === 0 ? Infinity : Date.now() + age);
-    this.onGone = onGone;
+    this.deadline = Math.min(expiresAt, shared.maxAgeMs === 0 ? Infinity : this.openedAt + age);
   }
 
   write(chunks: Buffer, events = 0): boolean {
     if (!this.#isTaking()) return this.#isEnding;
+    if (this.#compressed) return this.#wrote(events, this.#compress(payloadsOf(chunks)));
     // Not by way of `putAll`: this runs for each event and each of its readers.
     return this.#wrote(events, this.#isChunked ? this.#put(chunks) : this.#putAll(payloadsOf(chunks)));
   }
 
   writePage(frames: Buffer, events: number): boolean {
     if (!this.#isTaking()) return this.#isEnding;
+    if (this.#compressed) return this.#wrote(events, this.#compress([frames]));
     const page = this.#isChunked ? [chunkStart(frames.length), frames, CHUNK_END] : [frames];
     return this.#wrote(events, this.#putAll(page));
   }
@@ -127,6 +154,7 @@ export class Stream implements Beating {
     const { heartbeat, totals, stallMs } = this.#shared;
     this.wroteAt = heartbeat.now;
     totals.events += events;
+    this.events += events;
     // The clock runs while something waits to be taken; what the system takes from us sets it back.
     if (!hasRoom) this.socket.setTimeout(stallMs);
     return hasRoom;
@@ -146,7 +174,21 @@ export class Stream implements Beating {
     return hasRoom;
   }
 
+  /** Takes no more until all of it has gone out. */
+  #compress(payloads: readonly Buffer[]): boolean {
+    this.#compressed?.write(payloads.length === 1 && payloads[0] ? payloads[0] : Buffer.concat(payloads));
+    return false;
+  }
+
+  #putCompressed(bytes: Buffer): void {
+    // An empty chunk would be the last.
+    if (!this.socket.writable || bytes.length === 0) return;
+    if (this.#putAll([chunkStart(bytes.length), bytes, CHUNK_END])) this.drained();
+  }
+
   drained(): void {
+    // What is still inside comes back here.
+    if (this.#compressed?.isBusy) return;
     this.socket.setTimeout(0);
     this.subscription?.drained();
   }
@@ -198,14 +240,21 @@ export class Stream implements Beating {
 
   #finish(frame: Buffer): void {
     if (!this.socket.writable) return;
-    this.#putAll(this.#isChunked ? [frame] : payloadsOf(frame));
+    if (this.#compressed) this.#compress(payloadsOf(frame));
+    else this.#putAll(this.#isChunked ? [frame] : payloadsOf(frame));
     setTimeout(() => this.socket.end(), BREAK_OFF_MS);
+  }
+
+  /** The connection is gone. */
+  release(): void {
+    this.subscription?.close();
+    this.#compressed?.close();
   }
 
   beat(): void {
     // A client that has not taken the last frames needs no proof of life, and its cursor is not the
     // head.
-    if (this.#shared.closing || this.socket.writableNeedDrain) return;
+    if (this.#shared.closing || this.socket.writableNeedDrain || this.#compressed?.isBusy) return;
     // A client still looking for its place, or reading history, must not be told that it has passed
     // the head; nor anybody while the database is away, which may come back as another.
     const { isCurrent, headFrame, stillFrame } = this.#shared;

@@ -20,7 +20,8 @@
  * park before.
  */
 import type { Budget, Room } from './page-budget.js';
-import type { ChannelFilter } from '../event/channel-filter.js';
+import type { StreamFormat } from '../event/envelope.js';
+import type { EventFilter } from '../event/event-filter.js';
 import { chunkWithoutExcluded, eventsPerPage, withoutExcluded, type PlacedExclusions } from './exclusions.js';
 import { createFlow } from './fair-queue.js';
 import type { History, HistoryPage } from './history.js';
@@ -47,6 +48,8 @@ export interface Subscription {
   readonly parked: boolean;
   /** Whether it waits for the client to take what it was given. */
   readonly blocked: boolean;
+  /** What the client has passed, and the last event of it that it got or began at. */
+  readonly cursor: Cursor;
   /** To be called when the sink, having refused more, has room again. */
   drained(): void;
   close(): void;
@@ -56,9 +59,12 @@ export interface SubscriptionOptions {
   readonly log: Log;
   /** Reads the log for many; see `createWindowPages`. Default: the log, for this one alone. */
   readonly pages?: Pick<Log, 'read'>;
-  readonly history: History;
+  /** Of the format. */
+  readonly history: Pick<History, 'read' | 'lookUpCursor'>;
   readonly budget: Budget;
-  readonly filter: ChannelFilter;
+  readonly filter: EventFilter;
+  /** Default: data. */
+  readonly format?: StreamFormat;
   /** Up to where the client has everything. */
   readonly after: Cursor;
   /** What it has of what follows. Default: nothing. */
@@ -96,7 +102,7 @@ interface PageAhead {
 
 export function subscribe(options: SubscriptionOptions): Subscription {
   const { log, history, budget, filter, after, sink, onReset, onReadError, turns = allTurns } = options;
-  const { pages = log } = options;
+  const { pages = log, format = 'data' } = options;
   let { position, id: lastId } = after;
   /** Undefined once the client has passed them all. */
   let { exclusions } = options;
@@ -123,11 +129,18 @@ export function subscribe(options: SubscriptionOptions): Subscription {
 
   const reader: Reader = {
     filter,
-    deliver(frames, events) {
-      if (sink.write(frames, events)) return;
+    format,
+    sink,
+    full() {
       log.unpark(reader);
       ({ position, id: lastId } = log.head);
       state = 'blocked';
+    },
+    readOn(passed) {
+      log.unpark(reader);
+      ({ position, id: lastId } = passed);
+      state = 'reading';
+      read();
     },
     restarted(reason, passed) {
       if (state !== 'parked') return;
@@ -167,9 +180,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
       if (looks === 0) return waitFor(turns.wait);
       const bytes = budget.pageBytes();
       const page = exclusions
-        ? log.read(filter, position, bytes, Math.min(looks, eventsPerPage(exclusions, bytes)))
-        : pages.read(filter, position, bytes, looks);
-      if (page.isRedacted && page.position === position) {
+        ? log.read(filter, position, bytes, Math.min(looks, eventsPerPage(exclusions, bytes)), format)
+        : pages.read(filter, position, bytes, looks, format);
+      if (page.needsTable && page.position === position) {
         turns.spend(page.looked, 0);
         dropRoom();
         return readHistory();
@@ -352,6 +365,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
     },
     get blocked() {
       return state === 'blocked';
+    },
+    get cursor() {
+      return state === 'parked' ? log.head : { position, id: lastId };
     },
     drained() {
       if (state !== 'blocked') return;

@@ -30,16 +30,16 @@ export function createWindowPages(log: Log): Pick<Log, 'read'> {
   });
 
   return {
-    read(filter, after, bytes, looks = Infinity) {
+    read(filter, after, bytes, looks = Infinity, format = 'data') {
       // Of channels alone the window finds the events without looking at others.
-      if (filter.prefixes.length === 0) return log.read(filter, after, bytes, looks);
-      const key = `${after} ${filter.key}`;
+      if (filter.prefixes.length === 0) return log.read(filter, after, bytes, looks, format);
+      const key = `${after} ${format} ${filter.key}`;
       const kept = pages.get(key);
       const isGood = kept?.changes === log.changes && (kept.page.frames?.length ?? 0) <= bytes && after >= log.floor;
       if (kept && isGood) return { ...kept.page, looked: 0 };
-      const page = log.read(filter, after, bytes, Math.min(looks, looksToNextEnd(after)));
+      const page = log.read(filter, after, bytes, Math.min(looks, looksToNextEnd(after)), format);
       const size = page.frames?.length ?? 0;
-      if (!page.isRedacted && page.position > after && size <= LARGEST_KEPT_BYTES) {
+      if (!page.needsTable && page.position > after && size <= LARGEST_KEPT_BYTES) {
         pages.set(key, { page, changes: log.changes });
       }
       return page;

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser } from '../support/browser.js';
+import { closeBrowser, launchBrowser } from '../support/browser.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 import { startProxy } from '../support/proxy.js';
 import { startRelayProcess } from '../support/relay-process.js';
@@ -78,7 +78,7 @@ test.after.always(async () => {
 test.before(async (t) => {
   t.timeout(200_000);
   browser = await launchBrowser();
-  all.teardown(() => browser.close());
+  all.teardown(() => closeBrowser(browser));
   const database = await createDatabase(undefined);
   all.teardown(() => database.drop());
   const relay = await startRelayProcess(all, database.url, {

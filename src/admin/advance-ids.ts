@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
 import { withSession } from '../postgres/pool.js';
 import type { Session } from '../postgres/session.js';
@@ -121,7 +122,7 @@ async function commitsEnd(session: Session, position: bigint): Promise<void> {
     throw new OperatorError(
       'commit-hangs',
       `${who} has been committing events for more than ${COMMITS_TIMEOUT_MS / 1000} s, so positions were not advanced. ` +
-        'Run it again once that commit is over; outbox-relay doctor says what it waits for.',
+        `Run it again once that commit is over; ${commandLine('doctor')} says what it waits for.`,
     );
   }
 }

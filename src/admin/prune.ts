@@ -12,16 +12,11 @@
  * floor may rise, and not above it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
-import { readDatabaseUrl } from '../postgres/database-url.js';
-import { socketOf } from '../postgres/deadline.js';
-import { openSession, type Session } from '../postgres/session.js';
-
-/** Most rows of a batch (some 20 ms). More are no cheaper each, and hold their locks for longer. */
-const BATCH_ROWS = 2000;
-/** About the most data of a batch: a large value is thousands of rows in its TOAST table. */
-const BATCH_BYTES = 16 * 1024 * 1024;
+import type { Session } from '../postgres/session.js';
+import { beginBatch, deleteBatch } from './prune-batch.js';
+import { openConnection } from './prune-connection.js';
 
 /** Shortest pause after a batch; otherwise it is as long as the batch took. */
 const PAUSE_MS = 50;
@@ -29,10 +24,6 @@ const PAUSE_MS = 50;
 /** Time after which a commit hangs that keeps due rows from being deleted, and how often to look. */
 const HANGS_MS = 1000;
 const HANGS_POLL_MS = 20;
-
-/** Time after which a connection counts as dead; a statement times out before. */
-const CONNECT_TIMEOUT_MS = 10_000;
-const QUERY_TIMEOUT_MS = 40_000;
 
 export interface PruneOptions {
   readonly url: string;
@@ -65,61 +56,6 @@ export async function prune({ url, keepSeconds, signal, onBatch }: PruneOptions)
   }
 }
 
-export interface Connection {
-  /** @throws the connection's error, `close` before it is up included */
-  connect(): Promise<Session>;
-  /** At once, whatever is under way. */
-  close(): void;
-}
-
-/** Makes a connection for one run. @throws OperatorError `bad-database-url` */
-export function openConnection(url: string): Connection {
-  const address = readDatabaseUrl(url);
-  let client: pg.Client | undefined;
-  let isConnecting = false;
-  let isClosed = false;
-  async function connect(): Promise<Session> {
-    const { ssl } = address;
-    client = new pg.Client({
-      application_name: 'outbox-relay retention',
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      query_timeout: QUERY_TIMEOUT_MS,
-      keepAlive: true,
-      ...address.config,
-      ssl,
-    });
-    // One that breaks between two queries is noticed by the next; unheard, the event would end the
-    // process.
-    client.on('error', () => undefined);
-    isConnecting = true;
-    try {
-      await client.connect();
-    } catch (error) {
-      if (isClosed || !address.fallsBack(error, ssl)) throw error;
-      return await connect();
-    } finally {
-      isConnecting = false;
-    }
-    return openSession(client, { isReadOnly: false, statementTimeoutMs: QUERY_TIMEOUT_MS });
-  }
-  return {
-    connect,
-    close() {
-      isClosed = true;
-      if (client === undefined) return;
-      const socket = socketOf(client);
-      // `end` would leave whoever waits for the connection waiting for ever.
-      if (isConnecting) {
-        socket.destroy(new Error('given up'));
-        return;
-      }
-      // It waits for a peer that may never answer; the socket need not.
-      void client.end().catch(() => undefined);
-      setTimeout(() => socket.destroy(), 1000).unref();
-    },
-  };
-}
-
 export async function requireRights(session: Session): Promise<void> {
   const { rows } = await session.query<{ role: string; may: boolean }>(
     `SELECT current_user AS role, has_table_privilege('here.outbox', 'SELECT') AND has_table_privilege('here.outbox', 'DELETE')
@@ -130,7 +66,7 @@ export async function requireRights(session: Session): Promise<void> {
     throw new OperatorError(
       'may-not-delete',
       `Pruning needs the right to delete events, which the role ${JSON.stringify(found?.role)} does not have. Make one for it, ` +
-        'as the owner of the outbox: npx outbox-relay roles --retention outbox_retention\n' +
+        `as the owner of the outbox: ${commandLine('roles --retention outbox_retention')}\n` +
         'and name it in RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database',
     );
   }
@@ -183,7 +119,7 @@ export async function pruneBatches(session: Session, { cutoff, head, ground, sig
   for (;;) {
     if (signal?.aborted) return 'stopped';
     const started = performance.now();
-    const begun = await begin(session);
+    const begun = await beginBatch(session);
     if (begun === undefined) return 'another prunes';
     const { floor, settled } = begun;
     // The database is another than it was, as after restoring a backup.
@@ -219,78 +155,7 @@ async function requireSettled(session: Session, cutoff: number, signal: AbortSig
     throw new OperatorError(
       'commit-hangs',
       `${process === 0 ? 'A prepared transaction' : `Process ${process}`} is committing events that may come before others that are ` +
-        'due. Pruning goes on once that commit is over; outbox-relay doctor says what it waits for.',
-    );
-  }
-}
-
-/**
- * Begins a batch's transaction. Resolves with the floor and with what is settled; undefined, and
- * ends the transaction, while another prunes.
- *
- * The lock is the transaction's and not the session's, so it passes a pooler in transaction mode;
- * its key is that of the awake relay, but for the second number. It yields within half a second to
- * whoever holds rows that are due, and before PostgreSQL looks for a deadlock and may fail the other
- * one. The commit does not wait for the disk, because it notifies, and PostgreSQL has such commits
- * queue for one another, those of publishers that ring among them: what a crash brings back is
- * deleted again. The plan is pinned, since statistics say little
- * about a table's end that moves on all the time.
- */
-async function begin(session: Session): Promise<{ floor: bigint; settled: bigint } | undefined> {
-  const results = await session.begin(
-    'READ WRITE',
-    `SELECT pg_try_advisory_xact_lock('here.outbox'::regclass::oid::integer, 1) AS mine, position AS floor, through AS settled
-       FROM here.outbox_floor, here.outbox_settled();
-     SET LOCAL lock_timeout = '500ms';
-     SET LOCAL statement_timeout = '30s';
-     SET LOCAL idle_in_transaction_session_timeout = '10s';
-     SET LOCAL synchronous_commit = off;
-     SET LOCAL enable_seqscan = off;
-     SET LOCAL enable_bitmapscan = off;
-     SET LOCAL enable_sort = off;
-     SET LOCAL jit = off`,
-  );
-  const found = results.flatMap(({ rows }) => rows as { mine: boolean; floor: string; settled: string }[])[0];
-  if (found?.mine) return { floor: BigInt(found.floor), settled: BigInt(found.settled) };
-  await session.query('ROLLBACK');
-  return undefined;
-}
-
-interface Batch {
-  readonly rows: number;
-  /** Of the last row that was deleted. */
-  readonly last: bigint | undefined;
-  /** Of the first row that is too young, if the batch came so far. */
-  readonly left: bigint | undefined;
-}
-
-/** Deletes what is due after `after`, and commits. On an error the connection must be closed. */
-async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff: number): Promise<Batch> {
-  try {
-    const { rows } = await session.query<{ rows: number; last: string | null; left: string | null }>(
-      `WITH page AS MATERIALIZED (
-         SELECT position, bool_and(created_at < to_timestamp($3)) OVER (ORDER BY position) AS due,
-           sum(pg_column_size(data)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-         FROM (SELECT position, created_at, data FROM here.outbox
-               WHERE position > $1 AND position <= $2 ORDER BY position LIMIT ${BATCH_ROWS}) AS first
-       ), deleted AS (
-         DELETE FROM here.outbox WHERE position > $1 AND position <=
-           (SELECT max(position) FROM page WHERE due AND coalesce(before, 0) < ${BATCH_BYTES})
-         RETURNING position
-       )
-       SELECT count(*)::integer AS rows, max(position) AS last, (SELECT min(position) FROM page WHERE NOT due) AS left
-       FROM deleted`,
-      [String(after), String(upTo), cutoff],
-    );
-    await session.query('COMMIT');
-    const [found] = rows;
-    return { rows: found?.rows ?? 0, last: toBigInt(found?.last), left: toBigInt(found?.left) };
-  } catch (error) {
-    if (!(error instanceof pg.DatabaseError && error.code === '55P03')) throw error; // lock_not_available
-    throw new OperatorError(
-      'locked',
-      'Somebody holds a lock on events that are due, as a redaction does until it is committed. Pruning goes on once it is.',
-      { cause: error },
+        `due. Pruning goes on once that commit is over; ${commandLine('doctor')} says what it waits for.`,
     );
   }
 }
@@ -298,10 +163,6 @@ async function deleteBatch(session: Session, after: bigint, upTo: bigint, cutoff
 /** Ends early when the signal comes. */
 export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   await delay(milliseconds, undefined, signal ? { signal } : {}).catch(() => undefined);
-}
-
-function toBigInt(text: string | null | undefined): bigint | undefined {
-  return text === null || text === undefined ? undefined : BigInt(text);
 }
 
 export function secondsSince(milliseconds: number): number {

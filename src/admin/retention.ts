@@ -9,16 +9,8 @@
  */
 import type { Logger } from 'pino';
 import { createRetry } from '../postgres/retry.js';
-import {
-  look,
-  openConnection,
-  pause,
-  pruneBatches,
-  requireRights,
-  secondsSince,
-  type Connection,
-  type Ground,
-} from './prune.js';
+import { openConnection, type Connection } from './prune-connection.js';
+import { look, pause, pruneBatches, requireRights, secondsSince, type Ground } from './prune.js';
 
 /** Longest interval between two runs; otherwise a tenth of the age at which events are deleted. */
 const INTERVAL_SECONDS = 60;

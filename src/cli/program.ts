@@ -5,47 +5,39 @@
  */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_STEP } from '../admin/advance-ids.js';
-
-import { secondsIn, SPAN_FORM } from '../config/duration.js';
+import { PROGRAM } from '../command-name.js';
+import { SPAN_FORM } from '../config/duration.js';
+import { findSlips } from '../config/slips.js';
 import { describeVariables } from '../config/variables.js';
-import { runAdvanceIds, runDoctor, runMigrate, runPrune, runRoles, runToken, type Span } from './commands.js';
+import { runAdvanceIds, runDoctor, runMigrate, runRoles, runToken } from './commands/commands.js';
+import { addConfig } from './commands/config.js';
+import { addPrune } from './commands/prune.js';
+import { addPublish } from './commands/publish.js';
+import { addStats } from './commands/stats.js';
+import { addTail } from './commands/tail.js';
 import { completionScript, SHELLS, type Shell } from './completion.js';
-import { run } from './run.js';
-import { version } from './version.js';
-
-/** Columns of help where the output is no terminal that tells its own. */
-const HELP_COLUMNS = 100;
-
-interface About {
-  readonly name: string;
-  /** A few words, for the list of all commands. */
-  readonly summary: string;
-  readonly description: string;
-  /** Names of the variables that matter; absent: none. */
-  readonly environment?: readonly string[];
-  readonly example: string;
-}
+import { addExplain } from './explain/explain.js';
+import { addTo, helpColumns, several, span } from './face/command-face.js';
+import { runFeed } from './serve/feed.js';
+import { run } from './serve/run.js';
+import { isWorker } from './serve/workers.js';
+import { addTop } from './top/top.js';
+import { version } from '../config/version.js';
 
 /** @returns the command line, to be given its arguments without `node` and the name of the file */
 export function createProgram(): Command {
-  const program = new Command('outbox-relay')
+  const program = new Command(PROGRAM)
     .description('A durable Server-Sent-Events relay with exact replay, backed by an outbox table in PostgreSQL.')
     .showHelpAfterError()
     .version(version(), '-v, --version', 'print the version')
     .addHelpText(
       'after',
-      '\nWithout a command it runs the relay, as start does. Settings come from the environment: see .env.example.',
+      '\nWithout a command it runs the relay, as start does. Settings come from the environment: see .env.example.\n' +
+        'Exit codes: 0 done; 1 it failed, or what was looked at is not as it should be; 130 broken off before it was done.',
     )
-    .configureOutput({ getOutHelpWidth: () => process.stdout.columns || HELP_COLUMNS });
-
-  function add({ name, summary, description, environment = [], example }: About): Command {
-    return program
-      .command(name)
-      .summary(summary)
-      .description(description)
-      .showHelpAfterError(`\nExample: ${example}\nAll options: outbox-relay ${name} --help`)
-      .addHelpText('after', ({ command }) => `${environmentText(command, environment)}\nExample:\n  ${example}`);
-  }
+    .configureOutput({ getOutHelpWidth: helpColumns })
+    .hook('preAction', warnOfSlips);
+  const add = addTo(program);
 
   add({
     name: 'start',
@@ -65,7 +57,7 @@ export function createProgram(): Command {
     description:
       'Runs a relay with all channels open and a page to try it out, on a PostgreSQL of its own with its data in .data/. ' +
       'It is in the repository, and not in the published package.',
-    environment: ['HOST', 'PORT', 'RETENTION', 'ALLOWED_ORIGINS', 'LOG_LEVEL'],
+    environment: ['HOST', 'PORT', 'RETENTION', 'ALLOWED_ORIGINS', 'LOG_LEVEL', 'LOG_FORMAT'],
     example: 'PORT=9000 outbox-relay demo',
   }).action(() => run('demo'));
 
@@ -74,12 +66,53 @@ export function createProgram(): Command {
     summary: 'create, update or remove the outbox in DATABASE_URL',
     description:
       'Creates or updates the outbox (up), removes all that migrate made, events included (down), or shows what is applied ' +
-      'and what is missing, and exits with 1 if anything is (status). Run it as the role that is to own the outbox.',
+      'and what is missing, and exits with 1 if anything is (status). Run it as the role that is to own the outbox. ' +
+      'down says how many events go, and asks; where nobody can answer it needs --yes.',
     environment: ['DATABASE_URL'],
     example: 'DATABASE_URL=postgres://owner:password@host:5432/database outbox-relay migrate',
   })
     .addArgument(new Argument('[action]', 'what to do').choices(['up', 'down', 'status']).default('up'))
-    .action((action: 'up' | 'down' | 'status') => runMigrate(action));
+    .option('-y, --yes', 'delete without a question (down)')
+    .option('--json', 'print what was done, or is, as JSON')
+    .action(runMigrate);
+
+  const whole = (from: number, to: number) => (text: string) => {
+    if (/^\d{1,15}$/.test(text) && Number(text) >= from && Number(text) <= to) return Number(text);
+    throw new InvalidArgumentError(`Expected a whole number from ${from} to ${to}.`);
+  };
+  add({
+    name: 'feed',
+    summary: 'append the outbox to a stream of NATS, for relays with NATS_URL',
+    description:
+      'Appends what is new in the outbox to the stream NATS_STREAM in NATS JetStream, until SIGINT or SIGTERM. Run two or more: ' +
+      'all feed, and one that dies is not missed. It needs the rights of a relay on the primary. With --setup it makes the stream, ' +
+      'or checks one that is there, prints the permissions that feeders and relays need, and ends.',
+    environment: [
+      ...['DATABASE_URL', 'LISTEN_DATABASE_URL', 'NATS_URL', 'NATS_STREAM', 'NATS_CREDENTIALS_FILE', 'NATS_SECRET'],
+      ...['HOST', 'METRICS_PORT', 'SWEEP_SECONDS', 'POLL_SECONDS', 'LISTEN_TIMEOUT_SECONDS', 'LOG_LEVEL', 'LOG_FORMAT'],
+    ],
+    example:
+      'DATABASE_URL=postgres://outbox_relay:password@host:5432/database NATS_URL=nats://feeder:password@host:4222 outbox-relay feed',
+  })
+    .option('--setup', 'make the stream, or check it, and print permissions')
+    .addOption(
+      new Option('--replicas <number>', 'with --setup: how many servers have a copy (default: 1)').argParser(
+        whole(1, 5),
+      ),
+    )
+    .addOption(
+      new Option('--max-bytes <number>', 'with --setup: how many bytes it keeps (default: 1 GiB)').argParser(
+        whole(1, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--max-age <age>',
+        `with --setup: how long it keeps what was fed (default: 1h): ${SPAN_FORM}`,
+      ).argParser(span),
+    )
+    .option('--json', 'print each step, and figures while it feeds, as JSON; the log goes to standard error')
+    .action(runFeed);
 
   const roles = add({
     name: 'roles',
@@ -91,13 +124,13 @@ export function createProgram(): Command {
     example:
       'DATABASE_URL=postgres://owner:password@host:5432/database outbox-relay roles --app shop --relay outbox_relay',
   });
-  const several = (value: string, previous: readonly string[] = []) => [...previous, value];
   roles
     .option('--app <role>', 'publishes events', several)
     .option('--relay <role>', 'reads the outbox, as a relay does', several)
     .option('--retention <role>', 'deletes old events', several)
     .option('--redaction <role>', 'changes the data of events', several)
     .option('--print', 'print the SQL and run nothing')
+    .option('--json', 'print the roles, or the SQL, as JSON')
     .action(runRoles);
 
   add({
@@ -106,7 +139,14 @@ export function createProgram(): Command {
     description:
       'Examines all that a relay relies on in the database, and says of each trouble what it is, why it matters and what to ' +
       'run. It changes nothing, and exits with 1 on errors. Run it with the settings of the relay.',
-    environment: ['DATABASE_URL', 'LISTEN_DATABASE_URL'],
+    environment: [
+      'DATABASE_URL',
+      'LISTEN_DATABASE_URL',
+      'NATS_URL',
+      'NATS_STREAM',
+      'NATS_CREDENTIALS_FILE',
+      'NATS_SECRET',
+    ],
     example: 'DATABASE_URL=postgres://outbox_relay:password@host:5432/database outbox-relay doctor',
   })
     .option('--json', 'print the findings as JSON')
@@ -124,19 +164,10 @@ export function createProgram(): Command {
     .addOption(
       new Option('--by <number>', 'how many ids to skip').argParser(step).default(DEFAULT_STEP, String(DEFAULT_STEP)),
     )
+    .option('--json', 'print the sequences as JSON')
     .action(runAdvanceIds);
 
-  add({
-    name: 'prune',
-    summary: 'delete events that are older than a given age, once',
-    description:
-      'Deletes old events in small batches, beside publishers and relays. Where RETENTION is set a relay does it by itself.',
-    environment: ['RETENTION_DATABASE_URL'],
-    example:
-      'RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database outbox-relay prune --keep 7d',
-  })
-    .addOption(new Option('--keep <age>', `age from which events are deleted: ${SPAN_FORM}`).argParser(span))
-    .action(runPrune);
+  addPrune(add);
 
   add({
     name: 'token',
@@ -157,7 +188,15 @@ export function createProgram(): Command {
         .default(span('1h'), '1h'),
     )
     .option('--sub <name>', 'the user whom it is for (sub), for MAX_CONNECTIONS_PER_SUBJECT')
+    .option('--json', 'print it in a JSON object, with what it says')
     .action(runToken);
+
+  addPublish(add);
+  addTail(add);
+  addTop(add);
+  addExplain(add);
+  addStats(add);
+  addConfig(add);
 
   add({
     name: 'completion',
@@ -171,23 +210,13 @@ export function createProgram(): Command {
   return program;
 }
 
-function environmentText(command: Command, names: readonly string[]): string {
-  if (names.length === 0) return '';
-  const help = command.createHelp();
-  help.prepareContext({ helpWidth: process.stdout.columns || HELP_COLUMNS });
-  const width = Math.max(...names.map((name) => name.length));
-  const items = describeVariables()
-    .filter(({ name }) => names.includes(name))
-    .map(({ name, default: unset, description }) =>
-      help.formatItem(name, width, `${description}${unset === undefined ? '' : ` (default: ${unset})`}`, help),
-    );
-  return `\nEnvironment:\n${items.join('\n')}\n`;
-}
-
-function span(text: string): Span {
-  const seconds = secondsIn(text);
-  if (seconds === undefined) throw new InvalidArgumentError(`Expected ${SPAN_FORM}.`);
-  return { text, seconds };
+/** On standard error, before anything can fail for want of what was meant. Values are never shown. */
+function warnOfSlips(): void {
+  // A worker has the environment of its primary, which has said it.
+  if (isWorker) return;
+  for (const { name, meant } of findSlips(process.env)) {
+    console.error(`warning: nothing reads the variable ${name}: did you mean ${meant}?`);
+  }
 }
 
 function step(text: string): bigint {

@@ -1,5 +1,6 @@
 /**
- * A span of time as people write it: `90s`, `30m`, `12h`, `7d`.
+ * A span of time as people write it: `90s`, `30m`, `12h`, `7d`. Units are in lower case: `1M` might
+ * be meant for a month, and would delete what is older than a minute.
  */
 
 /** What is expected of one, for messages. */

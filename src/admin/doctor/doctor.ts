@@ -45,12 +45,16 @@ const CHECKS: readonly (readonly [name: string, check: (target: Target) => Promi
   ['vacuum', checkVacuum],
 ];
 
-/** @throws what the connection throws, where there is none or it breaks */
-export async function examine(examination: Examination): Promise<Result[]> {
+/**
+ * @param signal no check begins once it is aborted
+ * @throws what the connection throws, where there is none or it breaks; the reason of `signal`
+ */
+export async function examine(examination: Examination, signal?: AbortSignal): Promise<Result[]> {
   const look = async (session: Session): Promise<Result[]> => {
     const target = await readTarget(session, examination);
     const results: Result[] = [];
     for (const [name, check] of CHECKS) {
+      signal?.throwIfAborted();
       const findings = await check(target).catch((error: unknown) => [notChecked(target, error)]);
       results.push({ check: name, findings });
       if (findings.some(({ isFinal }) => isFinal)) break;

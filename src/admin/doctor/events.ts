@@ -2,6 +2,7 @@
  * Checks of the events themselves: whether each has its place, and whether the places that come
  * next are new ones.
  */
+import { commandLine } from '../../command-name.js';
 import { ok, type Finding } from './finding.js';
 import { inSchema, ownerOf, type Target } from './target.js';
 
@@ -79,7 +80,7 @@ export async function checkFloor(target: Target): Promise<Finding[]> {
       why:
         'relays deliver nothing. How far the log was pruned is not known any more: "migrate" sets it below the newest events that ' +
         'follow one another without a gap, and clients that may have missed something get a stream-reset',
-      fix: { as: ownerOf(target), command: 'npx outbox-relay migrate' },
+      fix: { as: ownerOf(target), command: commandLine('migrate') },
     },
   ];
 }
@@ -106,7 +107,7 @@ export async function checkSequences(target: Target): Promise<Finding[]> {
           ? 'ids are handed out again: publishing fails, or old cursors name new events'
           : 'positions are handed out again: publishing fails, or new events get a place that relays have passed. Until they have come ' +
             'as far, what stands above is not taken for settled: it comes late or not at all, and cannot be deleted',
-      fix: { as: ownerOf(target), command: 'npx outbox-relay advance-ids' },
+      fix: { as: ownerOf(target), command: commandLine('advance-ids') },
     }));
   return findings.length > 0 ? findings : [ok('both are ahead of all ids and positions in use')];
 }

@@ -66,16 +66,20 @@ function findingText(check: string, { level, what, why, fix }: Finding): string 
   return [
     `${WORDS[level]}  ${check}  ${what}`,
     ...(why === undefined ? [] : [`${margin}Why: ${why}`]),
-    ...(fix === undefined ? [] : fixLines(fix).map((line) => margin + line)),
+    ...(fix === undefined ? [] : `What to do: ${fixText(fix)}`.split('\n').map((line) => margin + line)),
   ].join('\n');
 }
 
+/** What to do, in one text. */
+export const fixText = (fix: Fix): string => fixLines(fix).join('\n');
+
+/** The same, a line each; what is to be typed is indented. */
 function fixLines(fix: Fix): string[] {
-  if ('advice' in fix) return [`What to do: ${fix.advice}`];
+  if ('advice' in fix) return [fix.advice];
   // Whatever is indented, also inside of a function's body, psql takes as well.
   const lines = 'sql' in fix ? fix.sql.flatMap((statement) => `${statement};`.split('\n')) : [fix.command];
   return [
-    `What to do: ${'sql' in fix ? 'in psql' : 'run'}, as ${fix.as}:`,
+    `${'sql' in fix ? 'in psql' : 'run'}, as ${fix.as}:`,
     ...lines.map((line) => (line === '' ? '' : `  ${line}`)),
   ];
 }

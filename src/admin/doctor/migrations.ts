@@ -2,6 +2,7 @@
  * Checks of the migrations: whether the role finds an outbox, and one of this version.
  */
 import pg from 'pg';
+import { commandLine } from '../../command-name.js';
 import { ok, type Fix, type Finding } from './finding.js';
 import { inSchema, ownerOf, type Target } from './target.js';
 import { migrationStatus } from '../../postgres/migrate.js';
@@ -35,7 +36,7 @@ export async function checkMigrations(target: Target): Promise<Finding[]> {
   const why = 'a relay of this version does not start';
   const findings: Finding[] = [];
   if (pending.length > 0) {
-    const fix = { as: ownerOf(target), command: 'npx outbox-relay migrate' };
+    const fix = { as: ownerOf(target), command: commandLine('migrate') };
     findings.push({ level: 'error', what: `the database lacks ${pending.join(', ')}`, why, fix });
   }
   if (unknown.length > 0) {
@@ -54,7 +55,7 @@ async function noOutbox({ query, role, database, elsewhere, searchPath }: Target
       level: 'error',
       what: `database ${database} has no outbox`,
       why: 'there is nothing to publish into, and no relay starts',
-      fix: { as: 'a role that may create tables', command: 'npx outbox-relay migrate' },
+      fix: { as: 'a role that may create tables', command: commandLine('migrate') },
       isFinal: true,
     };
   }

@@ -4,10 +4,11 @@
  */
 import pg from 'pg';
 import { pino } from 'pino';
+import { commandLine } from '../../command-name.js';
 import { openDatabase } from '../../postgres/pool.js';
 import { ok, span, type Fix, type Finding } from './finding.js';
 import { ownerOf, type Target } from './target.js';
-import { excessRights } from '../roles.js';
+import { excessRights } from '../excess-rights.js';
 
 /** Oldest and newest major version that the tests run on. */
 const VERSIONS = { oldest: 14, newest: 18 } as const;
@@ -44,7 +45,7 @@ export async function checkRights(target: Target): Promise<Finding[]> {
   const { query, role, databaseUrl, listenDatabaseUrl } = target;
   const roles = (name: string): Fix => ({
     as: ownerOf(target),
-    command: `npx outbox-relay roles --relay ${/^\w+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`}`,
+    command: commandLine(`roles --relay ${/^\w+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`}`),
   });
   const lacking = await query<{ name: string }>(
     `SELECT name FROM unnest(ARRAY['outbox', 'outbox_floor', 'outbox_redaction', 'outbox_migrations']) AS name
@@ -166,7 +167,7 @@ export async function checkSettings({ query }: Target): Promise<Finding[]> {
     if (name === 'synchronous_commit' && value === 'off') {
       const why =
         'a crash of the server takes back events that relays have delivered, and their ids are handed out again. Until this is changed, ' +
-        'run "npx outbox-relay advance-ids" after every crash';
+        `run "${commandLine('advance-ids')}" after every crash`;
       findings.push({ level: 'warning', what, why, fix });
     }
   }

@@ -3,9 +3,9 @@
  * nobody foresaw.
  */
 import pg from 'pg';
-import type { Config } from '../config/config.js';
-import { isOperatorError, OperatorError } from '../operator-error.js';
-import { isCertificateError } from '../postgres/database-url.js';
+import type { Config } from '../../config/config.js';
+import { isOperatorError, OperatorError } from '../../operator-error.js';
+import { isCertificateError } from '../../postgres/database-url.js';
 
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
@@ -24,7 +24,11 @@ const UNREACHABLE = new Set([
  * @throws OperatorError `database-failed`; what the work throws, where the address is DATABASE_URL
  */
 export async function withDatabaseVariable<T>(
-  { databaseUrl, listenDatabaseUrl }: Pick<Config, 'databaseUrl' | 'listenDatabaseUrl'>,
+  {
+    databaseUrl,
+    listenDatabaseUrl,
+    archiveDatabaseUrl,
+  }: Pick<Config, 'databaseUrl' | 'listenDatabaseUrl' | 'archiveDatabaseUrl'>,
   url: string | undefined,
   work: Promise<T>,
 ): Promise<T> {
@@ -33,7 +37,8 @@ export async function withDatabaseVariable<T>(
   } catch (error) {
     // By default each address is that of the variable before it.
     if (url === databaseUrl) throw error;
-    const variable = url === listenDatabaseUrl ? 'LISTEN_DATABASE_URL' : 'RETENTION_DATABASE_URL';
+    const listens = url === listenDatabaseUrl ? 'LISTEN_DATABASE_URL' : 'RETENTION_DATABASE_URL';
+    const variable = url === archiveDatabaseUrl ? 'ARCHIVE_DATABASE_URL' : listens;
     throw new OperatorError('database-failed', formatError(error, variable), { cause: error });
   }
 }

@@ -4,9 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
-import type { Config } from '../config/config.js';
-import { OperatorError } from '../operator-error.js';
-import type { Relay } from '../relay.js';
+import type { Config } from '../../config/config.js';
+import { OperatorError } from '../../operator-error.js';
+import type { Relay } from '../../relay.js';
 
 export interface DemoOptions {
   readonly config: Config;
@@ -21,7 +21,7 @@ export interface DemoModule {
   startDemo(options: DemoOptions): Promise<Relay>;
 }
 
-const MODULE = new URL('../../packages/demo/start.js', import.meta.url);
+const MODULE = new URL('../../../packages/demo/start.js', import.meta.url);
 
 /** @throws OperatorError `no-demo` where it is not there */
 export async function loadDemo(): Promise<DemoModule> {

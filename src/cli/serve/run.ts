@@ -2,21 +2,32 @@
  * What runs until a signal comes: the relay, its workers, or the demo. Owns the signals, and the
  * order of start and stop.
  */
-import { pino, type Logger } from 'pino';
-import { startRetention } from '../admin/retention.js';
-import { readConfig, type Config } from '../config/config.js';
-import { channelFilter } from '../event/channel-filter.js';
-import { OperatorError } from '../operator-error.js';
-import { migrationStatus } from '../postgres/migrate.js';
-import { startRelay } from '../relay.js';
+import type { Logger } from 'pino';
+import { startRetention } from '../../admin/retention.js';
+import { commandLine } from '../../command-name.js';
+import { readConfig, type Config } from '../../config/config.js';
+import { channelFilter } from '../../event/channel-filter.js';
+import { OperatorError } from '../../operator-error.js';
+import { migrationStatus } from '../../postgres/migrate.js';
+import { startRelay } from '../../relay.js';
+import { withDatabaseVariable } from '../face/errors.js';
 import { loadDemo } from './demo.js';
-import { withDatabaseVariable } from './errors.js';
-import { disconnectFromPrimary, isWorker, signalReady, startWorkers, stopRequested } from './workers.js';
+import { createLogger } from './logger.js';
+import { disconnectFromPrimary, isWorker, signalReady, startWorkers, stopRequested, workerGroup } from './workers.js';
 
-const NO_DATABASE = { DATABASE_URL: undefined, LISTEN_DATABASE_URL: undefined, RETENTION_DATABASE_URL: undefined };
+const NO_DATABASE = {
+  DATABASE_URL: undefined,
+  LISTEN_DATABASE_URL: undefined,
+  RETENTION_DATABASE_URL: undefined,
+  ARCHIVE_DATABASE_URL: undefined,
+  NATS_URL: undefined,
+};
 
 /** Time beyond SHUTDOWN_SECONDS after which the process ends, whatever has not stopped. */
 const SHUTDOWN_MARGIN_SECONDS = 5;
+
+/** Time that a process has to end by itself where a collector may owe it an answer. */
+const FAREWELL_MS = 200;
 
 /**
  * What to run. `relay`: on the database in DATABASE_URL, which a deployment must not lose in
@@ -34,15 +45,16 @@ export type What = 'relay' | 'demo' | 'either';
  */
 export async function run(what: What): Promise<void> {
   const config = settings(what);
-  const logger = pino({ level: config.logLevel });
+  const logger = await createLogger(config);
   // From the first moment: a signal during the start must not leave a database server behind.
   const stopped = isWorker ? stopRequested() : stopSignal(logger);
   const stops: (() => Promise<void>)[] = [];
   let streams: (() => number) | undefined;
   try {
-    if (config.databaseUrl) {
+    const databaseUrl = outboxUrl(config);
+    if (databaseUrl !== undefined) {
       requireReaders(config);
-      await requireMigrated(config.databaseUrl);
+      await withDatabaseVariable(config, databaseUrl, requireMigrated(databaseUrl));
       // One process prunes, and not each of its workers.
       const { retentionDatabaseUrl: url, retentionSeconds: keepSeconds } = config;
       if (!isWorker && keepSeconds !== undefined && url !== undefined) {
@@ -50,12 +62,16 @@ export async function run(what: What): Promise<void> {
         stops.push(retention.stop);
       }
     }
-    if (config.databaseUrl && config.workers > 1 && !isWorker) {
+    if (databaseUrl !== undefined && config.workers > 1 && !isWorker) {
       stops.push((await startWorkers({ ...config, count: config.workers, logger })).stop);
     } else {
       // Replays use DATABASE_URL, but no read of theirs can fail the start.
-      const relay = config.databaseUrl
-        ? await withDatabaseVariable(config, config.listenDatabaseUrl, startRelay({ config, logger }))
+      const relay = databaseUrl
+        ? await withDatabaseVariable(
+            config,
+            config.nats ? databaseUrl : config.listenDatabaseUrl,
+            startRelay({ config, logger, group: workerGroup(config.workers) }),
+          )
         : await (await loadDemo()).startDemo({ config, logger, onStop: (stop) => stops.push(stop) });
       stops.push(relay.stop);
       streams = () => relay.streams;
@@ -70,18 +86,25 @@ export async function run(what: What): Promise<void> {
   }
   logger.info('stopped');
   disconnectFromPrimary();
+  // OpenTelemetry's exporter can't be called off, and would keep the process for ten seconds.
+  if (config.tracing) setTimeout(() => process.exit(), FAREWELL_MS).unref();
 }
 
 function settings(what: What): Config {
   // The demo has its own database, whatever the environment says of others.
   const config = readConfig(what === 'demo' ? { ...process.env, ...NO_DATABASE } : process.env);
-  if (config.databaseUrl !== undefined || what !== 'relay') return config;
+  if (outboxUrl(config) !== undefined || (what !== 'relay' && !config.nats)) return config;
   throw new OperatorError(
     'no-database-url',
     `DATABASE_URL is not set, so there is no outbox to read. Run, with the relay's own role:
-  DATABASE_URL=postgres://outbox_relay:password@host:5432/database npx outbox-relay
+  DATABASE_URL=postgres://outbox_relay:password@host:5432/database ${commandLine('')}
 To look at a demo on a PostgreSQL of its own instead, in a clone of the repository: npm start`,
   );
+}
+
+/** Of the outbox that a relay is for; with NATS, of what it reads there; undefined: none is set. */
+function outboxUrl({ databaseUrl, archiveDatabaseUrl, nats }: Config): string | undefined {
+  return nats ? archiveDatabaseUrl : databaseUrl;
 }
 
 /** A relay that nobody may read from is not what somebody who starts one wants. */
@@ -96,11 +119,12 @@ function requireReaders({ tokens, forwardAuth, publicChannels }: Config): void {
   );
 }
 
-async function requireMigrated(databaseUrl: string): Promise<void> {
+/** @throws OperatorError `not-migrated`, `newer-database` */
+export async function requireMigrated(databaseUrl: string): Promise<void> {
   const { applied, pending, unknown } = await migrationStatus(databaseUrl);
   if (pending.length > 0) {
     const what = applied.length === 0 ? 'has no outbox yet' : `lacks ${pending.join(', ')}`;
-    throw new OperatorError('not-migrated', `The database ${what}. As its owner, run: npx outbox-relay migrate`);
+    throw new OperatorError('not-migrated', `The database ${what}. As its owner, run: ${commandLine('migrate')}`);
   }
   if (unknown.length > 0) {
     throw new OperatorError(
@@ -111,7 +135,7 @@ async function requireMigrated(databaseUrl: string): Promise<void> {
 }
 
 /** Resolves with the first SIGINT or SIGTERM; the second ends the process at once. */
-function stopSignal(logger: Logger): Promise<string> {
+export function stopSignal(logger: Logger): Promise<string> {
   return new Promise((resolve) => {
     let isStopping = false;
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {

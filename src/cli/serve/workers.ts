@@ -1,7 +1,7 @@
 /**
  * Workers: several relay processes that share one port, to use several cores. The primary process
  * starts, replaces and stops them and adds up their metrics; each worker is a whole relay, with its
- * own window and database connections. All use of node:cluster is in this file.
+ * own window and database connections. All use of node:cluster is in this file; peers.ts asks them.
  *
  * | worker   | meaning                            | left when                                            |
  * |----------|------------------------------------|------------------------------------------------------|
@@ -13,9 +13,13 @@ import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { Logger } from 'pino';
 import { AggregatorRegistry, type Registry } from 'prom-client';
-import { METRICS_PATH, serveMetrics } from '../http/metrics-route.js';
-import { kept } from '../metrics/kept.js';
-import { isOperatorError, OperatorError } from '../operator-error.js';
+import { metricsPages } from '../../console/port.js';
+import { METRICS_PATH, serveMetrics } from '../../http/metrics-route.js';
+import { kept } from '../../metrics/kept.js';
+import { openMetricsText, type Report } from '../../metrics/open-metrics.js';
+import type { PeerGroup } from '../../observation.js';
+import { isOperatorError, OperatorError } from '../../operator-error.js';
+import { gatherAnswers, joinWorkers } from './peers.js';
 
 /** Whether this process is a worker, and not the primary or the only process. */
 export const { isWorker } = cluster;
@@ -26,6 +30,8 @@ export interface WorkersOptions {
   /** Port for the metrics of all workers together; undefined: they are not served. */
   readonly metricsPort: number | undefined;
   readonly shutdownSeconds: number;
+  /** Whether their metrics may have traces. */
+  readonly tracing: boolean;
   readonly logger: Logger;
 }
 
@@ -60,6 +66,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   let stopping = false;
   const reports = gatherReports();
+  const peers = gatherAnswers(count);
   const workers = new Set<Worker>();
   const pauses = new Set<NodeJS.Timeout>();
 
@@ -68,6 +75,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
       const worker = cluster.fork();
       workers.add(worker);
       reports.add(worker);
+      peers.add(worker);
       // Without a listener the event would end this process.
       worker.on('error', (error) => {
         logger.warn({ err: error, worker: worker.id }, 'a worker cannot be made, or reached');
@@ -119,8 +127,13 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     metricsPort === undefined
       ? undefined
       : await serveMetrics(
-          { text: kept(reports.text, METRICS_KEPT_MS), contentType: AggregatorRegistry.PROMETHEUS_CONTENT_TYPE },
+          {
+            text: reports.text,
+            contentType: AggregatorRegistry.PROMETHEUS_CONTENT_TYPE,
+            openText: options.tracing ? reports.openText : undefined,
+          },
           { ...options, port: metricsPort },
+          { pages: metricsPages(peers) },
         );
   if (metrics) logger.info({ url: metrics.url + METRICS_PATH }, 'metrics');
   try {
@@ -133,14 +146,11 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   return { stop };
 }
 
-/** The metrics of one process. */
-type Report = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
-
 /**
  * Asks all workers for their metrics and adds them up. A worker that hangs or exits delays nobody:
  * its last report counts, and it is not asked again before it has answered.
  */
-function gatherReports(): { add(worker: Worker): void; text(): Promise<string> } {
+function gatherReports(): { add(worker: Worker): void; text(): Promise<string>; openText(): Promise<string> } {
   const latest = new Map<Worker, Report>();
   /** Workers that were asked and have not answered. */
   const asked = new Set<Worker>();
@@ -154,6 +164,28 @@ function gatherReports(): { add(worker: Worker): void; text(): Promise<string> }
       onAnswer();
     });
   }
+
+  /** What was gathered, and each form of it once. There is room for one who waits. */
+  const gathered = kept(async () => {
+    for (const worker of Object.values(cluster.workers ?? {})) {
+      if (worker?.isConnected() && !asked.has(worker)) ask(worker);
+    }
+    if (asked.size > 0) {
+      await new Promise<void>((done) => {
+        const late = setTimeout(done, REPORT_TIMEOUT_MS);
+        onAnswer = () => {
+          if (asked.size > 0) return;
+          clearTimeout(late);
+          done();
+        };
+      });
+    }
+    const all = [...latest.values()];
+    return {
+      text: kept(() => AggregatorRegistry.aggregate(all).metrics(), Infinity),
+      openText: kept(() => openMetricsText(all), Infinity),
+    };
+  }, METRICS_KEPT_MS);
 
   return {
     add(worker) {
@@ -169,22 +201,8 @@ function gatherReports(): { add(worker: Worker): void; text(): Promise<string> }
         onAnswer();
       });
     },
-    async text() {
-      for (const worker of Object.values(cluster.workers ?? {})) {
-        if (worker?.isConnected() && !asked.has(worker)) ask(worker);
-      }
-      if (asked.size > 0) {
-        await new Promise<void>((done) => {
-          const late = setTimeout(done, REPORT_TIMEOUT_MS);
-          onAnswer = () => {
-            if (asked.size > 0) return;
-            clearTimeout(late);
-            done();
-          };
-        });
-      }
-      return AggregatorRegistry.aggregate([...latest.values()]).metrics();
-    },
+    text: async () => (await gathered()).text(),
+    openText: async () => (await gathered()).openText(),
   };
 }
 
@@ -205,6 +223,14 @@ export function signalReady(registry: Registry): void {
       );
   });
   send(SERVING);
+}
+
+/**
+ * In a worker: how it is one of `count`. Elsewhere: undefined.
+ */
+export function workerGroup(count: number): PeerGroup | undefined {
+  if (!isWorker) return undefined;
+  return { number: cluster.worker?.id ?? 0, join: (answer) => joinWorkers(count, answer, send) };
 }
 
 /** Sends to the primary, if it is there; the callback keeps a closed channel from an event. */

@@ -1,5 +1,5 @@
 /**
- * Which version of the package this is.
+ * Which version of the package this is. As deep in src/ as the wheel's bundle, which it is a part of.
  */
 import { readFileSync } from 'node:fs';
 

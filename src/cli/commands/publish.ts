@@ -1,0 +1,167 @@
+/**
+ * `publish`: events from the command line or from standard input, a line each, into the outbox.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { InvalidArgumentError } from 'commander';
+import { withPublisher, type Publisher } from '../../admin/publishing.js';
+import { commandLine } from '../../command-name.js';
+import { isTraceparent } from '../../event/traceparent.js';
+import { OperatorError } from '../../operator-error.js';
+import { rate, type Add } from '../face/command-face.js';
+import { formatError } from '../face/errors.js';
+import { INTERRUPTED, interruption } from '../face/interruption.js';
+import { databaseUrl } from '../face/required.js';
+import { linesOf } from '../terminal/lines.js';
+import { openOutput, type Output } from '../terminal/output.js';
+import { startProgress } from '../terminal/progress.js';
+import { oneLine, safeJson } from '../terminal/terminal-text.js';
+
+interface PublishOptions {
+  readonly event: string;
+  readonly rate?: number;
+  readonly text?: true;
+  readonly traceparent?: string;
+  readonly json?: true;
+}
+
+export function addPublish(add: Add): void {
+  add({
+    name: 'publish',
+    summary: 'publish events from the command line or from standard input',
+    description:
+      'Inserts an event, and says its id once it is committed. Without DATA each line of standard input is an event, in its ' +
+      'order, in a transaction of its own. What is JSON is published as that (so NDJSON is), and anything else as text. It ' +
+      'ends at the first event that is refused, and says which line that was. The role in DATABASE_URL has to be one that ' +
+      'may INSERT, as the application has it.',
+    environment: ['DATABASE_URL'],
+    example: `DATABASE_URL=postgres://shop:password@host:5432/database outbox-relay publish orders '{"order": 7}' --event status`,
+  })
+    .argument('<channel>', 'the channel')
+    .argument('[data]', 'JSON or text; without it, standard input is read')
+    .option('--event <name>', 'name of the event', 'message')
+    .option('--rate <number>', 'most events a second', rate)
+    .option('--text', 'publish everything as text, also what is JSON')
+    .option(
+      '--traceparent <value>',
+      'the span that it is published within (default: the variable TRACEPARENT, if it has one)',
+      traceparent,
+    )
+    .option('--json', 'print an object with line, id, channel and event for each')
+    .action(runPublish);
+}
+
+async function runPublish(channel: string, data: string | undefined, options: PublishOptions): Promise<void> {
+  const url = databaseUrl(`publish ${channel}`);
+  const output = openOutput();
+  await withPublisher(url, async (role) => {
+    const publisher = withTrace(role, options);
+    if (data === undefined) await publishLines(publisher, channel, options, output);
+    else {
+      const { event } = options;
+      const id = await publisher.publish({ channel, event, data: jsonOf(data, options) });
+      const said = id === undefined ? `Published to ${oneLine(channel)}.` : `Published ${id} to ${oneLine(channel)}.`;
+      await output.print(`${options.json ? safeJson({ line: 1, id, channel, event }) : said}\n`);
+    }
+  });
+}
+
+type Publish = Pick<Publisher, 'publish'>;
+
+/**
+ * Whoever names a span means it; a variable may be left over from anything, and fails nothing.
+ *
+ * @throws OperatorError `may-not-publish`
+ */
+function withTrace(role: Publisher, { traceparent: named }: PublishOptions): Publish {
+  if (named !== undefined && !role.mayTrace) {
+    throw new OperatorError(
+      'may-not-publish',
+      'The role in DATABASE_URL may publish, and not name a span: it lacks INSERT on the column traceparent. As the owner of the outbox, run: ' +
+        commandLine('roles --app shop'),
+    );
+  }
+  const given = process.env['TRACEPARENT'];
+  const usable = given !== undefined && isTraceparent(given) && role.mayTrace ? given : undefined;
+  return { publish: (publication) => role.publish({ ...publication, traceparent: named ?? usable }) };
+}
+
+/** @throws InvalidArgumentError */
+function traceparent(text: string): string {
+  if (isTraceparent(text)) return text;
+  throw new InvalidArgumentError("Expected W3C's form, as in 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.");
+}
+
+async function publishLines(
+  publisher: Publish,
+  channel: string,
+  options: PublishOptions,
+  output: Output,
+): Promise<void> {
+  const { event, json } = options;
+  if (process.stdin.isTTY) console.error('Each line is an event. Ctrl-D ends.');
+  const stop = AbortSignal.any([interruption(), output.left]);
+  // What is read next may never come.
+  stop.addEventListener('abort', () => process.stdin.destroy());
+  const startedAt = performance.now();
+  const progress = startProgress('Published', undefined);
+  let published = 0;
+  let first: string | undefined;
+  let last: string | undefined;
+  try {
+    for await (const { number, text } of linesOf(process.stdin)) {
+      if (options.rate !== undefined) {
+        const waitMs = startedAt + (published * 1000) / options.rate - performance.now();
+        if (waitMs > 0) await delay(waitMs, undefined, { signal: stop }).catch(() => undefined);
+      }
+      if (stop.aborted) break;
+      last = await publisher
+        .publish({ channel, event, data: onLine(number, () => jsonOf(text, options)) })
+        .catch((error: unknown) => onLine(number, () => fail(error)));
+      published += 1;
+      first ??= last;
+      if (json) await output.print(`${safeJson({ line: number, id: last, channel, event })}\n`);
+      else if (!process.stdin.isTTY) progress.update(published);
+      else await output.print(`${last ?? 'published'}\n`);
+    }
+  } catch (error) {
+    // Of an input that was closed above.
+    if (!stop.aborted) throw error;
+  } finally {
+    progress.end();
+    const count = `${published} ${published === 1 ? 'event' : 'events'}`;
+    const ids = first === undefined ? '' : published === 1 ? `, id ${first}` : `, ids ${first} to ${last ?? ''}`;
+    if (!json) await output.print(`Published ${count} to ${oneLine(channel)}${ids}.\n`);
+  }
+  if (stop.aborted && !output.left.aborted) process.exitCode = INTERRUPTED;
+}
+
+/** @throws OperatorError with the line before what `make` throws */
+function onLine<T>(number: number, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    const code = error instanceof OperatorError ? error.code : 'database-failed';
+    throw new OperatorError(code, `Line ${number}: ${formatError(error)}`, { cause: error });
+  }
+}
+
+function fail(error: unknown): never {
+  throw error;
+}
+
+/** @throws OperatorError `bad-input` for what begins as JSON does, and is none */
+function jsonOf(text: string, { text: isText }: PublishOptions): string {
+  if (isText) return JSON.stringify(text);
+  try {
+    JSON.parse(text);
+    // As it is: a number may have more digits than JavaScript keeps.
+    return text;
+  } catch (error) {
+    if (!/^\s*[[{"]/.test(text)) return JSON.stringify(text);
+    throw new OperatorError(
+      'bad-input',
+      `This begins like JSON, and is none: ${oneLine((error as Error).message)}. To publish it as text: ${commandLine('publish --text …')}`,
+      { cause: error },
+    );
+  }
+}

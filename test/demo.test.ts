@@ -4,25 +4,12 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { pino } from 'pino';
-import { readConfig } from '../src/config/config.js';
-import { createDemo } from '../packages/demo/demo.js';
-import { startRelay } from '../src/relay.js';
-import { createDatabase } from './support/database.js';
+import { startDemoRelay } from './support/demo.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';
 import { openStream } from './support/stream.js';
 
 async function setUp(t: ExecutionContext) {
-  const database = await createDatabase(t);
-  const demo = await createDemo({
-    databaseUrl: database.url,
-    version: 'test',
-    allowedOrigins: ['*', 'http://localhost:3000'],
-  });
-  t.teardown(demo.stop);
-  const config = readConfig({ DATABASE_URL: database.url, PORT: '0', PUBLIC_CHANNELS: '*', SHUTDOWN_SECONDS: '2' });
-  const relay = await startRelay({ config, logger: pino({ level: 'silent' }), extend: demo });
-  t.teardown(() => relay.stop());
+  const { database, relay } = await startDemoRelay(t, ['*', 'http://localhost:3000']);
   const { port } = new URL(relay.url);
   const post = async (path: string, body: string, headers: OutgoingHttpHeaders = {}) => {
     const lines = Object.entries({ Host: `127.0.0.1:${port}`, ...headers, 'Content-Length': body.length });
@@ -130,4 +117,64 @@ test.serial('R8: the role whose address is on the page may publish and read, and
   ]) {
     await t.throwsAsync(client.query(statement), { message: /permission denied|must be owner/ }, statement);
   }
+});
+
+test.serial(
+  'a row that the table refuses is answered with its rule in words, and without names of constraints',
+  async (t) => {
+    const { post } = await setUp(t);
+    for (const [body, expected] of [
+      [
+        { channel: 'a*b' },
+        'The channel has a "*", by which subscribers name all channels with a prefix. Choose another name.',
+      ],
+      [{ channel: '' }, 'The channel has 0 characters; 1 to 255 are allowed. Choose another name.'],
+      [{ channel: 'x'.repeat(256) }, 'The channel has 256 characters; 1 to 255 are allowed. Choose another name.'],
+      [{ channel: 'a\tb' }, 'The channel has a control character, U+0009. Choose another name.'],
+      [
+        { channel: 'a', event: 'stream-x' },
+        'The event name starts with "stream-", and such names are the relay\'s own. Choose another name.',
+      ],
+      [
+        { channel: 'a', event: 'error' },
+        'The event name is "error", which browsers\' EventSource has for itself. Choose another name.',
+      ],
+      [{ channel: 'a', data: 'a\0b' }, 'unsupported Unicode escape sequence. \\u0000 cannot be converted to text.'],
+      [{ event: 'a' }, 'channel is a string.'],
+      [[], 'channel is a string.'],
+    ] as const) {
+      const { status, body: answer } = await post('/publish', JSON.stringify(body));
+      t.is(status, 400);
+      t.is((JSON.parse(answer) as ErrorBody).message, expected);
+    }
+    const burst = await post('/burst', JSON.stringify({ channel: 'a*b', count: 10 }));
+    t.regex(
+      (JSON.parse(burst.body) as ErrorBody).message,
+      /^The channel has a "\*", by which .* Choose another name\.$/,
+    );
+  },
+);
+
+test.serial('what is published is what was given: no quote, backslash or number comes out changed', async (t) => {
+  const { post, database } = await setUp(t);
+  for (const data of ['"\'); DROP TABLE outbox; --"', '"\\\\\'"', '12345678901234567890.10', 'null', '{"a" : [1,2]}']) {
+    const { status, body } = await post('/publish', `{"channel":"it's \\\\","event":"'","data":${data}}`);
+    t.is(status, 201, body);
+    const { id, statement } = JSON.parse(body) as { id: string; statement: [string, string][] };
+    t.true(
+      statement
+        .map(([, text]) => text)
+        .join('')
+        .includes(data.replaceAll("'", "''")),
+    );
+    const { rows } = await database.query('SELECT channel, event, data = $2::jsonb AS same FROM outbox WHERE id = $1', [
+      id,
+      data,
+    ]);
+    t.deepEqual(rows, [{ channel: "it's \\", event: "'", same: true }]);
+  }
+  const { body } = await post('/publish', '{"channel":"bare"}');
+  const { id } = JSON.parse(body) as { id: string };
+  const { rows } = await database.query('SELECT event, data FROM outbox WHERE id = $1', [id]);
+  t.deepEqual(rows, [{ event: 'message', data: null }]);
 });

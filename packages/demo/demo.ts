@@ -21,6 +21,7 @@ import { RequestError } from '../../src/http/request-error.js';
 import { makeRoles } from '../../src/admin/roles.js';
 
 const PAGE = new URL('../../../packages/demo/page/', import.meta.url);
+const { insertOne, insertMany, textOf } = (await import(new URL('sql.js', PAGE).href)) as Sql;
 const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript' };
 const SECURITY_HEADERS = {
   'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -35,6 +36,16 @@ const MAX_BURST = 1000;
 const PUBLISHER = 'outbox_demo';
 
 const OWN_HOST = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
+
+/** A statement, in pieces with what each is for the eye. */
+type Pieces = readonly (readonly [kind: string, text: string])[];
+
+/** What page/sql.js exports. */
+interface Sql {
+  insertOne(row: { channel: string; event: string | undefined; data: string | undefined }): Pieces;
+  insertMany(rows: { channel: string; count: number }): Pieces;
+  textOf(statement: Pieces): string;
+}
 
 export interface Demo extends Extension {
   stop(): Promise<void>;
@@ -51,22 +62,27 @@ export interface DemoOptions {
 /** @throws what the database throws. */
 export async function createDemo({ databaseUrl, version, allowedOrigins }: DemoOptions): Promise<Demo> {
   const publisherUrl = await makePublisher(databaseUrl);
-  const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'outbox-relay demo', max: 4 });
-  // A connection that breaks, idle or in use, is replaced; unheard, its event would end the
-  // process.
-  pool.on('error', () => undefined);
-  pool.on('connect', (client) => client.on('error', () => undefined));
+  const pool = openPool(databaseUrl);
+  // What the page publishes is written out in its statement: whatever that says, it may no more
+  // than publish.
+  const publishers = openPool(publisherUrl);
 
-  async function insert(text: string, values: unknown[]): Promise<string[]> {
+  async function query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
     try {
-      return (await pool.query<{ id: string }>(text, values)).rows.map((row) => row.id);
+      return (await publishers.query<Row>(text, values)).rows;
     } catch (error) {
-      // The table's own rules, in its own words: a publisher sees the same.
+      // What is wrong with the row, and not with us.
       if (error instanceof pg.DatabaseError && error.code?.startsWith('2')) {
-        throw new RequestError(400, 'refused', error.message);
+        throw new RequestError(400, 'refused', inWords(error));
       }
       throw error;
     }
+  }
+
+  /** Runs the statement to the letter. @returns the ids of its rows, and the statement, to be shown */
+  async function publish(statement: Pieces): Promise<{ ids: string[]; statement: Pieces }> {
+    const rows = await query<{ id: string }>(textOf(statement));
+    return { ids: rows.map(({ id }) => id), statement };
   }
 
   return {
@@ -87,40 +103,68 @@ export async function createDemo({ databaseUrl, version, allowedOrigins }: DemoO
         context.body = { databaseUrl: publisherUrl, version, postgres: rows[0]?.version };
       });
       router.post('/publish', async (context) => {
-        // PostgreSQL reads the JSON: a trip through JavaScript would round large numbers.
-        const ids = await insert(
-          `INSERT INTO outbox (channel, event, data)
-           SELECT body ->> 'channel', coalesce(nullif(body ->> 'event', ''), 'message'), body -> 'data'
-           FROM (SELECT $1::jsonb AS body) AS request RETURNING id`,
+        // PostgreSQL takes the JSON apart: a trip through JavaScript would round large numbers.
+        const [row] = await query<Record<'channel' | 'event' | 'data', string | null>>(
+          `SELECT body ->> 'channel' AS channel, nullif(body ->> 'event', '') AS event, (body -> 'data')::text AS data
+            FROM (SELECT $1::json AS body) AS request`,
           [await readBody(context)],
         );
+        const { ids, statement } = await publish(
+          insertOne({
+            channel: text(row?.channel, 'channel'),
+            event: row?.event ?? undefined,
+            data: row?.data ?? undefined,
+          }),
+        );
         context.status = 201;
-        context.body = { id: ids[0] };
+        context.body = { id: ids[0], statement };
       });
       router.post('/burst', async (context) => {
         const { channel, count } = await readJson(context);
         if (!Number.isInteger(count) || Number(count) < 1 || Number(count) > MAX_BURST) {
           throw new RequestError(400, 'bad_count', `count is a whole number from 1 to ${MAX_BURST}.`);
         }
-        const ids = await insert(
-          `INSERT INTO outbox (channel, event, data)
-           SELECT $1, 'message', jsonb_build_object('n', n, 'of', $2::int) FROM generate_series(1, $2::int) AS n RETURNING id`,
-          [text(channel, 'channel'), count],
-        );
         context.status = 201;
-        context.body = { ids };
+        context.body = await publish(insertMany({ channel: text(channel, 'channel'), count: Number(count) }));
       });
       router.post('/forget', async (context) => {
         const { rowCount } = await pool.query('DELETE FROM outbox');
         context.body = { deleted: rowCount };
       });
     },
-    stop: () => pool.end(),
+    async stop() {
+      await Promise.all([pool.end(), publishers.end()]);
+    },
   };
 }
 
+function openPool(connectionString: string): pg.Pool {
+  // In its literals a backslash is a backslash.
+  const options = '-c standard_conforming_strings=on';
+  const pool = new pg.Pool({ connectionString, options, application_name: 'outbox-relay demo', max: 4 });
+  // A connection that breaks, idle or in use, is replaced; unheard, its event would end the
+  // process.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
+}
+
+const FIELDS: Readonly<Record<string, string>> = { channel: 'The channel', event: 'The event name', data: 'The data' };
+
+/** The table's rule that a row broke, for people: without the names of column and constraint. */
+function inWords({ message, detail, hint }: pg.DatabaseError): string {
+  const sentence = message
+    .replace(/^outbox\.(channel|event|data)\b/, (_, name: string) => FIELDS[name] ?? name)
+    .replace(/ \(outbox_\w+\)$/, '');
+  return [sentence, detail, hint]
+    .filter((part) => part !== undefined && part !== '')
+    .map((part) => `${part?.replace(/\.$/, '') ?? ''}.`)
+    .join(' ');
+}
+
 function text(value: unknown, name: string): string {
-  if (typeof value === 'string') return value;
+  // A statement ends at a NUL.
+  if (typeof value === 'string' && !value.includes('\0')) return value;
   throw new RequestError(400, 'bad_json', `${name} is a string.`);
 }
 

@@ -39,10 +39,10 @@ export function createLedger() {
       resets += 1;
     },
     tally(channels) {
-      const mine = [...expected].filter(([, row]) => covers(channels, row.channel));
-      const due = mine.filter(([id]) => !arrived.has(id));
+      const checked = [...expected.keys()].filter((id) => arrived.has(id)).length;
+      const due = [...expected].filter(([id, row]) => !arrived.has(id) && covers(channels, row.channel));
       const overdue = due.filter(([, row]) => row.dueAt <= performance.now());
-      return { checked: mine.length - due.length, due: due.length, overdue: overdue.length, doubled, resets };
+      return { checked, due: due.length, overdue: overdue.length, doubled, resets };
     },
   };
 }
@@ -53,7 +53,12 @@ export function judge({ checked, due, overdue, doubled, resets }, isLive) {
   if (isLive && overdue > 0) return { kind: 'bad', text: `${count(overdue, 'published event')} missing` };
   if (isLive && due > 0) return { kind: 'waiting', text: `${due} on the way` };
   if (due > 0) return { kind: 'waiting', text: `Missing ${count(due, 'event')} published meanwhile` };
-  if (checked === 0) return { kind: 'idle', text: 'Publish, and each id is checked here' };
+  if (checked === 0) {
+    return {
+      kind: 'idle',
+      text: `${resets > 0 ? 'Counted anew since the reset: publish' : 'Publish'}, and each id is checked`,
+    };
+  }
   const scope = resets > 0 ? 'Since the reset' : 'No gap, no duplicate';
   return { kind: 'good', text: `${scope}: ${checked} sent, 0 missing, 0 doubled` };
 }

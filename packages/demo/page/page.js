@@ -4,12 +4,14 @@
  *
  *   publish.js --ids--> audience.js --> subscriber.js, one each --> ledger.js, replay.js, panel.js with feed.js
  *              --name-> event-names.js --> audience.js
+ *   publish.js, subscriber.js --what was done-> steps.js
  */
 import { createAudience } from './audience.js';
 import { enableCopyButtons } from './copy.js';
 import { byId } from './elements.js';
 import { createEventNames } from './event-names.js';
 import { createPublisher } from './publish.js';
+import { createSteps } from './steps.js';
 
 async function showDemo() {
   try {
@@ -22,7 +24,15 @@ async function showDemo() {
 }
 
 const eventNames = createEventNames({ onLearn: (name) => audience.listenFor(name) });
-const audience = createAudience({ eventNames: eventNames.all });
-createPublisher({ onName: eventNames.learn, onPublished: audience.expect });
+const steps = createSteps();
+const audience = createAudience({ eventNames: eventNames.all, onDone: steps.done });
+createPublisher({
+  onName: eventNames.learn,
+  onPublished(ids, row) {
+    audience.expect(ids, row);
+    steps.done('publish');
+    if (audience.isSomeoneCut()) steps.done('miss');
+  },
+});
 enableCopyButtons();
 void showDemo();

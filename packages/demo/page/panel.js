@@ -46,7 +46,7 @@ export function createPanel({ letter, initialChannels, removable, actions }) {
       part('.cursor').textContent = cursor ?? 'none yet';
       part('.received').textContent = received;
       part('.replayed').textContent = replayed;
-      part('.toggle').textContent = isClosed ? 'Bring it back' : 'Cut the connection';
+      part('.toggle').textContent = isClosed ? `Bring ${letter} back` : `Cut ${letter} off`;
       part('.apply').hidden = isClosed || parseChannels(input.value).join() === channels.join();
       list.dataset.empty = `Nothing yet on ${channels.join(', ')}`;
       part('.verdict').textContent = verdict.text;

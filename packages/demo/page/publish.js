@@ -1,7 +1,7 @@
 /** The publish form: reads its fields, posts them to the relay, and reports the ids under which the rows committed. */
 import { byId } from './elements.js';
 import { post } from './relay.js';
-import { showStatement } from './statement.js';
+import { showNext, showRan } from './statement.js';
 import { count } from './words.js';
 
 const STATUSES = ['packed', 'shipped', 'delivered'];
@@ -23,7 +23,7 @@ export function createPublisher({ onName, onPublished }) {
     if (dataField.value.trim() !== suggestion(suggestions)) return;
     suggestions += 1;
     dataField.value = suggestion(suggestions);
-    showForm();
+    showKind();
   }
 
   async function publish(path, body, describe) {
@@ -32,6 +32,7 @@ export function createPublisher({ onName, onPublished }) {
       const answer = await post(path, body);
       const ids = answer.ids ?? [answer.id];
       onPublished(ids, row);
+      showRan(answer.statement);
       showResult(describe(ids));
       return true;
     } catch (error) {
@@ -40,7 +41,10 @@ export function createPublisher({ onName, onPublished }) {
     }
   }
 
-  form.addEventListener('input', showForm);
+  form.addEventListener('input', () => {
+    showKind();
+    showStatement();
+  });
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     const name = eventField.value;
@@ -63,7 +67,8 @@ export function createPublisher({ onName, onPublished }) {
     );
   });
 
-  showForm();
+  showKind();
+  showStatement();
 }
 
 /**
@@ -82,16 +87,18 @@ function readData() {
   }
 }
 
-/** Shows how the data is read, and the statement that the form amounts to. */
-function showForm() {
-  const { json = dataField.value, kind, problem = '' } = readData();
+/** Shows how the data is read. */
+function showKind() {
+  const { kind, problem = '' } = readData();
   dataField.setCustomValidity(problem);
   byId('data-kind').textContent = problem || kind;
   byId('data-kind').classList.toggle('is-problem', problem !== '');
+}
 
-  const row = { channel: channelField.value, event: eventField.value, data: json };
-  if (row.event === '') delete row.event;
-  showStatement(row);
+/** Shows the statement that the form amounts to. */
+function showStatement() {
+  const { json = dataField.value } = readData();
+  showNext({ channel: channelField.value, event: eventField.value || undefined, data: json });
 }
 
 function showResult(text, isProblem = false) {

@@ -1,22 +1,21 @@
-/** The INSERT statement that stands for what the publish form is about to do. It is shown, never run. */
+/** The panel with the statement: what "Publish" is about to run, and after that, until the form is edited, what ran. */
 import { byId } from './elements.js';
+import { insertOne } from './sql.js';
 
-/** Shows the statement that inserts `row`, whose keys are columns and whose values are strings. */
-export function showStatement(row) {
-  const values = Object.values(row).flatMap((value, i, all) => [
-    ['', i === 0 ? '' : i < all.length - 1 ? ', ' : ',\n  '],
-    ['string', `'${value.replaceAll("'", "''")}'`],
-  ]);
-  const tokens = [
-    ['keyword', 'INSERT INTO'],
-    ['', ` outbox (${Object.keys(row).join(', ')})\n`],
-    ['keyword', 'VALUES'],
-    ['', ' ('],
-    ...values,
-    ['', ');'],
-  ];
+export function showNext(row) {
+  byId('statement-title').textContent = 'What Publish runs';
+  show(insertOne(row));
+}
+
+/** `pieces` are those of the statement that the server has run. */
+export function showRan(pieces) {
+  byId('statement-title').textContent = 'What ran';
+  show(pieces);
+}
+
+function show(pieces) {
   byId('sql').replaceChildren(
-    ...tokens.map(([kind, text]) => {
+    ...pieces.map(([kind, text]) => {
       const token = document.createElement('span');
       token.className = kind;
       token.textContent = text;

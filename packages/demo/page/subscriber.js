@@ -2,10 +2,10 @@
  * One subscriber: its connection to /events, its cursor, and the check of what arrives. The states of the connection:
  *
  *   connecting    asked for, not yet opened       stream-open: live; an HTTP error: refused
- *   live          events arrive                   socket lost: reconnecting; "Cut": cut
- *   reconnecting  EventSource retries by itself   stream-open: live; an HTTP error: refused; "Cut": cut
- *   cut           closed by the reader            "Bring it back": connecting, with ?last_event_id=<cursor>
- *   refused       EventSource gave up             "Bring it back": connecting
+ *   live          events arrive                   socket lost: reconnecting; "Cut off": cut
+ *   reconnecting  EventSource retries by itself   stream-open: live; an HTTP error: refused; "Cut off": cut
+ *   cut           closed by the reader            "Bring back": connecting, with ?last_event_id=<cursor>
+ *   refused       EventSource gave up             "Bring back": connecting
  */
 import { covers } from './channels.js';
 import { confirmForget, forgetEvents } from './forget.js';
@@ -16,8 +16,11 @@ import { watchReplay } from './replay.js';
 
 const UNKNOWN_CURSOR = '999999999999';
 
-/** Connects at once. `eventNames()` is asked at each connection; names learnt later come through `listenFor`. */
-export function createSubscriber({ letter, initialChannels, removable, eventNames, onRemove }) {
+/**
+ * Connects at once. `eventNames()` is asked at each connection; names learnt later come through `listenFor`. `onDone` gets
+ * the steps that are done here, and `onPublished` the row that is published to have a cursor expire.
+ */
+export function createSubscriber({ letter, initialChannels, removable, eventNames, onRemove, onDone, onPublished }) {
   const ledger = createLedger();
   const panel = createPanel({
     letter,
@@ -26,7 +29,7 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     actions: {
       edit: refresh,
       reconnect,
-      toggle: () => (isClosed() ? connect() : cut()),
+      toggle: () => (isClosed() ? connect() : cutByReader()),
       comeBackExpired,
       comeBackUnknown: () => reconnect(UNKNOWN_CURSOR),
       remove,
@@ -84,7 +87,14 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     } else {
       const tellReplayed = feed.back(lastEventId);
       replay?.stop();
-      replay = watchReplay({ from: lastEventId, head, onEnd: tellReplayed });
+      replay = watchReplay({
+        from: lastEventId,
+        head,
+        onEnd(n) {
+          tellReplayed(n);
+          if (n > 0) onDone('resume');
+        },
+      });
     }
     enter('live');
   }
@@ -101,7 +111,10 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     wasReset = true;
     replay?.stop();
     ledger.reset();
+    // The figures begin anew, as the verdict does.
+    received = replayed = 0;
     feed.reset({ reason, lastEventId, cursor });
+    onDone('reset');
     enter('live');
   }
 
@@ -142,6 +155,11 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     enter('cut');
   }
 
+  function cutByReader() {
+    cut();
+    onDone('cut');
+  }
+
   function reconnect(from = cursor) {
     if (state !== 'cut') cut();
     connect(from);
@@ -151,7 +169,7 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
     if (!(await confirmForget())) return;
     cut();
     try {
-      await forgetEvents();
+      await forgetEvents(onPublished);
     } catch (error) {
       feed.problem(`The events were not deleted. ${error.message}`);
     }
@@ -188,5 +206,5 @@ export function createSubscriber({ letter, initialChannels, removable, eventName
   }
 
   connect();
-  return { element: panel.element, listenFor, expect };
+  return { element: panel.element, isClosed, listenFor, expect };
 }

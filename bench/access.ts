@@ -70,6 +70,7 @@ function tokenOf(subject: string): Promise<string> {
     audience: [],
     clockToleranceSeconds: 0,
     channelsClaim: 'channels',
+    consoleClaim: 'console',
   };
   return mintToken(options, { channels: ['orders', 'user:*'], subject, expiresInSeconds: 3600 });
 }

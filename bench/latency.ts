@@ -12,7 +12,7 @@ import { meaningOf } from '../src/outbox/notifications.js';
 import type { Result } from './result.js';
 
 /** Milliseconds. */
-interface Percentiles {
+export interface Percentiles {
   readonly p50: number;
   readonly p99: number;
   readonly p999: number;
@@ -35,19 +35,7 @@ export async function measureLatency(databaseUrl: string): Promise<Result[]> {
   const relay = await openRelay(databaseUrl);
   const results: Result[] = [];
 
-  async function insert(party: Party, rate: number): Promise<number> {
-    const data = JSON.stringify({ order: 1, status: 'packed', note: 'x'.repeat(250) });
-    const started = performance.now();
-    const arrived = party.next();
-    await writer.query({
-      name: 'insert',
-      text: 'INSERT INTO outbox (channel, data) VALUES ($1, $2)',
-      values: ['orders', data],
-    });
-    const took = (await arrived) - started;
-    await delay(Math.max(0, 1000 / rate - took));
-    return took;
-  }
+  const insert = (party: Party, rate: number) => timeInsert(writer, party, rate);
 
   for (const party of [bare, relay]) for (let n = 0; n < WARM_UP; n += 1) await insert(party, PACES[0].rate);
   for (const { rate, turn, rounds } of PACES) {
@@ -76,8 +64,23 @@ export async function measureLatency(databaseUrl: string): Promise<Result[]> {
   return results;
 }
 
+/** Inserts an event and resolves with the milliseconds until the party had it, in time for the next one at that rate. */
+export async function timeInsert(writer: pg.Client, party: Pick<Party, 'next'>, rate: number): Promise<number> {
+  const data = JSON.stringify({ order: 1, status: 'packed', note: 'x'.repeat(250) });
+  const started = performance.now();
+  const arrived = party.next();
+  await writer.query({
+    name: 'insert',
+    text: 'INSERT INTO outbox (channel, data) VALUES ($1, $2)',
+    values: ['orders', data],
+  });
+  const took = (await arrived) - started;
+  await delay(Math.max(0, 1000 / rate - took));
+  return took;
+}
+
 /** Who waits for events. */
-interface Party {
+export interface Party {
   /** Resolves with the time at which the next event arrives. */
   next(): Promise<number>;
   close(): Promise<void>;
@@ -111,10 +114,11 @@ async function openBare(url: string): Promise<Party> {
   };
 }
 
-async function openRelay(url: string): Promise<Party> {
+/** @param env what is different about it. */
+export async function openRelay(url: string, env: Readonly<Record<string, string>> = {}): Promise<Party> {
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
   const child = spawn(process.execPath, [main], {
-    env: { ...process.env, DATABASE_URL: url, PUBLIC_CHANNELS: '*', PORT: '0' },
+    env: { ...process.env, DATABASE_URL: url, PUBLIC_CHANNELS: '*', PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const address = await listening(child);
@@ -153,7 +157,7 @@ async function listening(child: ChildProcess): Promise<string> {
   throw new Error(`the relay did not start:\n${output}`);
 }
 
-function percentiles(times: number[]): Percentiles {
+export function percentiles(times: number[]): Percentiles {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? Number.NaN;
   return { p50: at(0.5), p99: at(0.99), p999: at(0.999) };

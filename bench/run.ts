@@ -17,11 +17,14 @@ import { migrate } from '../src/postgres/migrate.js';
 import { measureAbuse } from './abuse.js';
 import { measureAccess } from './access.js';
 import { measureChannels } from './channels.js';
+import { measurePaint } from './console-paint.js';
+import { measureConsole } from './console.js';
 import { measureStalled, measureStorm } from './crowd.js';
 import { measureFanout } from './fanout.js';
 import { measureGrowth } from './growth.js';
 import { measureIdle } from './idle.js';
 import { measureLatency } from './latency.js';
+import { measureNats } from './nats.js';
 import { measureReplay } from './replay.js';
 import { measurePublishing } from './publishing.js';
 import { resultText, type Result } from './result.js';
@@ -52,6 +55,7 @@ const STORM_BAR = { clients: 10_000, seconds: 5, reads: 20 };
 const NO_BAR = { is: 'none', holds: true };
 const PUBLISHING = { rounds: '5', seconds: '1' };
 const FANOUT = { connections: 2000, rounds: 15 };
+const CONSOLE = { connections: 2000, rounds: 15 };
 const CHANNELS = { idle: 10_000, readers: 50, rounds: 9 };
 const IDLE = [1000, 10_000, 20_000];
 const SCALING = { connections: 2000, rounds: 7 };
@@ -60,6 +64,9 @@ const GROWTH = {
   rates: [10, 100, 1000, 10_000],
   picture: fileURLToPath(new URL('../../bench/growth.svg', import.meta.url)),
 };
+const NATS = { relays: 20, rounds: 5, seconds: 3, backlog: 200_000 };
+
+const PAINT = { rows: 1_000_000, connections: 10_000, rounds: 9 };
 
 const ABUSE = { rounds: 3, windowMs: 5000, rows: 1_000_000 };
 const QUICK_ABUSE = { rounds: 1, windowMs: 4000, rows: 1_000_000 };
@@ -79,6 +86,7 @@ const PARTS: Readonly<Record<string, (url: string) => Measured>> = {
   publish: () => measurePublishing({ rounds: Number(rounds), seconds: Number(seconds), only: workload, postgres }),
   latency: (url) => measureLatency(url),
   fanout: (url) => measureFanout(url, FANOUT),
+  console: (url) => measureConsole(url, CONSOLE),
   channels: (url) => measureChannels(url, CHANNELS),
   idle: (url) => measureIdle(url, IDLE),
   scaling: (url) => measureScaling(url, SCALING),
@@ -158,6 +166,10 @@ const PARTS: Readonly<Record<string, (url: string) => Measured>> = {
     }
     return results;
   },
+
+  nats: (url) => measureNats(url, NATS),
+
+  'console-paint': (url) => measurePaint(url, PAINT),
 
   abuse: (url) => measureAbuse(url, { ...(quick === undefined ? ABUSE : QUICK_ABUSE), only }),
 };

@@ -14,7 +14,10 @@ CREATE TABLE outbox (
   event text COLLATE "C" NOT NULL DEFAULT 'message',
   data jsonb,
   created_at timestamptz NOT NULL DEFAULT now(),
-  position bigint
+  position bigint,
+  -- The span that published it, as W3C's Trace Context writes it. A value of another form is passed
+  -- by: no publication may fail for its trace.
+  traceparent text COLLATE "C"
 );
 
 -- Partial, so that INSERT does not touch them: only placing a row does.
@@ -377,8 +380,9 @@ BEGIN
       MESSAGE = format('too many events follow the cursor %s for one that leaves them out', after),
       DETAIL = format('This transaction sees %s of them, and a cursor may name %s, in %s bytes.',
         CASE WHEN events > most_events THEN concat('more than ', most_events) ELSE events::text END, most_events, most_bytes),
-      HINT = 'Try again with a new outbox_cursor(). Where it stays so, a commit hangs: outbox-relay doctor names it. Until it is '
-        'over, a page that can take an event twice may start its stream at outbox_cursor().';
+      HINT = 'Try again with a new outbox_cursor(). Where it stays so, a commit hangs: outbox-relay doctor '
+        '(in a Django project: python manage.py outbox_relay doctor) names it. Until it is over, a page that can take an event '
+        'twice may start its stream at outbox_cursor().';
   END IF;
   RETURN concat_ws('!', after, nullif(names, ''));
 END $$;
@@ -537,7 +541,9 @@ CREATE TRIGGER outbox_refuse_move AFTER UPDATE OF position ON outbox FOR EACH RO
 
 CREATE FUNCTION outbox_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF (OLD.id, OLD.channel, OLD.event, OLD.created_at) IS DISTINCT FROM (NEW.id, NEW.channel, NEW.event, NEW.created_at) THEN
+  IF (OLD.id, OLD.channel, OLD.event, OLD.created_at, OLD.traceparent)
+    IS DISTINCT FROM (NEW.id, NEW.channel, NEW.event, NEW.created_at, NEW.traceparent)
+  THEN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
       MESSAGE = 'only outbox.data may be updated, for redaction: events are never sent again',
       HINT = 'INSERT a new row to publish; UPDATE data alone to redact.', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
@@ -545,7 +551,7 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER outbox_refuse_change AFTER UPDATE OF id, channel, event, created_at ON outbox FOR EACH ROW
+CREATE TRIGGER outbox_refuse_change AFTER UPDATE OF id, channel, event, created_at, traceparent ON outbox FOR EACH ROW
   EXECUTE FUNCTION outbox_refuse_change();
 
 -- What relays must not go on serving from memory, and what resuming clients must be told is gone. Both stand in tables, which relays
@@ -588,7 +594,8 @@ BEGIN
       RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
         MESSAGE = format('events up to position %s cannot be deleted while outbox_position_seq has come to %s only',
           deleted_position, settled.through),
-        HINT = 'So it is after a restore. As the owner of the outbox, run: npx outbox-relay advance-ids';
+        HINT = 'So it is after a restore. As the owner of the outbox, run: outbox-relay advance-ids '
+          '(in a Django project: python manage.py outbox_relay advance-ids)';
     ELSIF clock_timestamp() > deadline THEN
       RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
         MESSAGE = 'events cannot be deleted while a commit is under way that began before theirs was over',

@@ -7,7 +7,9 @@
 export type OperatorErrorCode =
   // The command: what was asked for, and what a relay needs before it starts.
   | 'usage'
+  | 'bad-input'
   | 'no-database-url'
+  | 'not-confirmed'
   | 'no-readers'
   | 'not-migrated'
   | 'newer-database'
@@ -24,13 +26,35 @@ export type OperatorErrorCode =
   | 'several-outboxes'
   | 'name-taken'
   | 'standby'
-  // Rights on it.
+  // Where replays are read from, with NATS: see outbox/proof.ts.
+  | 'other-system'
+  | 'stale-archive'
+  // What is published, and who may.
+  | 'event-refused'
+  | 'may-not-publish'
+  // A relay that is asked over HTTP.
+  | 'relay-unreachable'
+  | 'relay-refused'
+  // Rights on the outbox.
   | 'not-owner'
   | 'may-not-delete'
+  | 'may-not-read'
   | 'may-not-create-roles'
   | 'may-not-grant'
   | 'no-role'
   | 'bad-role'
+  // NATS: the client, the servers, the stream.
+  | 'nats-client-missing'
+  | 'nats-failed'
+  | 'nats-too-old'
+  | 'no-jetstream'
+  | 'no-stream'
+  | 'unfit-stream'
+  | 'other-outbox'
+  | 'nats-permissions'
+  | 'no-feeder'
+  // Tracing.
+  | 'tracing-client-missing'
   // Somebody else's lock.
   | 'commit-hangs'
   | 'locked';

@@ -3,13 +3,13 @@
  *
  *     INSERT ─▶ trigger ─▶ NOTIFY ⇢ wakeups ⇢ tail ─▶ feed (SQL) ─▶ log ⇢ subscription ─▶ stream ─▶ http
  *
- * Solid arrows carry events, dashed ones only say "look".
+ * With NATS_URL the feed is an engine's, and so are the wake-ups: see source.ts. Solid arrows carry events, dashed ones only say "look".
  */
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { createAccess } from './access/access.js';
 import { createLimits } from './access/connection-limits.js';
-import { warnOfExcessRights } from './admin/roles.js';
+import { warnOfExcessRights } from './admin/excess-rights.js';
 import type { Config } from './config/config.js';
 import type { Log } from './feed/log.js';
 import { readiness, type Readiness } from './feed/readiness.js';
@@ -17,16 +17,15 @@ import { caughtUp, openLog } from './feed/start-up.js';
 import { startTail } from './feed/tail.js';
 import { startWakeups } from './feed/wakeups.js';
 import { startHttp, type Extension } from './http/routes.js';
-import { serveMetricsAlone } from './http/metrics-route.js';
-import { createMetrics } from './metrics/metrics.js';
-import { openDatabases } from './outbox/databases.js';
-import { createPostgresArchive } from './outbox/postgres-archive.js';
-import { createPostgresFeed } from './outbox/postgres-feed.js';
+import { observe, type PeerGroup } from './observation.js';
 import { createUndeliverable } from './outbox/undeliverable.js';
+import { openSource } from './source.js';
 import { startHeartbeat } from './stream/heartbeat.js';
-import { createHistory } from './stream/history.js';
+import { createHistories } from './stream/histories.js';
 import { createBudget } from './stream/page-budget.js';
+import { createPolls } from './stream/polls.js';
 import { createStreams, type StreamStates } from './stream/streams.js';
+import { startTracing } from './tracing/tracing.js';
 
 export interface Relay {
   /** Where it is served, without a path. */
@@ -55,6 +54,8 @@ export interface RelayOptions {
   readonly extend?: Extension;
   /** The database is the relay's own, as in the demo: its role may do all. Default: false. */
   readonly ownDatabase?: boolean;
+  /** Undefined: it is the only process. */
+  readonly group?: PeerGroup | undefined;
 }
 
 /**
@@ -62,57 +63,57 @@ export interface RelayOptions {
  *
  * @throws the database's or the server's error at a first start; later it reconnects for ever.
  */
-export async function startRelay({ config, logger, extend, ownDatabase }: RelayOptions): Promise<Relay> {
+export async function startRelay({ config, logger, extend, ownDatabase, group }: RelayOptions): Promise<Relay> {
   const stops: (() => Promise<void> | void)[] = [];
   const stopAll = async () => {
     for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
   };
 
   try {
-    const databases = openDatabases(config, logger);
-    stops.push(databases.live.close, databases.history.close);
-    // Not waited for: where replays have a pooler of their own, it may be away.
-    if (!ownDatabase) void warnOfExcessRights(databases.distinct, logger);
     const undeliverable = createUndeliverable(logger);
-    const archive = createPostgresArchive(databases.history.db, undeliverable);
-    const feed = createPostgresFeed(config, { databases, undeliverable, logger });
+    const source = await openSource(config, { undeliverable, logger });
+    const { feed, databases } = source;
+    stops.push(source.close);
+    if (!ownDatabase) void warnOfExcessRights(databases.distinct, logger);
     const log = await openLog(feed, config.windowBytes);
-    const tail = startTail({ feed, log, logger });
+    const tracing = await startTracing(config, { feed, log, databases, logger });
+    if (tracing) stops.push(tracing.stop);
+    const tail = startTail({ ...(tracing?.observed ?? { feed, log }), logger });
     stops.push(tail.stop);
     const wakeups = await startWakeups(config, { feed, tail });
     stops.push(wakeups.stop);
-    await caughtUp(feed, log, config.queryTimeoutSeconds);
+    await caughtUp(feed, { log, tail }, config.queryTimeoutSeconds);
 
     const heartbeat = startHeartbeat({ seconds: config.heartbeatSeconds });
     stops.push(heartbeat.stop);
     const budget = createBudget(config.replayBytes);
-    const history = createHistory(archive, budget, { connections: config.historyConnections, log });
-    const streams = createStreams(config, { log, history, budget, heartbeat, tail, logger });
-
-    const metrics = createMetrics(config, { streams, log, history, budget, tail, wakeups, undeliverable, databases });
-    const metricsServer = config.workers === 1 ? await serveMetricsAlone(config, metrics, logger) : undefined;
-    if (metricsServer) stops.push(metricsServer.close);
+    const sources = { databases, undeliverable, budget, log, tail };
+    const { frames: history, envelopes } = createHistories(config, sources);
+    const reading = { log, history, envelopes, budget, tail };
+    const streams = createStreams(config, { ...reading, heartbeat, logger });
+    const polls = createPolls(reading);
+    const ready = () => readiness(tail, wakeups.watch);
+    const served = { access: createAccess(config, logger), streams, polls, readiness: ready, logger };
+    const observed = await observe(config, { ...sources, ...source, ...served, history, wakeups, group, tracing });
+    stops.push(observed.close);
     const server = await startHttp(config, {
-      access: createAccess(config, logger),
+      ...served,
       limits: createLimits(config),
-      streams,
-      metrics: config.publicMetrics ? metrics : undefined,
-      onRefused: metrics.refused,
-      readiness: () => readiness(tail, wakeups.watch),
-      logger,
+      metrics: config.publicMetrics ? observed.metrics : undefined,
+      console: observed.console,
+      onRefused: observed.refused,
       extend,
     });
     stops.push(server.close);
     // What was there before is not on its way to anybody.
-    tail.onDelivered(metrics.delivered);
+    tail.onDelivered(tracing?.deliveredTo(observed) ?? observed.delivered);
     logger.info({ url: server.url, head: log.head.id }, 'listening');
-
     let stopping: Promise<void> | undefined;
     return {
       url: server.url,
-      metricsUrl: metricsServer?.metricsUrl,
-      registry: metrics.registry,
-      readiness: () => readiness(tail, wakeups.watch),
+      metricsUrl: observed.metricsUrl,
+      registry: observed.metrics.registry,
+      readiness: ready,
       log,
       get streams() {
         return streams.count;

@@ -122,6 +122,25 @@ test('AUTH_COOKIE names the cookie; a quoted value is unquoted, and of several t
   refused(t, await get('/events/a', cookie(token, 'xsse')), 401, 'unauthorized');
 });
 
+test('the cookie is found behind hundreds of others, whatever these have of its name', async (t) => {
+  const { get } = await setUp(t, { AUTH_COOKIE: 'sse' });
+  const token = await tokenFor(['a']);
+  const others = [
+    'sse',
+    'xsse=1',
+    'ssex=2',
+    'x=sse',
+    'y=sse=3',
+    '=sse',
+    'x sse=4',
+    ...Array<string>(700).fill('sse2=5'),
+  ];
+  t.is((await get('/events/a', { Cookie: [...others, `sse=${token}`].join('; ') })).status, 200);
+  t.is((await get('/events/a', { Cookie: [...others, `sse=${token}`].join(';') })).status, 200);
+  refused(t, await get('/events/a', { Cookie: others.join('; ') }), 401, 'unauthorized');
+  refused(t, await get('/events/a', { Cookie: 'sse'.repeat(4000) }), 401, 'unauthorized');
+});
+
 test('R8: a cookie whose name is ours but for what is no blank in HTTP is another, and a token holds none', async (t) => {
   const { url } = await setUp(t);
   const token = await tokenFor(['a']);

@@ -325,12 +325,17 @@ test('R2, R6: while many publish a relay looks by itself and nobody rings, and o
   t.is(heard, 0);
 
   const published = await crowd.stop();
-  await untilHeld(db, false);
   t.is((await stream.untilEvents(published)).length, published);
-  rings = 0;
-  await publish(ear, 'one more');
-  t.is((await stream.untilEvents(published + 1)).at(-1)?.data, 'one more');
-  await ear.query('SELECT');
+  // Rung for by somebody who was late to ask, it may look by itself once more.
+  for (let attempts = 1; ; attempts += 1) {
+    await untilHeld(db, false);
+    rings = 0;
+    await publish(ear, `${attempts} more`);
+    const isAwake = (await holder(db)) !== undefined;
+    t.is((await stream.untilEvents(published + attempts)).at(-1)?.data, `${attempts} more`);
+    await ear.query('SELECT');
+    if (rings > 0 || !isAwake || attempts === MOST_ATTEMPTS) break;
+  }
   t.is(rings, 1, 'it is rung for again');
 });
 

@@ -47,7 +47,7 @@ test(`whatever a database's defaults are, relay and commands do what they do`, a
     ['migrate', 'status'],
     ['advance-ids'],
     ['prune', '--keep', '1s'],
-    ['migrate', 'down'],
+    ['migrate', 'down', '--yes'],
     ['migrate'],
   ]) {
     const { code, output } = await runCommand(args, env);

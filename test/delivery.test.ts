@@ -13,8 +13,9 @@ import type { FreshEvent } from '../src/event/event.js';
 import { createLog } from '../src/feed/log.js';
 import { startTail } from '../src/feed/tail.js';
 import { startWakeups } from '../src/feed/wakeups.js';
-import { createFlow } from '../src/stream/fair-queue.js';
+import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
+import { createReadLimit } from '../src/stream/read-limit.js';
 import { createBudget } from '../src/stream/page-budget.js';
 import { resolve, type CursorRequest } from '../src/stream/resume-point.js';
 import { subscribe, type Subscription } from '../src/stream/subscription.js';
@@ -223,7 +224,7 @@ test.serial(
             { feed, tail },
           );
           const budget = createBudget(BUDGET);
-          const history = createHistory(archive, budget, { connections: 2, log });
+          const history = createHistory(archive, budget, { queue: createFairQueue(createReadLimit(2)), log });
           const clients: Client[] = [];
 
           const missing = (client: Client, through: bigint) =>

@@ -1,81 +1,14 @@
 /**
  * The two ways to have events, in PostgreSQL and in memory with all faults that are allowed, keep to what their readers rely on.
  */
-import type { ExecutionContext } from 'ava';
-import { pino } from 'pino';
+import test, { type ExecutionContext } from 'ava';
 import type { Cursor } from '../src/event/event.js';
-import { openDatabases } from '../src/outbox/databases.js';
-import { createPostgresArchive } from '../src/outbox/postgres-archive.js';
-import { createPostgresFeed } from '../src/outbox/postgres-feed.js';
-import { createUndeliverable } from '../src/outbox/undeliverable.js';
-import { declareArchiveSuite, type ArchiveStage, type StoredEvent } from './support/archive-conformance.js';
-import { createDatabase } from './support/database.js';
+import { declareArchiveSuite, type ArchiveStage } from './support/archive-conformance.js';
 import { declareFeedSuite, type FeedStage } from './support/feed-conformance.js';
 import { hangInCommit } from './support/hanging-commit.js';
 import { createMemoryArchive, createMemoryFeed, createMemoryOutbox, randomFaults } from './support/memory-outbox.js';
+import { onPostgres } from './support/postgres-stage.js';
 import { randomOf, seedFromEnvironment } from './support/random.js';
-
-interface Row {
-  readonly id: string;
-  readonly position: string;
-  readonly channel: string;
-  readonly created: number;
-}
-
-async function onPostgres(t: ExecutionContext) {
-  const database = await createDatabase(t);
-  const logger = pino({ level: 'silent' });
-  const settings = {
-    databaseUrl: database.url,
-    listenDatabaseUrl: database.url,
-    listenTimeoutSeconds: 10,
-    queryTimeoutSeconds: 30,
-    historyConnections: 2,
-  };
-  const databases = openDatabases(settings, logger);
-  t.teardown(async () => {
-    await databases.live.close();
-    await databases.history.close();
-  });
-  const stored = async (): Promise<StoredEvent[]> => {
-    const { rows } = await database.query<Row>(
-      `SELECT id, position, channel, (extract(epoch FROM created_at) * 1000)::double precision AS created
-       FROM outbox ORDER BY position`,
-    );
-    return rows.map(({ id, position, channel, created }) => ({
-      id,
-      position: BigInt(position),
-      channel,
-      createdAt: created,
-    }));
-  };
-  return {
-    database,
-    databases,
-    feed: createPostgresFeed(settings, { databases, undeliverable: createUndeliverable(), logger }),
-    archive: createPostgresArchive(databases.history.db),
-    stored,
-    async insert(channels: readonly string[], bytes = 1): Promise<void> {
-      await database.query(
-        "INSERT INTO outbox (channel, data) SELECT channel, to_jsonb(repeat('x', $2)) FROM unnest($1::text[]) AS channel",
-        [channels, bytes],
-      );
-    },
-    async redact(position: bigint): Promise<void> {
-      await database.query(`UPDATE outbox SET data = '"redacted"' WHERE position = $1`, [String(position)]);
-    },
-    async deleteThrough(position: bigint): Promise<void> {
-      await database.query('DELETE FROM outbox WHERE position <= $1', [String(position)]);
-    },
-    async restore(position: bigint): Promise<void> {
-      await database.withClient(async (client) => {
-        await client.query('SET session_replication_role = replica');
-        await client.query('DELETE FROM outbox WHERE position > $1', [String(position)]);
-        await client.query("SELECT setval('outbox_position_seq', $1)", [String(position)]);
-      });
-    },
-  };
-}
 
 declareFeedSuite('the feed from PostgreSQL', async (t): Promise<FeedStage> => {
   const { insert, stored, ...outbox } = await onPostgres(t);
@@ -87,6 +20,24 @@ declareFeedSuite('the feed from PostgreSQL', async (t): Promise<FeedStage> => {
     },
     begin: (channels) => hangInCommit(t, outbox.database, channels),
   };
+});
+
+test('the feed from PostgreSQL says of each event what its frame has of the JSON that was published', async (t) => {
+  const { database, feed } = await onPostgres(t);
+  const large = 'x'.repeat(100_000);
+  for (const padding of ['', large]) {
+    const values = [7, '7', null, { a: 1 }, ['\r'], 'one\ntwo', 'one\r\ntwo', `text ${padding}`, { padding }];
+    const { rows } = await database.query<{ low: string }>('SELECT coalesce(max(position), 0) AS low FROM outbox');
+    await database.query('INSERT INTO outbox (channel, data) SELECT $1, value FROM jsonb_array_elements($2::jsonb)', [
+      'a',
+      JSON.stringify(values),
+    ]);
+    const { events } = await feed.readNew(BigInt(rows[0]?.low ?? 0));
+    t.deepEqual(
+      events.map(({ kind }) => kind),
+      ['json', 'text', 'json', 'json', 'json', 'text', 'other', 'text', 'json'],
+    );
+  }
 });
 
 declareArchiveSuite('the archive in PostgreSQL', async (t): Promise<ArchiveStage> => {

@@ -70,13 +70,11 @@ test('a heartbeat never runs ahead of a client that is still reading history, wh
   const stream = await open('channel=a&last_event_id=earliest');
   await stream.untilEvents(1);
   stream.pause();
-  await database.withClient(async (client) => {
-    await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE');
+  await database.withTablesLocked(async () => {
     stream.resume();
     await stream.until(isHeartbeat);
     t.true(stream.events.length < ids.length);
     t.deepEqual(heartbeats(stream), []);
-    await client.query('ROLLBACK');
   });
   await stream.until((frame) => isHeartbeat(frame) && frame.id === ids.at(-1));
   t.deepEqual(
@@ -90,16 +88,15 @@ test('a heartbeat never runs ahead of a client that is still reading history, wh
 test('a client whose cursor cannot be looked up yet gets heartbeats without an id', async (t) => {
   const { database, publish, open, relay } = await setUp(t);
   const [id] = await publish('a', 2);
-  await database.withClient(async (client) => {
-    await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE');
+  const waiting = await database.withTablesLocked(async () => {
     const stream = await openStream(t, `${relay.url}/events?channel=a&last_event_id=earliest`);
     const { id: none, data } = await stream.until(isHeartbeat);
     t.deepEqual([none, data], [undefined, '{"lastEventId":null}']);
     t.is(stream.lastEventId, '');
-    await client.query('ROLLBACK');
-    await stream.untilEvents(2);
-    t.is(stream.events[0]?.id, id);
+    return stream;
   });
+  await waiting.untilEvents(2);
+  t.is(waiting.events[0]?.id, id);
   const stream = await open('channel=a');
   await stream.until(isHeartbeat);
 });

@@ -205,8 +205,7 @@ function setUp() {
     page: unused,
   };
   const history = createHistory(archive, createBudget(1_000_000), {
-    connections: 2,
-    limit: { allowed: 2, observe: () => undefined },
+    queue: createFairQueue({ allowed: 2, observe: () => undefined }),
   });
   const client = () => {
     let isThere = true;
@@ -283,7 +282,7 @@ test('R4: a read that began before a restart of the log is shared with nobody wh
       }),
   };
   const log = { head: { id: '0', position: 0n }, epoch: 0, changes: 0, isUnchanged: () => true };
-  const history = createHistory(archive, createBudget(1_000_000), { connections: 4, log });
+  const history = createHistory(archive, createBudget(1_000_000), { queue: createFairQueue(createReadLimit(4)), log });
   const filter = channelFilter(['a']);
   const read = () =>
     history.read(

@@ -11,16 +11,10 @@ import { readConfig } from '../src/config/config.js';
 import { openDatabase } from '../src/postgres/pool.js';
 import { migrate } from '../src/postgres/migrate.js';
 import { startRelay } from '../src/relay.js';
+import { excessRights, type ExcessRights } from '../src/admin/excess-rights.js';
 import { prune } from '../src/admin/prune.js';
-import {
-  excessRights,
-  makeRoles,
-  PURPOSES,
-  rolesSql,
-  type ExcessRights,
-  type Purpose,
-  type RoleNames,
-} from '../src/admin/roles.js';
+import { PURPOSES, type Purpose } from '../src/admin/rights.js';
+import { makeRoles, rolesSql, type RoleNames } from '../src/admin/roles.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, serverUrl, type TestDatabase } from './support/database.js';
 import { startRelayProcess } from './support/relay-process.js';
@@ -112,6 +106,7 @@ const EXPECTED: Readonly<Record<Purpose, readonly string[]>> = {
     'INSERT outbox.channel',
     'INSERT outbox.data',
     'INSERT outbox.event',
+    'INSERT outbox.traceparent',
     'SELECT outbox',
     'SELECT outbox_floor',
     `USAGE schema ${SCHEMA}`,

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { channelFilter, matches, type ChannelFilter } from '../src/event/channel-filter.js';
+import { channelFilter, matches } from '../src/event/channel-filter.js';
+import { eventFilter, type EventFilter } from '../src/event/event-filter.js';
 import { createLog, type Log, type Reader } from '../src/feed/log.js';
 import type { Cursor, LogEvent, RestartReason } from '../src/event/event.js';
 import { holds } from './support/property.js';
@@ -9,35 +10,58 @@ import { holds } from './support/property.js';
 const START = { id: '5', position: 10n };
 const LIMIT = 20_000;
 
-const eventOf = (position: bigint, channel: string, size = 40): LogEvent => ({
-  position,
+const SMALL = 80;
+const nameOf = (position: bigint) => ['message', 'x', 'y'][Number(position % 3n)] ?? '';
+
+function eventOf(position: bigint, channel: string, size = SMALL): LogEvent {
   // An id names an event and orders nothing: let it run against the position.
-  id: String(1_000_000n - position),
-  channel,
-  frame: Buffer.from(size === 0 ? '' : `${position} ${channel} `.padEnd(size, '.')),
-});
+  const id = String(1_000_000n - position);
+  const name = nameOf(position);
+  const head = `0\r\nid: ${id}\n${name === 'message' ? '' : `event: ${name}\n`}data: ${position} ${channel} `;
+  const frame = Buffer.from(size === 0 ? '' : head.padEnd(size, '.'));
+  return { position, id, channel, frame, kind: 'json', createdAt: 0 };
+}
 
 /** What the log takes events on these channels to cost beside their frames, found out and not assumed. */
 function overheadOf(...channels: string[]): number {
   const log = createLog(START, { bytes: LIMIT });
   log.append(channels.map((channel, n) => eventOf(11n + BigInt(n), channel)));
-  return log.size.bytes - 40 * channels.length;
+  return log.size.bytes - SMALL * channels.length;
 }
 const EVENT_OVERHEAD = overheadOf('a', 'a') - overheadOf('a');
 const CHANNEL_OVERHEAD = overheadOf('a') - EVENT_OVERHEAD;
 
 const restarted = () => assert.fail('nothing has restarted here');
 
+/** A reader's part that takes all that it is given. */
+const taking = (take: (frames: Buffer) => void): Pick<Reader, 'format' | 'sink' | 'full' | 'readOn'> => ({
+  format: 'data',
+  readOn: () => assert.fail('the log has it all'),
+  sink: {
+    write(frames) {
+      take(frames);
+      return true;
+    },
+  },
+  full: () => assert.fail('it takes all'),
+});
+
 const channel = fc.constantFrom('a', 'b', 'u:1', 'u:2', 'u:1:x');
-const filter = fc.oneof(
+const channels = fc.oneof(
   fc.subarray(['a', 'b', 'u:1', 'u:2', 'u:1:x', 'u:*', 'u:1:*', 'none'], { minLength: 1 }).map(channelFilter),
   fc.constant(channelFilter(['*'])),
 );
+const filter = fc.oneof(
+  channels,
+  fc.tuple(channels, fc.subarray(['message', 'x', 'none'])).map(([wanted, names]) => eventFilter(wanted, names)),
+);
+const wants = (wanted: EventFilter, { channel, position }: LogEvent) =>
+  matches(wanted, channel) && (wanted.events?.includes(nameOf(position)) ?? true);
 
 type Step =
   | { do: 'append'; events: { channel: string; gap: number; size: number }[] }
-  | { do: 'read'; filter: ChannelFilter; at: number; bytes: number; looks: number }
-  | { do: 'park'; filter: ChannelFilter }
+  | { do: 'read'; filter: EventFilter; at: number; bytes: number; looks: number }
+  | { do: 'park'; filter: EventFilter }
   | { do: 'unpark'; reader: number }
   | { do: 'wait'; ahead: number }
   | { do: 'cancel'; waiter: number }
@@ -54,8 +78,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         gap: fc.integer({ min: 1, max: 3 }),
         // 0: can't be delivered.
         size: fc.oneof(
-          { weight: 6, arbitrary: fc.constant(40) },
-          { weight: 6, arbitrary: fc.nat(9_000) },
+          { weight: 6, arbitrary: fc.constant(SMALL) },
+          { weight: 6, arbitrary: fc.integer({ min: SMALL, max: 9_000 }) },
           fc.constant(0),
         ),
       }),
@@ -144,25 +168,26 @@ function createModel() {
       if (last) head = { id: last.id, position: last.position };
       for (let oldest = held()[0]; oldest && bytes() > LIMIT && held().length > 1; oldest = held()[0]) evict(oldest);
     },
-    read(wanted: ChannelFilter, after: bigint, limit: number, through?: bigint) {
+    read(wanted: EventFilter, after: bigint, limit: number, through?: bigint) {
       const matching = held()
         .filter((event) => event.position > after && (through === undefined || event.position <= through))
-        .filter((event) => matches(wanted, event.channel));
+        // Of what has been redacted the table knows the name, and the log does not.
+        .filter((event) => wants(redacted.has(event) ? { ...wanted, events: undefined } : wanted, event));
       const taken: LogEvent[] = [];
       let size = 0;
       let position = after > head.position ? after : head.position;
-      let isRedacted = false;
+      let needsTable = false;
       for (const event of matching) {
         if (event.frame.length === 0 && !redacted.has(event)) continue;
-        isRedacted = redacted.has(event);
-        if (isRedacted || (size > 0 && size + event.frame.length > limit)) {
+        needsTable = redacted.has(event);
+        if (needsTable || (size > 0 && size + event.frame.length > limit)) {
           position = taken.at(-1)?.position ?? after;
           break;
         }
         taken.push(event);
         size += event.frame.length;
       }
-      return { text: taken.map((event) => event.frame.toString()).join(''), position, isRedacted };
+      return { text: taken.map((event) => event.frame.toString()).join(''), position, needsTable };
     },
     redact(positions: readonly bigint[], through: bigint) {
       changes += 1;
@@ -211,8 +236,12 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             return eventOf(position, event.channel, event.size);
           });
           for (const reader of readers) {
-            const fresh = events.filter((event) => matches(reader.filter, event.channel) && event.frame.length > 0);
+            const fresh = events.filter((event) => wants(reader.filter, event) && event.frame.length > 0);
             if (fresh.length > 0) reader.expected.push(fresh.map((event) => event.frame.toString()).join(''));
+          }
+          for (const event of events) {
+            const wanting = readers.filter((reader) => wants(reader.filter, event) && event.frame.length > 0);
+            assert.equal(log.readersOf(event), wanting.length);
           }
           for (const waiter of waiters) {
             if (!waiter.cancelled && waiter.position <= position) waiter.expected = 1;
@@ -227,12 +256,12 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
           if (action.looks === Infinity) {
             assert.equal(text, expected.text);
             assert.equal(page.position, expected.position);
-            assert.equal(page.isRedacted, expected.isRedacted);
+            assert.equal(page.needsTable, expected.needsTable);
           }
           // A slice is a part of that, with all that matches up to where it ends, and moves on.
           assert.ok(expected.text.startsWith(text));
           assert.equal(text, model.read(action.filter, after, Infinity, page.position).text);
-          assert.ok(page.position > after || page.isRedacted || after >= model.head.position);
+          assert.ok(page.position > after || page.needsTable || after >= model.head.position);
           assert.ok(page.looked <= action.looks + action.filter.channels.length);
         } else if (action.do === 'park') {
           const got: string[] = [];
@@ -242,7 +271,7 @@ test('the log behaves as a plain list would, whatever is done to it', (t) => {
             got,
             expected: [],
             restarts,
-            deliver: (frames) => void got.push(frames.toString()),
+            ...taking((frames) => void got.push(frames.toString())),
             restarted: (reason, passed) => {
               restarts.push(reason);
               assert.deepEqual(passed, model.head);
@@ -349,12 +378,12 @@ test('a read from before the floor is an error, since it would skip what was evi
 test('readers with one filter are given one buffer', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const got: Buffer[] = [];
-  const deliver = (frames: Buffer) => void got.push(frames);
+  const reading = taking((frames) => void got.push(frames));
   for (const names of [
     ['a', 'b'],
     ['b', 'a', 'a'],
   ])
-    log.park({ filter: channelFilter(names), deliver, restarted });
+    log.park({ filter: channelFilter(names), ...reading, restarted });
   log.append([eventOf(11n, 'a'), eventOf(12n, 'b')]);
   t.is(got.length, 2);
   t.is(got[0], got[1]);
@@ -364,10 +393,30 @@ test('an append wakes exactly the readers of its channels', (t) => {
   const log = createLog(START, { bytes: LIMIT });
   const woken: string[] = [];
   for (const name of ['a', 'b', 'u:*', 'u:1', '*', 'u:1:*']) {
-    log.park({ filter: channelFilter([name]), deliver: () => void woken.push(name), restarted });
+    log.park({ filter: channelFilter([name]), ...taking(() => void woken.push(name)), restarted });
   }
   log.append([eventOf(11n, 'u:1')]);
   t.deepEqual(woken.sort(), ['*', 'u:*', 'u:1']);
+});
+
+test('a reader whose sink is full is told so at once, with the head where its last event is', (t) => {
+  const log = createLog(START, { bytes: LIMIT });
+  const told: string[] = [];
+  const reader: Reader = {
+    filter: channelFilter(['a']),
+    format: 'data',
+    sink: { write: (_, events) => told.push(`${events}`) === 0 },
+    readOn: restarted,
+    full() {
+      told.push(`full at ${log.head.position}`);
+      log.unpark(reader);
+    },
+    restarted,
+  };
+  log.park(reader);
+  log.append([eventOf(11n, 'a'), eventOf(12n, 'a'), eventOf(13n, 'b')]);
+  log.append([eventOf(14n, 'a')]);
+  t.deepEqual(told, ['2', 'full at 13']);
 });
 
 test('a reader that leaves while events are delivered to it takes nothing from the others', (t) => {
@@ -377,10 +426,10 @@ test('a reader that leaves while events are delivered to it takes nothing from t
   for (const name of ['first', 'second', 'third']) {
     const reader: Reader = {
       filter,
-      deliver: () => {
+      ...taking(() => {
         got.push(name);
         if (name !== 'third') log.unpark(reader);
-      },
+      }),
       restarted,
     };
     log.park(reader);

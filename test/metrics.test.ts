@@ -5,9 +5,14 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
+import { createFeederMetrics } from '../src/metrics/feeder-metrics.js';
 import { createDatabase, serverUrl } from './support/database.js';
+import { createFakeEngine } from './support/fake-engine-log.js';
+import { startMember } from './support/feeding-crew.js';
+import { createMemoryOutbox, noFaults } from './support/memory-outbox.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, request } from './support/request.js';
+import { publishLong } from './support/slow-client.js';
 import { openStream, type TestStream } from './support/stream.js';
 import { inSeconds, SECRET, tokenFor } from './support/token.js';
 
@@ -47,9 +52,7 @@ async function setUp(t: ExecutionContext, env: Environment = {}, onLine?: (line:
 
 test('connections are counted by state, events and bytes as they are written', async (t) => {
   const { database, url, values, until, publish } = await setUp(t, { WINDOW_MEGABYTES: '1' });
-  await database.query(
-    "INSERT INTO outbox (channel, data) SELECT 'long', to_jsonb(repeat(md5(n::text), 300)) FROM generate_series(1, 2000) AS n",
-  );
+  await publishLong(database.query);
   await until('tail_lag_positions', (lag) => lag === 0);
   const live = await openStream(t, `${url}/events/a`);
   await live.until(({ event }) => event === 'stream-open');
@@ -173,7 +176,7 @@ test('event-loop delay and memory are there, under the names of the Node client'
     t.regex(body, new RegExp(`^${name} `, 'm'));
 });
 
-test('metrics are on METRICS_PORT, which has nothing else, and on PORT only where PUBLIC_METRICS says so', async (t) => {
+test('metrics are on METRICS_PORT, which serves no streams, and on PORT only where PUBLIC_METRICS says so', async (t) => {
   const database = await createDatabase(t);
   const alone = await startTestRelay(t, database.url, { METRICS_PORT: '0' });
   const metrics = alone.metricsUrl ?? '';
@@ -235,10 +238,20 @@ test('R5: while the database does not answer, scrapes wait for a second at most 
   });
 });
 
-test('the dashboard asks for metrics that there are, and leaves none of ours out', async (t) => {
+test('the dashboard asks for metrics that relays and feeders have, and leaves none of ours out', async (t) => {
   const { scrape } = await setUp(t);
   const { body } = await scrape();
-  const offered = new Set([...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name));
+  const feeder = await startMember(createMemoryOutbox(noFaults), noFaults, createFakeEngine());
+  t.teardown(feeder.die);
+  const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name);
+  const ofRelays = names(body);
+  const ofFeeders = names(await createFeederMetrics(feeder.feeding).text());
+  t.deepEqual(
+    ofFeeders.filter((name) => name.startsWith('outbox_relay_') && ofRelays.includes(name)),
+    [],
+    'a name means one thing',
+  );
+  const offered = new Set([...ofRelays, ...ofFeeders]);
   const dashboard = await readFile(new URL('../../examples/grafana/outbox-relay.json', import.meta.url), 'utf8');
   const { panels } = JSON.parse(dashboard) as { panels: { targets?: { expr: string }[] }[] };
   const queries = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)).join('\n');

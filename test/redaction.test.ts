@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { startProxy } from './support/proxy.js';
 import { startTestRelay, type Environment } from './support/relay.js';
+import { request } from './support/request.js';
 import { openStream, type TestStream } from './support/stream.js';
 
 /** How often a state is asked for of which there is no signal. */
@@ -107,6 +108,27 @@ test('R8: who comes after a redaction shares no read of the table from before it
     t.is(got(late).get(id), 'redacted');
     early.close();
     late.close();
+  }
+  t.true(shown > 0, 'there were reads from before');
+});
+
+test('R8: who asks for a page after a redaction shares no read of the table from before it', async (t) => {
+  const { db, relay, history, ids } = await setUp(t, 20, { WINDOW_MEGABYTES: '0' });
+  const page = async () => (await request(relay.url, '/history/a')).body;
+  await page();
+  let shown = 0;
+  for (const id of ids.slice(0, 8)) {
+    const then = await now(db);
+    history.delay(LATE_MS);
+    const early = page();
+    await begun(db, 'outbox-relay history', 'WITH page', then);
+    await db.query(REDACT, [[id]]);
+    const late = page();
+    history.delay(0);
+    const isShownIn = (body: string) =>
+      body.includes(`{"id":"${id}"`) && new RegExp(`"id":"${id}".*"secret"`).test(body);
+    if (isShownIn(await early)) shown += 1;
+    t.false(isShownIn(await late));
   }
   t.true(shown > 0, 'there were reads from before');
 });

@@ -6,7 +6,7 @@
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
  *     npm run test:heavy                              load, crowds, many processes and a million rows, on the newest
  *     npm run test:oldest                             both on the oldest PostgreSQL that is supported
- *     npm run test:browser (clients, django, faults)  what needs Chromium, Python, Go, PgBouncer or nginx
+ *     npm run test:browser (clients, django, faults, nats)  what needs Chromium, Python, Go, PgBouncer, nginx or nats-server
  *     npm run fuzz                                    a program of its own
  *     CI_COUNTS=1 npm test                            TAP output, and a last line `N passed, N failed`
  *     TEST_LOG=1 npm test                             with the server's log
@@ -42,6 +42,7 @@ const SUITES: Readonly<Record<string, readonly ServerName[]>> = {
   clients: ['newest'],
   django: ['newest', 'oldest'],
   faults: ['newest', 'oldest'],
+  nats: ['newest'],
 };
 
 /** Room that the servers' data never fills, as databases are dropped with their tests. */
@@ -144,7 +145,10 @@ async function runTests(
 ): Promise<Outcome> {
   const name = programIn(args);
   // Once, and not by each of its files at the same time.
-  if (suite === 'django') (await import('./support/python.js')).prepare();
+  if (suite === 'django') {
+    (await import('./support/python.js')).prepare();
+    (await import('./support/django-wheel.js')).wheelVenv();
+  }
   if (suite === 'clients') (await import('./clients/programs.js')).prepare();
   const program = name
     ? [join(ROOT, `dist/test/${name}.js`), ...args.filter((arg) => arg !== `--${name}`)]
@@ -179,9 +183,18 @@ async function runTests(
   }
   const [code, signal] = (await once(tests, 'close')) as [number | null, NodeJS.Signals | null];
   await endLeftovers(tests, folder);
-  if (counts && failed === 0 && code !== 0)
-    console.error(`No test failed, yet the tests ended with ${signal ?? code}.`);
+  if (counts && failed === 0 && code !== 0) {
+    console.error(`No test failed, yet the tests ended with ${signal ?? code}. ${await unfinished(folder)}`);
+  }
   return { code: code ?? 1, passed, failed };
+}
+
+/** Which files did not come to their end, and what they waited for, as test/support/unfinished.ts has noted. */
+async function unfinished(folder: string): Promise<string> {
+  const notes = (await readdir(folder)).filter((name) => name.endsWith('.unfinished'));
+  const texts = await Promise.all(notes.map((name) => readFile(join(folder, name), 'utf8')));
+  const files = texts.map((text) => text.trim());
+  return files.length === 0 ? 'All files came to their end.' : `Not at their end were ${files.join('; ')}.`;
 }
 
 /** What tests started and did not get to end, because they ran out of time or their process crashed. */

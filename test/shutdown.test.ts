@@ -264,16 +264,18 @@ test('migrate takes a database up and down again, and status says where it stand
   const env = { DATABASE_URL: database.url, PUBLIC_CHANNELS: '*' };
   isClear(t, await run(t, [], env), /^The database has no outbox yet\. As its owner, run: npx outbox-relay migrate$/m);
 
-  const expect = async (args: string, code: number, stdout: string) => {
+  const expect = async (args: string, code: number, stdout: string, stderr = /^$/) => {
     const outcome = await run(t, args.split(' '), env);
-    t.deepEqual(outcome, { code, stdout, stderr: '' }, args);
+    t.deepEqual([outcome.code, outcome.stdout], [code, stdout], args);
+    t.regex(outcome.stderr, stderr, args);
   };
   await expect('migrate status', 1, eachMigration('missing  '));
   await expect('migrate', 0, eachMigration('applied '));
   await expect('migrate status', 0, eachMigration('applied  '));
   await expect('migrate up', 0, 'Nothing to do: the database is as it should be.\n');
   await database.query(`INSERT INTO outbox (channel) VALUES ('a')`);
-  await expect('migrate down', 0, eachMigration('removed ', 'down'));
+  await expect('migrate down', 1, '', /, with 1 event in it\. Nothing was deleted yet; to do it: .* --yes$/m);
+  await expect('migrate down --yes', 0, eachMigration('removed ', 'down'), /, with 1 event in it\.$/m);
   await expect('migrate status', 1, eachMigration('missing  '));
   await expect('migrate down', 0, 'Nothing to do: the database is as it should be.\n');
   const { rows } = await database.query(
@@ -303,7 +305,7 @@ test('--help and --version say so on standard output and end with 0', async (t) 
   for (const args of [['--help'], ['-h'], ['help']]) {
     const { code, stdout, stderr } = await run(t, args);
     t.deepEqual([code, stderr], [0, '']);
-    t.regex(stdout, /^Usage:.*migrate \[action\].*\.env\.example\.\n$/s);
+    t.regex(stdout, /^Usage:.*migrate \[options\] \[action\].*\.env\.example\..*Exit codes: 0 done; [^]*\n$/s);
   }
   for (const args of [['--version'], ['-v']]) {
     t.deepEqual(await run(t, args), { code: 0, stdout: `${version}\n`, stderr: '' });

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { mock } from 'node:test';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { batchOf, type Batch } from '../src/outbox/frame-batch.js';
 import { createBudget } from '../src/stream/page-budget.js';
 import { channelFilter, matches, type ChannelFilter } from '../src/event/channel-filter.js';
-import { createFlow } from '../src/stream/fair-queue.js';
+import { createFairQueue, createFlow } from '../src/stream/fair-queue.js';
 import { createHistory } from '../src/stream/history.js';
 import { createLog } from '../src/feed/log.js';
 import type { LogEvent } from '../src/event/event.js';
@@ -215,7 +215,7 @@ test.serial(
           const table = createTable();
           const log = createLog({ id: '0', position: 0n }, { bytes });
           const budget = createBudget(BUDGET);
-          const history = createHistory(table.archive, budget, { connections: 2, limit: LIMIT, log });
+          const history = createHistory(table.archive, budget, { queue: createFairQueue(LIMIT), log });
           // So few that most reads of the window take several.
           const turns = createTurns({ perTurn: 60, perSlice: 3 });
           const pages = createWindowPages(log);
@@ -269,7 +269,7 @@ test.serial(
               for (const name of action.channels) {
                 position += 1n;
                 const frame = Buffer.from(`<${position} ${name}>`.padEnd(action.size, '.'));
-                table.events.push({ position, id: String(position), channel: name, frame });
+                table.events.push({ position, id: String(position), channel: name, frame, kind: 'json', createdAt: 0 });
               }
             } else if (action.do === 'tail') {
               batch = append(action.events);
@@ -369,7 +369,7 @@ function setUp(windowBytes: number) {
   const table = createTable();
   const log = createLog({ id: '0', position: 0n }, { bytes: windowBytes });
   const budget = createBudget(BUDGET);
-  const history = createHistory(table.archive, budget, { connections: 2, limit: LIMIT, log });
+  const history = createHistory(table.archive, budget, { queue: createFairQueue(LIMIT), log });
   const pages = createWindowPages(log);
   const resets: string[] = [];
   return {
@@ -382,7 +382,14 @@ function setUp(windowBytes: number) {
       const first = table.events.length + 1;
       const events = Array.from({ length: count }, (_, offset) => {
         const position = BigInt(first + offset);
-        return { position, id: String(position), channel: name, frame: Buffer.from(`<${position}>`) };
+        return {
+          position,
+          id: String(position),
+          channel: name,
+          frame: Buffer.from(`<${position}>`),
+          kind: 'json' as const,
+          createdAt: 0,
+        };
       });
       table.events.push(...events);
       return events;
@@ -459,8 +466,17 @@ test.serial('R4: a client that has yet to get what was deleted is told, once, an
   t.deepEqual(resets, ['5', '11']);
 });
 
-/** A client that has taken a page at once, and is taking the second while the third has been read ahead. */
-async function setUpAhead() {
+/**
+ * A client that has taken a page at once, and is taking the second while the third has been read ahead. Time passes only where the
+ * test says so.
+ */
+async function setUpAhead(t: ExecutionContext) {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  const clock = mock.method(performance, 'now', () => 0);
+  t.teardown(() => {
+    mock.timers.reset();
+    clock.mock.restore();
+  });
   const scene = setUp(1);
   scene.log.append(scene.commit(10_000));
   const client = scene.subscribe(0n, { blocks: () => true });
@@ -474,7 +490,7 @@ async function setUpAhead() {
 }
 
 test.serial('the next page of a replay is read while a client that is fast takes this one', async (t) => {
-  const { table, budget, history, client } = await setUpAhead();
+  const { table, budget, history, client } = await setUpAhead(t);
   t.is(table.reads.length, 1);
   const held = budget.heldBytes;
   table.reads.shift()?.answer();
@@ -490,7 +506,7 @@ test.serial('the next page of a replay is read while a client that is fast takes
 });
 
 test.serial('R8: what was read ahead is not sent once events have been redacted', async (t) => {
-  const { table, log, client } = await setUpAhead();
+  const { table, log, client } = await setUpAhead(t);
   table.reads.shift()?.answer();
   await turn();
   const had = client.got.length;
@@ -553,9 +569,7 @@ test.serial(
 );
 
 test.serial('R5: a client that stalls costs the page that it does not take, and not the next', async (t) => {
-  mock.timers.enable({ apis: ['setTimeout'] });
-  t.teardown(() => mock.timers.reset());
-  const { table, budget, client } = await setUpAhead();
+  const { table, budget, client } = await setUpAhead(t);
   const held = budget.heldBytes;
   table.reads.shift()?.answer();
   await turn();
@@ -601,6 +615,8 @@ for (const windowBytes of [1, 100_000]) {
         id: `other ${position}`,
         channel: 'a',
         frame: Buffer.from(`<other ${position}>`),
+        kind: 'json' as const,
+        createdAt: 0,
       }));
       table.events.push(...others);
       log.append([...events.slice(2, 3), ...others]);
@@ -712,7 +728,7 @@ test.serial('cursors that arrive together, or while others are looked up, are lo
         }),
     },
     createBudget(BUDGET),
-    { connections: 2 },
+    { queue: createFairQueue(LIMIT) },
   );
   const first = ['1', '2', '1'].map((id) =>
     history.lookUpCursor(

@@ -33,6 +33,7 @@ async function setUp(isReading = false, settings: WakeupSettings = SETTINGS) {
       check: () => void done.push('check'),
       recheck: () => void done.push('recheck'),
       glance: () => void done.push('glance'),
+      forget: () => void done.push('forget'),
       look: () => Promise.reject(new Error('not used here')),
       isReading,
     },
@@ -55,7 +56,8 @@ test.serial('what the feed says is passed on to the tail at once', async (t) => 
   watcher.wake();
   watcher.changed();
   watcher.recheck();
-  t.deepEqual(told(), ['wake', 'check', 'recheck']);
+  watcher.unattended?.();
+  t.deepEqual(told(), ['wake', 'check', 'recheck', 'forget']);
   await wakeups.stop();
 });
 
@@ -108,6 +110,7 @@ test.serial('nothing looks any more once it has been stopped, nor where the feed
     check: () => t.fail(),
     recheck: () => t.fail(),
     glance: () => t.fail(),
+    forget: () => t.fail(),
     look: () => t.fail(),
     isReading: false,
   };

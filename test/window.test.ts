@@ -32,6 +32,8 @@ for (const channels of [1, 1000, 50_000]) {
           id: String(1_000_000_000 + n),
           channel: `channel:${n % channels}`,
           frame: frames.subarray(n * size, (n + 1) * size),
+          kind: 'json',
+          createdAt: 1.7e12 + n / 8,
         });
       }
       const taken = (reachable() - before) / events;

@@ -178,11 +178,9 @@ test('no frame has an id without data, or a retry without a name, whatever becom
     await opened(t, url, '/events/a?last_event_id=earliest'),
     await opened(t, url, '/events/a?last_event_id=nobody-knows'),
   ];
-  const waiting = await database.withClient(async (client) => {
-    await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE');
+  const waiting = await database.withTablesLocked(async () => {
     const stream = await openStream(t, `${url}/events/a?last_event_id=earliest`);
     await stream.until(({ event }) => event === 'stream-cursor');
-    await client.query('ROLLBACK');
     return stream;
   });
   const busy = await openStream(t, `${url}/events/a`);

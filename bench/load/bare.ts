@@ -24,8 +24,12 @@ export interface Writing {
 export interface BareWriter {
   readonly url: string;
   readonly pid: number;
-  /** Resolves when all has been written. */
-  write(writing: Writing): Promise<void>;
+  /**
+   * Resolves when all has been written.
+   *
+   * @param written waited for after each burst, with how many events have been written by then.
+   */
+  write(writing: Writing, written?: (events: number) => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -35,10 +39,13 @@ export async function startBareWriter(): Promise<BareWriter> {
   return {
     url: `http://127.0.0.1:${port}`,
     pid: child.pid ?? 0,
-    async write(writing) {
-      const written = once(child, 'message');
-      child.send(writing);
-      await written;
+    async write({ events, burst, ...writing }, written) {
+      child.send({ events, burst, ...writing });
+      for (let sent = 0; sent < events;) {
+        [sent] = (await once(child, 'message')) as [number];
+        await written?.(sent);
+        child.send('go on');
+      }
     },
     async stop() {
       const gone = once(child, 'exit');
@@ -65,12 +72,18 @@ function serve(): void {
   });
   server.listen(0, '127.0.0.1', () => process.send?.((server.address() as AddressInfo).port));
 
-  process.on('message', (writing: Writing) => {
+  let goOn = (): void => undefined;
+
+  process.on('message', (writing: Writing | 'go on') => {
+    if (writing === 'go on') return goOn();
     const frame = () => `id: ${(sequence += 1)}\ndata: ${markedText(0, sequence, writing.size)}\n\n`;
-    void paced(writing, (_, count) => {
+    void paced(writing, async (from, count) => {
       const buffer = Buffer.concat(Array.from({ length: count }, () => chunkOf(frame())));
       for (const socket of sockets) socket.write(buffer);
-    }).then(() => process.send?.('written'));
+      const goesOn = new Promise<void>((resolve) => (goOn = resolve));
+      process.send?.(from + count);
+      await goesOn;
+    });
   });
   process.on('disconnect', () => {
     server.close();

@@ -14,7 +14,7 @@ import { allows, type ChannelFilter } from '../event/channel-filter.js';
 import type { Counted } from './client-address.js';
 import { createForwardAuth, type ForwardAuthOptions } from './forward-auth.js';
 import { Denied } from './denied.js';
-import { createTokens, type TokenOptions } from './jwt.js';
+import { createTokens, type Grant, type TokenOptions } from './jwt.js';
 
 export interface AccessOptions {
   /** What anybody may read. */
@@ -53,6 +53,12 @@ export interface Permission {
 export interface Access {
   /** @throws Denied where it may not, or nobody can tell; else the reason of `left`. */
   permit(request: AccessRequest): Promise<Permission>;
+  /**
+   * What a token gives its bearer. Undefined: there is no key to verify tokens with.
+   *
+   * @throws Denied where it is not good.
+   */
+  verify(token: string): Promise<Grant | undefined>;
 }
 
 const ANONYMOUS: Permission = { subject: undefined, expiresAt: Infinity };
@@ -88,6 +94,7 @@ export function createAccess(options: AccessOptions, logger: Logger): Access {
   }
 
   return {
+    verify: async (token) => tokens?.verify(token),
     async permit(request) {
       const { names, headers, wanted } = request;
       const notPublic = names.filter((name) => !allows(publicChannels, name));
@@ -135,12 +142,23 @@ export function isOwnOrigin(origin: string, host: string): boolean {
 }
 
 /** The first cookie of that name: that with the most specific path (RFC 6265, section 5.4). */
-function cookieNamed(name: string, header: string): string | undefined {
-  for (const pair of header.split(';')) {
+export function cookieNamed(name: string, header: string): string | undefined {
+  for (const value of cookiesNamed(name, header)) return value;
+  return undefined;
+}
+
+/**
+ * All cookies of that name: another host of the same site may have set some of them. Only pairs
+ * that have the name somewhere are taken apart: a browser may bring hundreds of others.
+ */
+export function* cookiesNamed(name: string, header: string): Generator<string, void, undefined> {
+  for (let at = header.indexOf(name), end: number; at !== -1; at = header.indexOf(name, end)) {
+    end = header.indexOf(';', at);
+    if (end === -1) end = header.length;
+    const pair = header.slice(header.lastIndexOf(';', at) + 1, end);
     const equals = pair.indexOf('=');
     if (equals !== -1 && withoutBlanks(pair.slice(0, equals)) === name) {
-      return withoutBlanks(pair.slice(equals + 1)).replace(/^"(.*)"$/, '$1');
+      yield withoutBlanks(pair.slice(equals + 1)).replace(/^"(.*)"$/, '$1');
     }
   }
-  return undefined;
 }

@@ -22,6 +22,8 @@ export interface Grant {
   readonly subject: string | undefined;
   /** When the right ends, in milliseconds since 1970; `Infinity` where it does not. */
   readonly expiresAt: number;
+  /** There where it opens the console. */
+  readonly opensConsole?: true;
 }
 
 /** What tokens are verified with. Exactly one of the first three is there. */
@@ -39,6 +41,8 @@ export interface TokenOptions {
   readonly clockToleranceSeconds: number;
   /** The claim that lists the channels, as in `["user:42", "org:7:*"]`. */
   readonly channelsClaim: string;
+  /** The claim that opens the console, where it is `true`. */
+  readonly consoleClaim: string;
 }
 
 export interface Tokens {
@@ -97,10 +101,14 @@ export function createTokens(options: TokenOptions, logger: Logger): Tokens {
         channels: channelsOf(payload, options.channelsClaim),
         subject: typeof payload.sub === 'string' ? payload.sub : undefined,
         expiresAt: payload.exp === undefined ? Infinity : (payload.exp + clockToleranceSeconds) * 1000,
+        ...(opensConsole(payload, options.consoleClaim) && { opensConsole: true }),
       };
     },
   };
 }
+
+const opensConsole = (payload: JWTPayload, claim: string): boolean =>
+  Object.hasOwn(payload, claim) && payload[claim] === true;
 
 /** What a token is to say. */
 export interface TokenClaims {

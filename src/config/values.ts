@@ -3,6 +3,7 @@
  * "expected", what it wants.
  */
 import type { KeyObject } from 'node:crypto';
+import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
 import { withoutBlanks } from '../access/blanks.js';
 import { ChannelError, channelFilter } from '../event/channel-filter.js';
@@ -71,21 +72,49 @@ export const list = z
       .filter((item) => item !== ''),
   );
 
-/** As the words `true` and `false`. */
+/** As the words `true` and `false`, in any case: Python writes them `True` and `False`. */
 export const boolean = (fallback: boolean) =>
   z
-    .enum(['true', 'false'], 'true or false')
+    .string()
     .default(fallback ? 'true' : 'false')
+    .transform((text) => text.toLowerCase())
+    .pipe(z.enum(['true', 'false'], 'true or false'))
     .transform((text) => text === 'true');
 
 /** Of an HTTP server, without a user and a password in it. */
 export const httpUrl = z
   .string()
   .refine((text) => {
-    if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
+    if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return false;
     const { username, password } = new URL(text);
     return username === '' && password === '';
   }, 'an http:// or https:// URL, with no user and password in it')
+  .optional();
+
+/** Servers of one NATS cluster, separated by commas, all with TLS or none. Default: undefined. */
+export const natsServers = z
+  .string()
+  .transform((text) => text.split(',').map(withoutBlanks))
+  .refine((servers) => {
+    const schemes = new Set(servers.map((server) => /^(nats|tls):\/\/[^/?#]+$/i.exec(server)?.[1]?.toLowerCase()));
+    return schemes.size === 1 && !schemes.has(undefined) && servers.every((server) => URL.canParse(server));
+  }, 'URLs separated by commas, as in nats://user:password@host:4222, or all of them tls:// to encrypt, with no path')
+  .optional();
+
+/** A name that may be a part of a subject of NATS. */
+export const subjectPart = z.string().regex(/^[A-Za-z0-9_-]{1,32}$/, 'up to 32 letters, digits, - and _');
+
+/** The path of a file that is there. */
+export const readableFile = z
+  .string()
+  .refine((path) => {
+    try {
+      accessSync(path, constants.R_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  }, 'the path of a file that can be read')
   .optional();
 
 /** A key that `read` makes of the text. What is wrong with it is told without quoting it. */
@@ -103,11 +132,32 @@ export const key = (read: (text: string) => KeyObject, expected: string) =>
     })
     .optional();
 
-/** One of a few words, in any case. */
-export const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>
+/** The same, and undefined where nothing is set. */
+export const booleanOrNone = z
+  .string()
+  .transform((text) => text.toLowerCase())
+  .pipe(z.enum(['true', 'false'], 'true or false'))
+  .transform((text) => text === 'true')
+  .optional();
+
+/** Some of a few words, separated by commas. */
+export const someOf = <const T extends readonly [string, ...string[]]>(words: T) =>
+  list
+    .transform((items) => items.map((item) => item.toLowerCase()))
+    .pipe(z.array(z.enum(words, `some of ${words.join(', ')}, separated by commas`)));
+
+/**
+ * One of a few words, in any case.
+ *
+ * @param others what else is taken for which of them, in lower case
+ */
+export const oneOf = <const T extends readonly [string, ...string[]]>(
+  words: T,
+  others: Readonly<Record<string, T[number]>> = {},
+) =>
   z
     .string()
-    .transform((text) => text.toLowerCase())
+    .transform((text) => others[text.toLowerCase()] ?? text.toLowerCase())
     .pipe(z.enum(words, `one of ${words.join(', ')}`));
 
 /** Origins as browsers send them (RFC 6454, section 6.2), or `*` alone. */

@@ -5,9 +5,11 @@
  */
 import { z } from 'zod';
 import { readSecret, SECRET_BYTES } from '../access/jwt.js';
+import { PASSWORD_CHARACTERS, readPassword } from '../access/password.js';
 import { readPublicKey } from '../access/public-key.js';
 import {
   boolean,
+  booleanOrNone,
   channels,
   cookieName,
   databaseUrl,
@@ -16,10 +18,14 @@ import {
   integerOrNone,
   key,
   list,
+  natsServers,
   number,
   oneOf,
   origins,
+  readableFile,
+  someOf,
   spanOrNone,
+  subjectPart,
 } from './values.js';
 
 /** What readers are told of a variable. All text is plain Markdown. */
@@ -37,6 +43,8 @@ export interface Description {
 }
 
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+/** As Python names its levels: an application and its relay often have one LOG_LEVEL. */
+const LEVELS_OF_PYTHON = { warning: 'warn', critical: 'fatal', notset: 'trace' } as const;
 
 /** The schema of one variable with its description. */
 const as = <T extends z.ZodType>(schema: T, group: string, meaning: string, others: Partial<Description> = {}): T =>
@@ -44,11 +52,13 @@ const as = <T extends z.ZodType>(schema: T, group: string, meaning: string, othe
 
 const DATABASE = 'Database';
 const RETENTION = 'Retention';
+const NATS = 'NATS';
 const HTTP = 'HTTP';
 const ACCESS = 'Who may read what';
 const LIMITS = 'Limits';
 const STREAMS = 'Streams';
 const MEMORY = 'Memory';
+const CONSOLE = 'Console';
 const PROCESS = 'Process';
 
 /** In the order in which they are documented. */
@@ -72,7 +82,7 @@ export const variables = z.object({
   HISTORY_CONNECTIONS: as(
     integer(4, 1, 1000),
     DATABASE,
-    'Most database connections for replays. Each relay process has two more: one that listens, one that reads new events.',
+    'Most database connections for replays. Each relay process has two more: one that listens, one that reads new events; and one while somebody looks at the console.',
   ),
   SWEEP_SECONDS: as(
     number(5, 0.05, 3600),
@@ -105,6 +115,35 @@ export const variables = z.object({
     RETENTION,
     'Where events are deleted, by a role that may delete (`outbox-relay roles --retention`).',
     { unset: '`LISTEN_DATABASE_URL`', more: 'operations.md#roles' },
+  ),
+  NATS_URL: as(
+    natsServers,
+    NATS,
+    'The NATS servers, separated by commas, from whose JetStream the relay reads new events in place of PostgreSQL: `nats://user:password@host:4222`, or `tls://` to encrypt. `outbox-relay feed` fills it. Replays are still read from `ARCHIVE_DATABASE_URL` or `DATABASE_URL`.',
+    { unset: 'none: new events are read from PostgreSQL' },
+  ),
+  NATS_STREAM: as(
+    subjectPart.default('outbox'),
+    NATS,
+    'Which outbox it is of those in these servers: what feeders and relays share has this name.',
+  ),
+  NATS_CREDENTIALS_FILE: as(
+    readableFile,
+    NATS,
+    'A file of credentials (`.creds`) for these servers, in place of user and password in `NATS_URL`.',
+    { unset: 'none' },
+  ),
+  NATS_SECRET: as(
+    key(readSecret, `a secret of at least ${SECRET_BYTES.least} bytes, and better ${SECRET_BYTES.recommended}`),
+    NATS,
+    'A secret that all feeders and relays share, as from `openssl rand -base64 48`: events that others put into the stream are told by it, and passed by.',
+    { unset: 'none: whoever may write to the stream is believed' },
+  ),
+  ARCHIVE_DATABASE_URL: as(
+    databaseUrl,
+    NATS,
+    'With `NATS_URL`, the database that replays are read from. It may lead to a standby: what that has not replayed yet is waited for.',
+    { unset: '`DATABASE_URL`' },
   ),
   HOST: as(
     z.string().default('127.0.0.1'),
@@ -213,6 +252,12 @@ export const variables = z.object({
     'After how long a silence a stream gets a heartbeat. Keep it below the idle timeout of every proxy on the way.',
     { more: 'proxies.md' },
   ),
+  COMPRESSION: as(
+    oneOf(['none', 'gzip']).default('none'),
+    STREAMS,
+    'Whether streams are compressed for clients that take it. A compressed stream takes some 120 kB of memory more, and each of its events some 17 µs of CPU time; JSON becomes a fourth.',
+    { more: 'http.md#compression' },
+  ),
   RETRY_SECONDS: as(
     number(2, 0, 3600),
     STREAMS,
@@ -239,6 +284,30 @@ export const variables = z.object({
     MEMORY,
     'Memory for pages that wait on slow clients, all together, in MiB. An event that is larger than its page waits for room, and an event that is larger than all of it is sent alone.',
   ),
+  CONSOLE: as(
+    booleanOrNone,
+    CONSOLE,
+    "Whether the operator's console is at `/console`. It needs `CONSOLE_PASSWORD`, or a key for tokens. In the demo it is on, and open.",
+    { unset: '`false`; demo: `true`', more: 'console.md' },
+  ),
+  CONSOLE_PASSWORD: as(
+    key(readPassword, `a password of at least ${PASSWORD_CHARACTERS} characters, as from openssl rand -base64 18`),
+    CONSOLE,
+    `Who has it may open the console, where \`CONSOLE\` is \`true\`: at least ${PASSWORD_CHARACTERS} characters, as from \`openssl rand -base64 18\`.`,
+    { unset: 'none', more: 'console.md#who-may-open-it' },
+  ),
+  JWT_CONSOLE_CLAIM: as(
+    z.string().default('console'),
+    CONSOLE,
+    'A token in which this claim is `true` opens the console, where that is on.',
+    { more: 'console.md#who-may-open-it' },
+  ),
+  CONSOLE_SHOWS: as(
+    someOf(['data', 'addresses']),
+    CONSOLE,
+    'What the console shows that it hides otherwise, separated by commas: `data` of events that its viewer could not read, `addresses` of clients and whose they are.',
+    { unset: 'none', more: 'console.md#what-it-hides' },
+  ),
   WORKERS: as(
     integer(1, 1, 256),
     PROCESS,
@@ -248,7 +317,7 @@ export const variables = z.object({
   METRICS_PORT: as(
     integerOrNone(0, 65535),
     PROCESS,
-    'A port for `/metrics` alone, with the metrics of all `WORKERS`. Keep it from strangers.',
+    'A port for `/metrics`, with the metrics of all `WORKERS`, and for who is connected. Keep it from strangers.',
     { unset: 'none', more: 'operations.md#metrics' },
   ),
   PUBLIC_METRICS: as(
@@ -256,10 +325,22 @@ export const variables = z.object({
     PROCESS,
     'Whether `/metrics` is on `PORT` too, for everybody who reaches that. Not with `WORKERS`.',
   ),
-  LOG_LEVEL: as(oneOf(LEVELS).optional(), PROCESS, 'How much is logged.', {
+  TRACING: as(
+    boolean(false),
+    PROCESS,
+    "Whether spans are made of what becomes of events that were published within one, and sent where OpenTelemetry's variables say, as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    { more: 'tracing.md' },
+  ),
+  LOG_LEVEL: as(oneOf(LEVELS, LEVELS_OF_PYTHON).optional(), PROCESS, 'How much is logged.', {
     unset: '`info`; demo: `warn`',
     example: 'info',
   }),
+  LOG_FORMAT: as(
+    oneOf(['json', 'text']).optional(),
+    PROCESS,
+    'How log entries are written: each as JSON on a line of its own, or as text to be read by people, with colours on a terminal unless `NO_COLOR` is set.',
+    { unset: '`text` on a terminal, else `json`' },
+  ),
   SHUTDOWN_SECONDS: as(
     number(10, 0, 3600),
     PROCESS,

@@ -68,9 +68,22 @@ export function matches({ channels, prefixes }: ChannelFilter, channel: string):
  * @throws ChannelError where it is none of them.
  */
 export function allows(filter: ChannelFilter, pattern: string): boolean {
-  const wanted = channelFilter([pattern]);
-  const name = wanted.channels[0] ?? wanted.prefixes[0] ?? '';
+  return covers(filter, channelFilter([pattern]));
+}
+
+/**
+ * The same for a filter of one channel or prefix, for whoever asks it of many. One of nothing is
+ * covered by none.
+ */
+export function covers(filter: ChannelFilter, wanted: ChannelFilter): boolean {
+  const name = wanted.channels[0] ?? wanted.prefixes[0];
+  if (name === undefined) return false;
   return wanted.channels.length > 0 ? matches(filter, name) : startsWithOne(name, filter.prefixes);
+}
+
+/** The names that describe a filter, sorted: channels, and prefixes as in `user:*`. */
+export function namesOf({ channels, prefixes }: ChannelFilter): string[] {
+  return [...channels, ...prefixes.map((prefix) => `${prefix}*`)].sort();
 }
 
 /**

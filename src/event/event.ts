@@ -9,6 +9,16 @@ export interface Cursor {
   readonly id: string;
 }
 
+/** The largest id, and position, that there can be: PostgreSQL's bigint ends there. */
+export const LARGEST_ID = 2n ** 63n - 1n;
+
+/**
+ * What the data in a frame is of the JSON that was published. `json`: the same. `text`: what a JSON
+ * string says. `other`: the frame doesn't tell, as of a text with carriage returns, of which a frame
+ * makes line feeds.
+ */
+export type DataKind = 'json' | 'text' | 'other';
+
 export interface LogEvent extends Cursor {
   readonly channel: string;
   /**
@@ -16,16 +26,16 @@ export interface LogEvent extends Cursor {
    * it can't be delivered, so all readers pass it by.
    */
   readonly frame: Buffer;
-}
-
-/** An event as the tail reads it. Of one that can't be delivered the frame is empty. */
-export interface FreshEvent extends LogEvent {
+  readonly kind: DataKind;
   /**
    * When the transaction that inserted it began, in milliseconds since 1970, by the database's
    * clock.
    */
   readonly createdAt: number;
 }
+
+/** An event as the tail reads it. */
+export type FreshEvent = LogEvent;
 
 /**
  * Why a log has to begin anew: events after its head were deleted before it had read them, or the

@@ -156,11 +156,16 @@ function moveLines(chunk: Buffer, from: number, end: number, dataEnd: number, to
 export function controlText(
   event: ControlEvent,
   data: Readonly<Record<string, unknown>>,
-  { id, retry }: ControlFields = {},
+  fields: ControlFields = {},
 ): string {
+  return eventText(event, data, fields);
+}
+
+/** An event that is in no outbox, as text: what the relay tells of itself. */
+export function eventText(event: string, data: object, { id, retry }: ControlFields = {}): string {
   const cursor = id === undefined ? '' : `id: ${oneLine(id)}\n`;
   const pause = retry === undefined ? '' : `retry: ${Math.round(retry)}\n`;
-  return `${cursor}event: ${event}\n${pause}${dataLines(JSON.stringify(data))}\n`;
+  return `${cursor}event: ${oneLine(event)}\n${pause}${dataLines(JSON.stringify(data))}\n`;
 }
 
 /** The same, with a chunk around it. */

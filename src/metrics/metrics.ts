@@ -10,24 +10,33 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { History } from '../stream/history.js';
 import type { Budget } from '../stream/page-budget.js';
 import { kept } from './kept.js';
-import type { Databases } from '../outbox/databases.js';
+import { openMetricsText } from './open-metrics.js';
+import type { EngineFeed } from '../engine/engine-feed.js';
+import type { ArchiveDatabase } from '../outbox/databases.js';
 import { databaseFigures, type DatabaseFigures } from '../outbox/postgres-archive.js';
 import type { Log } from '../feed/log.js';
+import type { Polls } from '../stream/polls.js';
 import type { Streams } from '../stream/streams.js';
 import type { Tail } from '../feed/tail.js';
+import type { Tracing } from '../tracing/tracing.js';
 import type { Wakeups } from '../feed/wakeups.js';
 import type { Undeliverable } from '../outbox/undeliverable.js';
 
 export interface Metrics {
   /**
    * @param events with when their rows were inserted, in ms since 1970, by the database's clock.
+   * @param at when that was, likewise. Default: now.
    */
-  delivered(events: readonly { readonly createdAt: number }[]): void;
+  delivered(events: readonly { readonly createdAt: number }[], at?: number): void;
+  /** The trace of an event that was counted as delivered after so long. */
+  traced(seconds: number, traceId: string): void;
   /** A request was refused. @param code as the client was told, such as `forbidden`. */
   refused(code: string): void;
   /** What is scraped. */
   text(): Promise<string>;
   readonly contentType: string;
+  /** The same in the form of OpenMetrics, with traces. Absent: there are none. */
+  readonly openText?: (() => Promise<string>) | undefined;
   readonly registry: Registry;
 }
 
@@ -40,14 +49,22 @@ export interface MetricsSettings {
 /** What is measured. */
 export interface Measured {
   readonly streams: Streams;
+  readonly polls: Pick<Polls, 'totals'>;
   readonly log: Log;
   readonly history: History;
   readonly tail: Tail;
   readonly wakeups: Pick<Wakeups, 'watch' | 'awake'>;
   readonly undeliverable: Pick<Undeliverable, 'count'>;
   readonly budget: Pick<Budget, 'heldBytes'>;
-  /** What only the database knows is asked on the connections of history: nothing is delivered on them. */
-  readonly databases: Pick<Databases, 'history'>;
+  /**
+   * What only the database knows is asked on the connections of history: nothing is delivered on
+   * them.
+   */
+  readonly databases: Pick<ArchiveDatabase, 'history'>;
+  /** Undefined: events come from PostgreSQL alone. */
+  readonly engine?: Pick<EngineFeed, 'stats' | 'beatAgeSeconds'> | undefined;
+  /** Undefined: it is off. */
+  readonly tracing?: Pick<Tracing, 'totals'> | undefined;
 }
 
 /** From a millisecond to a minute: what is slower has been waiting for something that was away. */
@@ -103,7 +120,7 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     });
   }
 
-  const { streams, log, history, tail } = measured;
+  const { streams, polls, log, history, tail } = measured;
   const { watch, awake } = measured.wakeups;
   const { totals } = streams;
 
@@ -128,6 +145,9 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     'Events that can not be delivered and were passed by; the log names each.',
     () => measured.undeliverable.count,
   );
+  gauge('polls_waiting', 'Requests for /history that wait for an event.', () => polls.totals.waiting);
+  counter('polls', 'Answers to requests for /history.', () => polls.totals.answered);
+  counter('polled_events', 'Events in these answers.', () => polls.totals.events);
   counter('replays', 'Streams that began behind the head.', () => totals.replays);
   counter(
     'repeated_resumes',
@@ -173,6 +193,42 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     awake?.state === 'awake' ? 1 : 0,
   );
 
+  const { engine } = measured;
+  counters('feed_entries', 'Entries of the stream in NATS, by how they came: live, or read from it.', 'way', () => ({
+    live: engine?.stats.live ?? 0,
+    read: engine?.stats.read ?? 0,
+  }));
+  counter('feed_entries_skipped', 'Live entries that were there already.', () => engine?.stats.skipped ?? 0);
+  counter(
+    'feed_entries_unreadable',
+    'Entries that are damaged, or that no feeder of ours has made; the log names each.',
+    () => engine?.stats.unreadable ?? 0,
+  );
+  counter(
+    'feed_events_filled',
+    'New events that the stream in NATS did not have, and that were read from the database.',
+    () => engine?.stats.filled ?? 0,
+  );
+  new Gauge({
+    name: 'outbox_relay_feeder_beat_age_seconds',
+    help: 'How long ago a feeder has said last that it feeds this relay. Missing before the first, and without NATS.',
+    registers,
+    aggregator: 'max',
+    collect() {
+      const age = engine?.beatAgeSeconds;
+      if (age === undefined) this.remove();
+      else this.set(age);
+    },
+  });
+
+  const { tracing } = measured;
+  counter('traced_events', 'Events that spans were made of; with TRACING.', () => tracing?.totals.traced ?? 0);
+  counter(
+    'traces_missed',
+    'Events of which it could not be read whether they have a trace; with TRACING.',
+    () => tracing?.totals.missed ?? 0,
+  );
+
   const figures = kept(() => databaseFigures(measured.databases.history.db), KEPT_MS);
 
   /** What only the database knows; missing while it does not answer. */
@@ -203,8 +259,12 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     name: 'outbox_relay_delivery_seconds',
     help: 'From the start of the transaction that inserted an event, by the clock of the database, to its writing.',
     buckets: LATENCY_SECONDS,
-    registers,
+    enableExemplars: tracing !== undefined,
+    // Where it keeps exemplars, prom-client takes it for registries of OpenMetrics alone: see
+    // below.
+    registers: [],
   });
+  registry.registerMetric(latency);
   const refusals = new Counter({
     name: 'outbox_relay_refusals_total',
     help: 'Requests refused, by the code that the client was told.',
@@ -215,13 +275,27 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
   return {
     registry,
     contentType: registry.contentType,
-    delivered(events) {
-      for (const { createdAt } of events) latency.observe(Math.max(0, Date.now() - createdAt) / 1000);
+    delivered(events, at = Date.now()) {
+      for (const { createdAt } of events) {
+        const seconds = Math.max(0, at - createdAt) / 1000;
+        if (tracing) latency.observe({ value: seconds });
+        else latency.observe(seconds);
+      }
     },
+    traced: (seconds, traceId) => (latency as ExemplarKeeper).updateExemplar({}, seconds, { trace_id: traceId }),
     refused: (code) => refusals.inc({ code }),
     text: kept(() => registry.metrics(), KEPT_MS),
+    openText: tracing && kept(async () => openMetricsText([await registry.getMetricsAsJSON()]), KEPT_MS),
   };
 }
+
+/**
+ * What prom-client's types do not tell of a histogram: by the time that a trace is known, it was
+ * observed.
+ */
+type ExemplarKeeper = Histogram & {
+  updateExemplar(labels: object, value: number, exemplarLabels: object): void;
+};
 
 /** Undefined where there is no answer in time: a scrape must not wait for a database. */
 async function answered<T>(answer: Promise<T>): Promise<T | undefined> {

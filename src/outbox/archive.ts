@@ -4,8 +4,8 @@
  * Every method may reject at any time; the caller MUST ask again, after a pause. A signal ends the
  * work, in the server too, and the method rejects.
  */
-import type { ChannelFilter } from '../event/channel-filter.js';
-import type { Cursor } from '../event/event.js';
+import type { EventFilter } from '../event/event-filter.js';
+import type { Cursor, FreshEvent } from '../event/event.js';
 import type { Batch } from './frame-batch.js';
 import type { Search } from './since.js';
 
@@ -41,8 +41,16 @@ export interface Archive {
    * says what it needs.
    *
    * @param head a position that the caller MUST know to be committed: what is above it is not read.
+   * @param limit most events. Default: as many as a page may have.
    */
-  page(filter: ChannelFilter, after: bigint, head: bigint, bytes: number, signal?: AbortSignal): Promise<ArchivePage>;
+  page(
+    filter: EventFilter,
+    after: bigint,
+    head: bigint,
+    bytes: number,
+    signal?: AbortSignal,
+    limit?: number,
+  ): Promise<ArchivePage>;
   /** Looks up event ids: an answer for each, in their order. `0` stands before all events. */
   lookUpCursors(ids: readonly string[], signal?: AbortSignal): Promise<CursorLookup[]>;
   /**
@@ -52,4 +60,27 @@ export interface Archive {
    * at.
    */
   since(search: Search, signal?: AbortSignal): Promise<Search | Cursor>;
+}
+
+/** A part of the order, of all channels. */
+export interface ArchiveRun {
+  /** Ascending. */
+  readonly events: readonly FreshEvent[];
+  /** Position through which `events` has all that was asked for and is above the floor. */
+  readonly through: bigint;
+  /** The newest deleted event. */
+  readonly floor: Cursor;
+}
+
+/** The archive as a feed reads it that gets its events from elsewhere, and here what is missing there. */
+export interface RunArchive {
+  /**
+   * All events in `(after, through]`, a bounded number at a time: the caller MUST go on from
+   * `through` of the answer.
+   *
+   * @param through a position that the caller MUST know to be settled, as in `page`.
+   */
+  run(after: bigint, through: bigint): Promise<ArchiveRun>;
+  /** As `nearHead` of a feed, for a head that the caller MUST know to be settled. */
+  nearHead(head: bigint, limit: { readonly events: number; readonly bytes: number }): Promise<Cursor>;
 }

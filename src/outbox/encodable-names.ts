@@ -1,12 +1,13 @@
 /**
- * Encodable names: what of a filter the database can hold. In one that is not in UTF-8 a name may
- * have characters that its encoding lacks: no event can be there, and a query that names it fails,
- * for the client's other channels as well.
+ * Encodable names: what of a filter the database can hold. In one that is not in UTF-8 a name, of a
+ * channel or of an event, may have characters that its encoding lacks: no event can be there, and a
+ * query that names it fails, for the client's other channels as well.
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
 import pg from 'pg';
-import { channelFilter, type ChannelFilter } from '../event/channel-filter.js';
+import { channelFilter } from '../event/channel-filter.js';
+import { eventFilter, type EventFilter } from '../event/event-filter.js';
 import { abortable, type Tables } from '../postgres/pool.js';
 
 export interface Encodable {
@@ -15,7 +16,7 @@ export interface Encodable {
    *
    * @throws what the database throws.
    */
-  within(filter: ChannelFilter, signal?: AbortSignal): Promise<ChannelFilter | undefined>;
+  within(filter: EventFilter, signal?: AbortSignal): Promise<EventFilter | undefined>;
 }
 
 /** untranslatable_character, character_not_in_repertoire (PostgreSQL manual, appendix A). */
@@ -54,11 +55,18 @@ export function createEncodable(db: Kysely<Tables>): Encodable {
         hasAll = rows[0]?.encoding === 'UTF8';
       }
       if (hasAll) return filter;
-      const wanted = [...filter.channels, ...filter.prefixes.map((prefix) => `${prefix}*`)];
-      const kept: string[] = [];
-      for (const name of wanted) if (await isEncodable(name, signal)) kept.push(name);
-      if (kept.length === wanted.length) return filter;
-      return kept.length === 0 ? undefined : channelFilter(kept);
+      const { channels, prefixes, events = [] } = filter;
+      const keep = async (names: readonly string[]) => {
+        const kept: string[] = [];
+        for (const name of names) if (await isEncodable(name, signal)) kept.push(name);
+        return kept;
+      };
+      const wanted = [...channels, ...prefixes.map((prefix) => `${prefix}*`)];
+      const kept = await keep(wanted);
+      const keptEvents = await keep(events);
+      if (kept.length === wanted.length && keptEvents.length === events.length) return filter;
+      if (kept.length === 0 || (events.length > 0 && keptEvents.length === 0)) return undefined;
+      return eventFilter(channelFilter(kept), keptEvents);
     },
   };
 }

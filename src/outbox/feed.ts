@@ -128,6 +128,11 @@ export interface FeedWatcher {
   /** The feed may be another: see `isSameHistory`. */
   recheck(): void;
   /**
+   * Nobody would tell of a redaction now, so nobody may be given what is in memory. Called again and
+   * again while that lasts. Whoever keeps nothing in memory has no need of it.
+   */
+  unattended?(): void;
+  /**
    * Another says that it is awake: see `AwakeLock`. It repeats that while it is.
    *
    * @param relay a name that no other has.
@@ -169,6 +174,11 @@ export interface Watch {
   readonly notificationsWork: boolean;
   /** How many sessions were lost. */
   readonly losses: number;
+  /**
+   * Since when nobody has fed what is between this feed and the outbox; undefined: somebody does, or
+   * there is nothing between them.
+   */
+  readonly noFeederSince?: Date | undefined;
   /** Undefined: publishers always send wake-ups. */
   readonly awakeLock: AwakeLock | undefined;
   /** Resolves when the session has ended; the watcher is not called again. Safe to call twice. */

@@ -3,29 +3,20 @@
  * in bytes, framed by the database, with the floor of the same snapshot.
  */
 import { sql, type Kysely, type RawBuilder } from 'kysely';
-import type { ChannelFilter } from '../event/channel-filter.js';
+import type { EventFilter } from '../event/event-filter.js';
 import type { Cursor } from '../event/event.js';
 import type { Tables } from '../postgres/pool.js';
-import { refuseStandby } from '../postgres/standby.js';
+import { refuseStandby, type StandbyRule } from '../postgres/standby.js';
 import { FLOOR_ID, FLOOR_POSITION, floorIn, type FirstRow, type FloorRow } from './floor.js';
 import { batchOfText, NO_EVENTS, type Batch } from './frame-batch.js';
-import { cut, FRAMED_BYTES, LINES, sized } from './sized-rows.js';
+import type { Format } from './formats.js';
+import { cut, sized } from './sized-rows.js';
 
 /**
  * How many positions one read for a prefix may look at, matching or not: bounds the work of a read
  * that finds little.
  */
 export const SLICE = 20_000n;
-
-/**
- * An event's frame, byte for byte as `encodeEvent` makes it but for the chunk; a test compares
- * them. The database frames replays, so that a page is one value: parsing rows takes the relay four
- * times the CPU time.
- *
- * Names have no control characters, by the table's checks. Each line break makes `size` larger.
- */
-const FRAME = sql`'id: ' || id || CASE event WHEN 'message' THEN E'\\ndata: ' ELSE E'\\nevent: ' || event || E'\\ndata: ' END
-  || CASE WHEN size > octet_length(text) THEN ${LINES} ELSE text END || E'\\n\\n'`;
 
 /** A page of history, framed. */
 export interface FramedPage {
@@ -51,7 +42,7 @@ export interface FramedPage {
 }
 
 export interface FramedQuery {
-  readonly filter: ChannelFilter;
+  readonly filter: EventFilter;
   readonly after: bigint;
   /** What is above it is not looked at. */
   readonly head: bigint;
@@ -72,14 +63,19 @@ export interface FramedQuery {
 export const FEW_CHANNELS = 4;
 
 /** What matches and follows `after`. For a filter with prefixes, within `SLICE` positions. */
-export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promise<FramedPage> {
+export async function framesAfter(
+  db: Kysely<Tables>,
+  asked: FramedQuery,
+  format: Format,
+  rule: StandbyRule = refuseStandby,
+): Promise<FramedPage> {
   const { filter, after, head, bytes } = asked;
   const isWalk = filter.prefixes.length > 0;
   const query = matching(asked);
   // The rows reach the aggregates in order: an ORDER BY in each would sort them anew.
   const { rows } = await sql<FramedRow & FloorRow>`
-    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`, FRAMED_BYTES)})
-    SELECT string_agg(${FRAME}, '') FILTER (WHERE delivered) AS frames,
+    WITH page AS MATERIALIZED (${sized(query, sql`id, position, event, data, channel, name, complete`, format)})
+    SELECT string_agg(${format.event}, '') FILTER (WHERE delivered) AS frames,
       string_agg(position::text, ' ') FILTER (WHERE delivered) AS positions,
       string_agg(channel::text, ' ') FILTER (WHERE delivered) AS channels,
       string_agg(id::text || ' ' || size, ',') FILTER (WHERE fits AND NOT delivered) AS undeliverable,
@@ -90,10 +86,10 @@ export async function framesAfter(db: Kysely<Tables>, asked: FramedQuery): Promi
       count(convert_to(name, 'UTF8')) AS names,
       ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS floor, pg_is_in_recovery() AS standby
     FROM (
-      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes, sql`through <= ${bytes}`)}) cut
+      SELECT *, through <= ${bytes} AS fits, through <= ${bytes} AND text IS NOT NULL AS delivered FROM (${cut(bytes, format, sql`through <= ${bytes}`)}) cut
     ) judged`.execute(db);
   const [page] = rows;
-  refuseStandby(page);
+  rule(page);
   const events =
     page === undefined || page.frames === null ? NO_EVENTS : batchOfText(page.frames, page.positions ?? '');
   const candidates = page?.candidates ?? 0;
@@ -138,9 +134,44 @@ export async function firstMatchAfter(db: Kysely<Tables>, asked: FramedQuery): P
 }
 
 function matching(asked: FramedQuery): RawBuilder<unknown> {
-  const { channels, prefixes } = asked.filter;
+  const { channels, prefixes, events } = asked.filter;
   if (prefixes.length > 0) return walk(asked);
-  return channels.length > FEW_CHANNELS ? merged(asked) : channelsAfter(asked);
+  // Of named events there are few at most: see `lookableThrough`.
+  return channels.length > FEW_CHANNELS && events === undefined ? merged(asked) : channelsAfter(asked);
+}
+
+function named({ events }: EventFilter): RawBuilder<unknown> {
+  return events === undefined ? sql`` : sql`AND event = ANY (${events}::text[])`;
+}
+
+/**
+ * How many events of channels one read for some names of events may look at beyond a slice: bounds
+ * the work of a read that finds little.
+ */
+const NAMED_LOOKS = 10_000;
+
+/**
+ * Up to where a page may look for events of some names, at or below `head`: through a slice, or as
+ * far as none of the channels has had more than its share of `NAMED_LOOKS`. What is deleted
+ * meanwhile makes them fewer.
+ */
+export async function lookableThrough(db: Kysely<Tables>, { filter, after, head }: FramedQuery): Promise<bigint> {
+  // A walk is bounded by its positions.
+  if (filter.events === undefined || filter.prefixes.length > 0) return head;
+  const slice = min(head, after + SLICE);
+  if (slice === head) return head;
+  const most = Math.ceil(NAMED_LOOKS / filter.channels.length);
+  const { rows } = await sql<{ position: string | null; standby: boolean }>`
+    SELECT min(o.position) AS position, pg_is_in_recovery() AS standby
+    FROM unnest(${filter.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
+      SELECT position FROM here.outbox
+      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint)
+        AND (outbox.channel, position) <= (wanted.channel, ${head}::bigint) AND position IS NOT NULL
+      ORDER BY outbox.channel, position OFFSET ${most - 1} LIMIT 1
+    ) o`.execute(db);
+  refuseStandby(rows[0]);
+  const position = rows[0]?.position == null ? head : BigInt(rows[0].position);
+  return position > slice ? position : slice;
 }
 
 /**
@@ -161,8 +192,8 @@ function channelsAfter({ filter, after, head, limit }: FramedQuery): RawBuilder<
     SELECT o.id, o.position, o.event, o.data, NULL::integer AS channel, NULL::text AS name, NULL::bigint AS complete
     FROM unnest(${filter.channels}::text[]) AS wanted(channel) CROSS JOIN LATERAL (
       SELECT id, position, event, data FROM here.outbox
-      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint) AND outbox.channel <= wanted.channel
-        AND position IS NOT NULL AND position <= ${head}
+      WHERE (outbox.channel, position) > (wanted.channel, ${after}::bigint)
+        AND (outbox.channel, position) <= (wanted.channel, ${head}::bigint) AND position IS NOT NULL ${named(filter)}
       ORDER BY outbox.channel, position LIMIT ${limit}
     ) o ORDER BY o.position LIMIT ${limit}`;
 }
@@ -210,7 +241,7 @@ function walk({ filter, after, head, limit }: FramedQuery): RawBuilder<unknown> 
     SELECT id, position, event, data, NULL::integer AS channel, channel::text AS name, NULL::bigint AS complete FROM here.outbox
     WHERE position > ${after} AND position <= ${min(head, after + SLICE)}
       AND (channel = ANY (${filter.channels}::text[]) OR starts_with(channel::text,
-        (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")]))
+        (${prefixes})[width_bucket(channel::text COLLATE "C", ${prefixes} COLLATE "C")])) ${named(filter)}
     ORDER BY position LIMIT ${limit}`;
 }
 

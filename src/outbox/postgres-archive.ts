@@ -7,14 +7,15 @@
  */
 import { sql, type Kysely } from 'kysely';
 import { LRUCache } from 'lru-cache';
-import type { ChannelFilter } from '../event/channel-filter.js';
+import type { EventFilter } from '../event/event-filter.js';
 import { abortable, type Tables } from '../postgres/pool.js';
-import { refuseStandby } from '../postgres/standby.js';
+import { refuseStandby, type StandbyRule } from '../postgres/standby.js';
 import type { Archive, CursorLookup } from './archive.js';
 import { createEncodable } from './encodable-names.js';
 import { cursorIn, FLOOR_HIGHEST_ID, FLOOR_ID, FLOOR_POSITION } from './floor.js';
+import { FRAME, type Format } from './formats.js';
 import { NO_EVENTS } from './frame-batch.js';
-import { firstMatchAfter, framesAfter, type FramedPage, type FramedQuery } from './framed-page.js';
+import { firstMatchAfter, framesAfter, lookableThrough, type FramedPage, type FramedQuery } from './framed-page.js';
 import { stepSince } from './since.js';
 import { createTypicalSize } from './typical-size.js';
 import { createUndeliverable, type ReadAround, type Undeliverable } from './undeliverable.js';
@@ -35,10 +36,14 @@ const LARGEST_ID = 2n ** 63n - 1n;
 /**
  * @param db connections that delivery does not wait for.
  * @param undeliverable is told what can't be delivered.
+ * @param format what its pages are made of. Default: frames of a stream.
+ * @param rule what is made of an answer by a standby. Default: it is refused.
  */
 export function createPostgresArchive(
   db: Kysely<Tables>,
   undeliverable: Undeliverable = createUndeliverable(),
+  format: Format = FRAME,
+  rule: StandbyRule = refuseStandby,
 ): Archive {
   const size = createTypicalSize();
   /** By filter: who meets a row that can't be read has small pages, and nobody else. */
@@ -52,7 +57,7 @@ export function createPostgresArchive(
    * How many keys of each channel are looked at for so many events: as many as in the page before,
    * in proportion, and what chance may add. One that has more ends the page.
    */
-  function keysFor({ key, channels }: ChannelFilter, limit: number): number[] {
+  function keysFor({ key, channels }: EventFilter, limit: number): number[] {
     const last = counts.get(key);
     const sum = last?.reduce((all, count) => all + count, 0) ?? 0;
     if (last === undefined || sum === 0) {
@@ -75,7 +80,7 @@ export function createPostgresArchive(
         (SELECT position FROM here.outbox WHERE position > ${position} ORDER BY position LIMIT 1) AS next`.execute(
       reads,
     );
-    refuseStandby(rows[0]);
+    rule(rows[0]);
     return { next: BigInt(rows[0]?.next ?? LARGEST_ID), floor: BigInt(rows[0]?.floor ?? 0) };
   }
 
@@ -85,7 +90,7 @@ export function createPostgresArchive(
     readers.set(key, read);
     return read(
       asked.limit,
-      (limit) => framesAfter(reads, { ...asked, limit }),
+      (limit) => framesAfter(reads, { ...asked, limit }, format, rule),
       () => firstMatchAfter(reads, asked),
       ({ position, floor, floorId }) => ({
         events: NO_EVENTS,
@@ -101,13 +106,15 @@ export function createPostgresArchive(
   }
 
   return {
-    async page(wanted, after, head, bytes, signal) {
+    async page(wanted, after, head, bytes, signal, most = HISTORY_EVENTS) {
       const filter = await encodable.within(wanted, signal);
       if (filter === undefined) return { events: NO_EVENTS, position: head, floor: 0n };
-      const limit = size.rowsFor(bytes, HISTORY_EVENTS);
+      const limit = Math.min(most, size.rowsFor(bytes, HISTORY_EVENTS));
       const keys = keysFor(filter, limit);
       const reads = abortable(db, signal);
-      const found = await framesAround(reads, { filter, after, head, limit, bytes, keys });
+      const whole = { filter, after, head, limit, bytes, keys };
+      const asked = { ...whole, head: await lookableThrough(reads, whole) };
+      const found = await framesAround(reads, asked);
       for (const large of found.undeliverable) undeliverable.reportTooLarge(large.id, large.bytes);
       const { events, needs } = found;
       size.learn(events.length, events.frames.length);
@@ -143,7 +150,7 @@ export function createPostgresArchive(
         abortable(db, signal),
       );
       const [first] = rows;
-      refuseStandby(first);
+      rule(first);
       if (first === undefined) return ids.map(() => UNKNOWN);
       const floor = BigInt(first.floor);
       // Of rows that were deleted the highest id may have had a lower position than that of the
@@ -162,7 +169,7 @@ export function createPostgresArchive(
       });
     },
 
-    since: (search, signal) => stepSince(abortable(db, signal), search),
+    since: (search, signal) => stepSince(abortable(db, signal), search, rule),
   };
 }
 

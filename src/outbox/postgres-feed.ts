@@ -7,8 +7,7 @@
  */
 import { sql, type Kysely } from 'kysely';
 import type { Logger } from 'pino';
-import type { Cursor, FreshEvent } from '../event/event.js';
-import { encodeEvent, encodeInSteps } from '../event/sse.js';
+import type { Cursor } from '../event/event.js';
 import type { Tables } from '../postgres/pool.js';
 import { refuseStandby } from '../postgres/standby.js';
 import { createAwakeLock } from './awake-lock.js';
@@ -16,7 +15,9 @@ import type { Databases } from './databases.js';
 import type { Feed, FeedReader, HeldBack, Settled, Watch } from './feed.js';
 import { cursorIn, FLOOR_ID, FLOOR_POSITION } from './floor.js';
 import { startListener, type Listener } from './listener.js';
-import { FEW, fewRowsAfter, firstAfter, rowsAfter, type Row } from './new-rows.js';
+import { frameRows, undeliverableOf } from './framed-rows.js';
+import { FEW, fewRowsAfter, firstAfter, rowsAfter } from './new-rows.js';
+import { nearNewest, newestThrough } from './newest.js';
 import { meaningOf, notify, senderOf } from './notifications.js';
 import { changesSince } from './redaction.js';
 import { readSettled } from './settled.js';
@@ -27,10 +28,6 @@ import { createUndeliverable, type Undeliverable } from './undeliverable.js';
 /** Bounds of one read. What is larger takes more reads. */
 const PAGE_EVENTS = 1000;
 const PAGE_BYTES = 1024 * 1024;
-
-const NO_FRAME = Buffer.alloc(0);
-/** Data from this length on is framed in steps. */
-const LARGE_CHARACTERS = 64 * 1024;
 
 export interface FeedSettings {
   /** A session for notifications that has not answered for so long is dead. */
@@ -104,31 +101,7 @@ export function createPostgresReader(
   /** The newest event that is settled. */
   async function head(): Promise<Cursor> {
     const { through } = await readSettled(db);
-    const { rows } = await sql<{ id: string; position: string }>`
-      SELECT id, position FROM (
-        -- Above the floor only: below it the index may be full of what was deleted.
-        (SELECT id, position FROM here.outbox WHERE position > ${FLOOR_POSITION} AND position <= ${through}
-         ORDER BY position DESC LIMIT 1)
-        UNION ALL SELECT ${FLOOR_ID}, ${FLOOR_POSITION}
-      ) newest ORDER BY position DESC LIMIT 1`.execute(db);
-    return cursorIn(rows[0]);
-  }
-
-  /**
-   * Frames events in their order. One that is large is framed in steps, with a turn of the event
-   * loop after each.
-   */
-  async function eventsOf(rows: readonly Row[]): Promise<FreshEvent[]> {
-    const events: FreshEvent[] = [];
-    for (const row of rows) {
-      const { data, channel, created } = row;
-      let frame: Buffer = NO_FRAME;
-      if (data === null) undeliverable.reportTooLarge(row.id, Number(row.bytes));
-      else if (data.length < LARGE_CHARACTERS) frame = encodeEvent({ ...row, data });
-      else frame = await inTurns(encodeInSteps({ ...row, data }));
-      events.push({ ...cursorIn(row), channel, createdAt: created, frame });
-    }
-    return events;
+    return newestThrough(db, through);
   }
 
   async function readRows(after: bigint, limit: number) {
@@ -154,7 +127,7 @@ export function createPostgresReader(
     expectsGap = countWhole(rows, after, undefined) < rows.length;
     const held = whole < rows.length ? { by: settled?.process } : undefined;
     isHeld = held !== undefined;
-    const events = await eventsOf(isHeld ? rows.slice(0, whole) : rows);
+    const events = await frameRows(isHeld ? rows.slice(0, whole) : rows, undeliverable);
     size.learn(
       events.length,
       events.reduce((sum, { frame }) => sum + frame.length, 0),
@@ -172,15 +145,9 @@ export function createPostgresReader(
   return {
     head,
 
-    async nearHead({ events, bytes }) {
+    async nearHead(limit) {
       const { through } = await readSettled(db);
-      const { rows } = await sql<{ id: string; position: string }>`
-        SELECT id, position FROM (
-          SELECT id, position, sum(coalesce(pg_column_size(data), 0)) OVER (ORDER BY position DESC) AS bytes
-          FROM (SELECT id, position, data FROM here.outbox
-                WHERE position > ${FLOOR_POSITION} AND position <= ${through} ORDER BY position DESC LIMIT ${events}) newest
-        ) sized WHERE bytes <= ${bytes} ORDER BY position LIMIT 1`.execute(db);
-      return rows[0] ? cursorIn(rows[0]) : head();
+      return nearNewest(db, through, limit);
     },
 
     async readNew(after) {
@@ -191,8 +158,8 @@ export function createPostgresReader(
           expectsFew = false;
           return firstSettled(after);
         },
-        ({ id, position, channel, created, floor, floorId }) => ({
-          events: [{ id, position: BigInt(position), channel, createdAt: created, frame: NO_FRAME }],
+        ({ floor, floorId, ...row }) => ({
+          events: [undeliverableOf(row)],
           more: true,
           floor: cursorIn({ id: floorId, position: floor }),
           held: undefined as HeldBack | undefined,
@@ -241,12 +208,4 @@ function countWhole(
     if (position > through) through = position;
   }
   return rows.length;
-}
-
-async function inTurns<T>(steps: Generator<unknown, T, undefined>): Promise<T> {
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-    await new Promise((next) => setImmediate(next));
-  }
 }

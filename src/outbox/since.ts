@@ -11,7 +11,7 @@ import { sql, type Kysely } from 'kysely';
 import type { Tables } from '../postgres/pool.js';
 import type { Cursor } from '../event/event.js';
 import { FLOOR_ID, FLOOR_POSITION } from './floor.js';
-import { refuseStandby } from '../postgres/standby.js';
+import { refuseStandby, type StandbyRule } from '../postgres/standby.js';
 
 /** What has been looked at of events from `time` on, without an end. */
 export interface Search {
@@ -57,7 +57,11 @@ const BLOCKS = 40;
  * The next step. Resolves with where to go on, or with the cursor that was looked for: where there
  * is no such event, that of the newest at or below `head`.
  */
-export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Search | Cursor> {
+export async function stepSince(
+  db: Kysely<Tables>,
+  search: Search,
+  rule: StandbyRule = refuseStandby,
+): Promise<Search | Cursor> {
   const blocks = search.steps === 0 ? FIRST_BLOCKS : BLOCKS;
   const { rows } = await sql<Step>`
     WITH RECURSIVE floor AS MATERIALIZED (SELECT ${FLOOR_ID} AS id, ${FLOOR_POSITION} AS position),
@@ -105,7 +109,7 @@ export async function stepSince(db: Kysely<Tables>, search: Search): Promise<Sea
       ORDER BY position DESC LIMIT 1
     ) before ON result.done`.execute(db);
   const [step] = rows;
-  refuseStandby(step);
+  rule(step);
   if (step?.done !== false) return { id: step?.id ?? '0', position: BigInt(step?.position ?? 0) };
   const { created, createdPosition, first, passed } = step;
   return { ...search, created, createdPosition, first: first ?? undefined, passed, steps: search.steps + 1 };

@@ -12,8 +12,11 @@ export const CREATED = sql`(extract(epoch FROM created_at) * 1000)::double preci
 /** An event's data as it is delivered. */
 export const TEXT = sql`coalesce(data #>> '{}', 'null')`;
 
+/** Whether that is the text of a JSON string. */
+export const IS_TEXT = sql`jsonb_typeof(data) = 'string'`;
+
 /**
- * The same as it stands in a frame: each line break begins a line of its own. Plain replacing is
+ * An event's data as it stands in a frame: each line break begins a line of its own. Plain replacing is
  * quick, by patterns it takes minutes.
  */
 export const LINES = sql`replace(replace(replace(text, E'\\r\\n', E'\\n'), E'\\r', E'\\n'), E'\\n', E'\\ndata: ')`;
@@ -28,7 +31,7 @@ const KEPT_BYTES = 16 * 1024;
  * Most bytes that one of text can become in a frame: a line break, by which the next `data: `
  * begins.
  */
-const MOST_GROWTH = 7;
+export const MOST_GROWTH = 7;
 
 /**
  * Bytes of an event's data in its frame. Only a JSON string has line breaks in its text; asking for
@@ -39,12 +42,25 @@ export const FRAMED_BYTES = sql`CASE WHEN octet_length(text) > ${sql.lit(MAX_EVE
   WHEN strpos(text, E'\\n') = 0 AND strpos(text, E'\\r') = 0 THEN octet_length(text)
   ELSE octet_length(${LINES}) END`;
 
+/** How an event's data is written, and how much of it there is. */
+export interface Measure {
+  /** Of a row, its data as it is delivered. */
+  readonly text: RawBuilder<unknown>;
+  /** Bytes that it takes where it is delivered, of `text`. */
+  readonly size: RawBuilder<unknown>;
+  /** Most that `size` may be: an event with more is passed by. */
+  readonly mostBytes: number;
+}
+
 /**
  * The same, but that of the text alone where no line breaks could make it too large: counting these
  * takes longer than reading it.
  */
-export const ROUGH_BYTES = sql`CASE WHEN octet_length(text) <= ${sql.lit(Math.floor(MAX_EVENT_BYTES / MOST_GROWTH))}
+const ROUGH_BYTES = sql`CASE WHEN octet_length(text) <= ${sql.lit(Math.floor(MAX_EVENT_BYTES / MOST_GROWTH))}
   THEN octet_length(text) ELSE ${FRAMED_BYTES} END`;
+
+/** Of what is framed later. */
+export const ROUGHLY: Measure = { text: TEXT, size: ROUGH_BYTES, mostBytes: MAX_EVENT_BYTES };
 
 /**
  * Of a query for rows in position order: each with its size, and the bytes of all rows up to it.
@@ -52,18 +68,18 @@ export const ROUGH_BYTES = sql`CASE WHEN octet_length(text) <= ${sql.lit(Math.fl
  * size that is stored. For that the rows have to come in order by themselves. Each ORDER BY here
  * also keeps the planner from making a text wherever it is mentioned.
  *
- * @param size `FRAMED_BYTES` or `ROUGH_BYTES`
+ * @param measure how the data of a row is written, what size that has, and which is too much.
  */
 export function sized(
   query: RawBuilder<unknown>,
   columns: RawBuilder<unknown>,
-  size: RawBuilder<unknown>,
+  { text, size, mostBytes }: Measure,
 ): RawBuilder<unknown> {
   return sql`
     SELECT *, row_number() OVER rows AS n,
-      sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} THEN size ELSE 0 END) OVER rows AS through FROM (
+      sum(${sql.lit(ROW_BYTES)} + CASE WHEN size <= ${sql.lit(mostBytes)} THEN size ELSE 0 END) OVER rows AS through FROM (
       SELECT ${columns}, CASE WHEN octet_length(text) <= ${sql.lit(KEPT_BYTES)} THEN text END AS kept, ${size} AS size
-      FROM (SELECT *, ${TEXT} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
+      FROM (SELECT *, ${text} AS text FROM (${query}) candidates ORDER BY position) texts ORDER BY position
     ) measured WINDOW rows AS (ORDER BY position ROWS UNBOUNDED PRECEDING)`;
 }
 
@@ -73,10 +89,15 @@ export function sized(
  * CTE is read no further than it is asked for (PostgreSQL manual, "Common Table Expression
  * Materialization").
  *
+ * @param measure the same as that of `sized`.
  * @param hasText a condition on rows, without which they have no text either. Default: none
  */
-export function cut(bytes: number, hasText: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
+export function cut(
+  bytes: number,
+  { text, mostBytes }: Measure,
+  hasText: RawBuilder<unknown> = sql`true`,
+): RawBuilder<unknown> {
   return sql`
-    SELECT *, CASE WHEN size <= ${sql.lit(MAX_EVENT_BYTES)} AND ${hasText} THEN coalesce(kept, ${TEXT}) END AS text
-    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(MAX_EVENT_BYTES)} LIMIT 1)`;
+    SELECT *, CASE WHEN size <= ${sql.lit(mostBytes)} AND ${hasText} THEN coalesce(kept, ${text}) END AS text
+    FROM page LIMIT (SELECT n FROM page WHERE through >= ${bytes} OR size > ${sql.lit(mostBytes)} LIMIT 1)`;
 }

@@ -8,6 +8,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { MigrationBuilder } from 'node-pg-migrate';
 import pg from 'pg';
+import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
 import { manifest, MIGRATIONS } from './manifest.js';
 import { withSession } from './pool.js';
@@ -33,11 +34,16 @@ export interface MigrationStatus {
  * Both are harmless to repeat. All is one transaction, which holds the lock: so it passes a pooler
  * in transaction mode, and the second of two waits.
  *
+ * @param onStep called as each begins, with its number from 1 on.
  * @returns the names of the migrations that were run.
  * @throws OperatorError `several-outboxes`, `no-schema`, `name-taken`; else what PostgreSQL throws;
  * nothing has changed then.
  */
-export async function migrate(url: string, direction: 'up' | 'down'): Promise<string[]> {
+export async function migrate(
+  url: string,
+  direction: 'up' | 'down',
+  onStep: (number: number) => void = () => undefined,
+): Promise<string[]> {
   return withSession(url, 'outbox-relay migrate', async (session) => {
     const { client } = session;
     const schema = schemaOf(session);
@@ -70,7 +76,7 @@ export async function migrate(url: string, direction: 'up' | 'down'): Promise<st
       count: Number.POSITIVE_INFINITY,
       migrationsTable: TABLE,
       migrationsSchema: schema,
-      migrationLoaderStrategies: [{ extensions: ['.sql'], loader: (files) => loadMigrations(files, schema) }],
+      migrationLoaderStrategies: [{ extensions: ['.sql'], loader: (files) => loadMigrations(files, schema, onStep) }],
       checkOrder: true,
       noLock: true,
       singleTransaction: true,
@@ -106,7 +112,7 @@ async function refuseTaken(client: pg.ClientBase, schema: string): Promise<void>
   throw new OperatorError(
     'name-taken',
     isOurs
-      ? `Schema "${schema}" has an outbox, but no account of its migrations. Nothing was changed. Run: npx outbox-relay doctor`
+      ? `Schema "${schema}" has an outbox, but no account of its migrations. Nothing was changed. Run: ${commandLine('doctor')}`
       : `Schema "${schema}" already exists with what is not of this outbox: ${found.join(', ')}. Nothing was changed.\n` +
           'Give the outbox a schema of its own: in psql, CREATE SCHEMA outbox_relay, and add to DATABASE_URL, here and for the relay, ' +
           '?options=-c%20search_path%3Doutbox_relay\nPublishers then INSERT INTO outbox_relay.outbox. Or rename what is there.',
@@ -141,6 +147,36 @@ async function mendFloor(client: pg.ClientBase, here: string): Promise<void> {
   );
 }
 
+/** Most events that are counted: a table of many millions takes minutes. */
+const MOST_COUNTED = 1_000_000;
+
+/** What `down` would delete. */
+export interface Contents {
+  readonly database: string;
+  /** Events in the outbox: those that are not committed yet not among them. */
+  readonly events: number;
+  /** There are more than `events`. */
+  readonly areMore: boolean;
+}
+
+/**
+ * @returns undefined where `down` has nothing to do
+ * @throws OperatorError `several-outboxes`, or what PostgreSQL throws
+ */
+export async function outboxContents(url: string): Promise<Contents | undefined> {
+  return withSession(url, 'outbox-relay migrate', async (session) => {
+    if (!(await hasBookkeeping(session))) return undefined;
+    // A bookkeeping table may be all that is left.
+    const outbox = session.schema === undefined ? '(VALUES (0) OFFSET 1)' : 'here.outbox';
+    const { rows } = await session.query<{ database: string; events: number }>(
+      `SELECT current_database() AS database, count(*)::int AS events
+       FROM (SELECT FROM ${outbox} AS outbox LIMIT ${MOST_COUNTED + 1}) AS counted`,
+    );
+    const { database = '', events = 0 } = rows[0] ?? {};
+    return { database, events: Math.min(events, MOST_COUNTED), areMore: events > MOST_COUNTED };
+  });
+}
+
 /** @throws what PostgreSQL throws, or a timeout: a relay that starts must not wait for ever */
 export async function migrationStatus(url: string): Promise<MigrationStatus> {
   const look = async (session: Session): Promise<MigrationStatus> => {
@@ -165,11 +201,14 @@ function schemaOf(session: Session): string | undefined {
 }
 
 /** A migration makes its tables in `schema`; after it only PostgreSQL's schema is searched. */
-function loadMigrations(files: readonly string[], schema: string) {
+function loadMigrations(files: readonly string[], schema: string, onStep: (number: number) => void) {
+  let begun = 0;
   return Promise.all(
     files.map(async (file) => {
       const [up = '', down = ''] = (await readFile(file, 'utf8')).split(/^-- Down Migration$/m);
       const inSchema = (text: string) => (pgm: MigrationBuilder) => {
+        begun += 1;
+        onStep(begun);
         pgm.sql(`SET LOCAL search_path = ${pg.escapeIdentifier(schema)}, pg_temp`);
         pgm.sql(text);
         pgm.sql('SET LOCAL search_path = pg_catalog, pg_temp');

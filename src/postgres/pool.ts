@@ -10,7 +10,7 @@ import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { readDatabaseUrl } from './database-url.js';
-import { cancel, QueryTimeoutError, socketOf } from './deadline.js';
+import { cancel, QueryTimeoutError, socketOf, type Deadline } from './deadline.js';
 import { connect, openSession, type Session } from './session.js';
 
 /** The tables as PostgreSQL returns them to us: `bigint` as decimal text. */
@@ -57,6 +57,11 @@ export interface DatabaseOptions {
   readonly longestTimeoutSeconds?: number;
   /** Keeps connections that are idle. Default: false. */
   readonly keepsIdle?: boolean;
+  /**
+   * Called before each statement, with the session that it is about to run in. Where it rejects, so
+   * does the statement, without having been run.
+   */
+  readonly admit?: (session: Session, deadline: Deadline) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -141,10 +146,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     let isBroken = false;
     const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
       try {
-        const result = await session.query(text, values, {
-          name: statementName(text),
-          deadline: { timeoutMs, signal },
-        });
+        const deadline = { timeoutMs, signal };
+        await options.admit?.(session, deadline);
+        const result = await session.query(text, values, { name: statementName(text), deadline });
         timeoutMs = shortestMs;
         return result;
       } catch (error) {

@@ -15,6 +15,7 @@
  * |                 |                                              | next may run in another session of the server    |
  */
 import pg from 'pg';
+import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
 import type { DatabaseAddress } from './database-url.js';
 import { within, type Deadline } from './deadline.js';
@@ -244,7 +245,7 @@ export function outboxNotFound({ rivals }: Surroundings): OperatorError {
   if (rivals.length === 0) {
     return new OperatorError(
       'no-outbox',
-      'There is no outbox where the search_path of this role leads. As its owner, run: npx outbox-relay migrate',
+      `There is no outbox where the search_path of this role leads. As its owner, run: ${commandLine('migrate')}`,
     );
   }
   return new OperatorError(

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { createParser } from 'eventsource-parser';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openPage, startPages } from '../support/browser.js';
+import { closeBrowser, launchBrowser, openPage, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startServer } from '../support/http-server.js';
 import { randomOf, seedFromEnvironment } from '../support/random.js';
@@ -25,7 +25,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** What the other parser makes of it, as a page would see it. */
 function parsed(text: string): Dispatched[] {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
-import { CLOSED, launchBrowser, openPage, startPages, type Seen } from '../support/browser.js';
+import { closeBrowser, CLOSED, launchBrowser, openPage, type Seen, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { sign } from '../support/fuzz-truth.js';
 import { startProxy } from '../support/proxy.js';
@@ -17,7 +17,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** A relay, an origin that it allows and one that it does not, and a publisher that knows what it published. */
 async function setUp(t: ExecutionContext, env: Environment = {}) {

@@ -1,5 +1,6 @@
 /**
- * Pages with htmx 2 and htmx 4 and the relay's module for them, in Chromium, behind a proxy that answers for a relay that is away.
+ * Pages with htmx 2 and htmx 4 and the relay's module for them, in Chromium, behind a proxy that answers for a relay that is away; and
+ * the pages of docs/django-htmx.md, as they stand there.
  */
 import { readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
@@ -7,8 +8,9 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser } from '../support/browser.js';
+import { closeBrowser, launchBrowser } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
+import { blockOf, readPage } from '../support/docs.js';
 import { startServer } from '../support/http-server.js';
 import { startProxy } from '../support/proxy.js';
 import { startRelayProcess } from '../support/relay-process.js';
@@ -27,15 +29,24 @@ const PAGES = {
     markup: `<ul id="list" hx-sse:connect="EVENTS" hx-swap="beforeend"></ul>`,
   },
 } as const;
+type Version = keyof typeof PAGES;
+const VERSIONS = ['htmx 2', 'htmx 4'] as const;
+
+const GUIDE = 'docs/django-htmx.md';
+const FORM = blockOf(GUIDE, 'html', 0);
+const RECIPES: Readonly<Record<Version, string>> = {
+  'htmx 2': blockOf(GUIDE, 'html', 1),
+  'htmx 4': blockOf(GUIDE, 'html', 2),
+};
 
 let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** A page that starts at the cursor that it was rendered with, on a relay that can be away. */
-async function setUp(t: ExecutionContext, name: keyof typeof PAGES, isAway = false) {
+async function setUp(t: ExecutionContext, name: Version, isAway = false) {
   const database = await createDatabase(t);
   const publish = (item: string) =>
     database.query(`INSERT INTO outbox (channel, data) VALUES ('orders', to_jsonb($1::text))`, [`<li>${item}</li>`]);
@@ -107,7 +118,7 @@ async function forward(url: string, cursor: string | string[] | undefined, respo
   response.destroy();
 }
 
-for (const name of ['htmx 2', 'htmx 4'] as const) {
+for (const name of VERSIONS) {
   test.serial(
     `R3: a page with ${name} that was refused with a 502 goes on where it was, and swaps nothing twice`,
     async (t) => {
@@ -150,3 +161,113 @@ for (const name of ['htmx 2', 'htmx 4'] as const) {
     t.deepEqual(await until(2), ['1', '2']);
   });
 }
+
+/** The guide's page, with the tags of its template filled in; a server that is asked for the list counts how often. */
+async function followGuide(t: ExecutionContext, name: Version, cursor?: string) {
+  const database = await createDatabase(t);
+  const publish = (data: string | null, event = 'message') =>
+    database.query(`INSERT INTO outbox (channel, event, data) VALUES ('orders', $1, to_jsonb($2::text))`, [
+      event,
+      data,
+    ]);
+  const relay = await startRelayProcess(t, database.url, { HEARTBEAT_SECONDS: '1' });
+  const scripts = PAGES[name].scripts;
+  let asked = 0;
+  const site = await startServer(t, (request, response) => {
+    const path = request.url ?? '/';
+    response.setHeader('Content-Type', path.endsWith('.js') ? 'text/javascript' : 'text/html');
+    if (path.startsWith('/events')) void forward(relay.url + path, request.headers['last-event-id'], response);
+    else if (path.startsWith('/static/'))
+      void readFile(scripts.find((file) => file.endsWith(`/${path.slice('/static/'.length)}`)) ?? '').then((text) =>
+        response.end(text),
+      );
+    else if (path.startsWith('/outbox-relay'))
+      void fetch(relay.url + path).then(async (answer) => response.end(await answer.text()));
+    else if (path === '/orders/list/') response.end(`<li>list ${++asked}</li>`);
+    else {
+      const address = `/events?channel=orders${cursor === undefined ? '' : `&last_event_id=${cursor}`}`;
+      const body = RECIPES[name]
+        .replace('{% outbox_url %}', address)
+        .replaceAll(/\{% static '([^']+?)(?:\.min)?\.js' %\}/g, '/static/$1.js');
+      response.end(`<!doctype html><link rel="icon" href="data:,"><body>${body}</body>`);
+    }
+  });
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const page = await context.newPage();
+  const errors: string[] = [];
+  page.on('pageerror', (error) => errors.push(String(error)));
+  const opened = page.waitForResponse((answer) => answer.url().includes('/events') && answer.status() === 200);
+  await page.goto(site.url);
+  await opened;
+  /** Resolves with what the list shows once it has so many items. */
+  const until = async (count: number) => {
+    await page.waitForFunction(`document.querySelectorAll('#orders li').length === ${count}`);
+    return page.locator('#orders li').allTextContents();
+  };
+  const html = (pk: number, item: string) =>
+    FORM.replace('{{ order.pk }}', String(pk)).replace('{{ order.item }}', item);
+  return { page, publish, html, until, errors, asked: () => asked };
+}
+
+for (const name of VERSIONS) {
+  test.serial(
+    `${GUIDE}: with ${name} HTML that says where it goes is put there, and takes the place of what has its id`,
+    async (t) => {
+      const { publish, html, until, errors, page } = await followGuide(t, name);
+      await publish(html(1, 'Teapot'));
+      t.deepEqual(await until(1), ['Teapot']);
+      await publish(html(2, 'Kettle'));
+      t.deepEqual(await until(2), ['Kettle', 'Teapot']);
+      await publish('<li id="order-1" hx-swap-oob="true">Teapot, paid</li>');
+      await page.waitForSelector('#order-1:text("paid")');
+      t.deepEqual(await until(2), ['Kettle', 'Teapot, paid']);
+      t.deepEqual(errors, []);
+    },
+  );
+
+  test.serial(
+    `${GUIDE}: with ${name} an event with a name has the list asked for, and is not swapped in`,
+    async (t) => {
+      const { publish, until, asked, page } = await followGuide(t, name);
+      await publish('<b>not to be seen</b>', 'paid');
+      t.deepEqual(await until(1), ['list 1']);
+      t.is(asked(), 1);
+      t.notRegex(await page.locator('body').innerText(), /not to be seen/);
+    },
+  );
+
+  test.serial(`${GUIDE}: with ${name} a cursor that is lost has the list asked for, once`, async (t) => {
+    const { publish, html, until, asked } = await followGuide(t, name, '999999');
+    t.deepEqual(await until(1), ['list 1']);
+    await publish(html(1, 'Teapot'));
+    t.deepEqual(await until(2), ['Teapot', 'list 1']);
+    t.is(asked(), 1);
+  });
+}
+
+test.serial(`${GUIDE}: with htmx 4 a hidden tab has no stream, and goes on exactly once it is shown`, async (t) => {
+  const { publish, html, until, page } = await followGuide(t, 'htmx 4');
+  await publish(html(1, 'Teapot'));
+  await until(1);
+  const setHidden = (isHidden: boolean) =>
+    page.evaluate(`Object.defineProperty(document, 'hidden', { value: ${isHidden}, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'))`);
+  const ended = page.waitForEvent('requestfinished', (request) => request.url().includes('/events'));
+  await setHidden(true);
+  await Promise.race([ended, page.waitForEvent('requestfailed', (request) => request.url().includes('/events'))]);
+  await publish(html(2, 'Kettle'));
+  await publish(html(3, 'Strainer'));
+  t.deepEqual(await until(1), ['Teapot']);
+  await setHidden(false);
+  t.deepEqual(await until(3), ['Strainer', 'Kettle', 'Teapot']);
+});
+
+test(`${GUIDE}: it pins the versions that are tested here`, (t) => {
+  const [two = '', four = ''] = readPage(GUIDE)
+    .blocks.filter(({ language }) => language === 'sh')
+    .map(({ code }) => code.trim());
+  const version = (name: string) => (packages(`${name}/package.json`) as { version: string }).version;
+  t.is(two, `npm install htmx.org@${version('htmx.org')} htmx-ext-sse@${version('htmx-ext-sse')}`);
+  t.is(four, `npm install htmx.org@${version('htmx4')}`);
+});

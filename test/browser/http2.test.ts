@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openPage, startPages } from '../support/browser.js';
+import { closeBrowser, launchBrowser, openPage, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { blockOf } from '../support/docs.js';
 import { hasNginx, startHttp2Nginx } from '../support/nginx-http2.js';
@@ -20,7 +20,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser('--ignore-certificate-errors');
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** What docs/proxies.md has for a relay on a sub-domain, but for what the test's nginx has of its own: port and certificate. */
 function recipe(relayUrl: string, origin: string): string {

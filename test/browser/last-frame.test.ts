@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openPage, startPages } from '../support/browser.js';
+import { closeBrowser, launchBrowser, openPage, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startTestRelay } from '../support/relay.js';
 import { openStream } from '../support/stream.js';
@@ -35,7 +35,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 for (const { reason, env, isFull } of [
   { reason: 'busy', env: { MAX_CONNECTIONS: '1' }, isFull: true },

@@ -4,7 +4,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openPage, openTab, startPages, type OpenPage, type Seen } from '../support/browser.js';
+import {
+  closeBrowser,
+  launchBrowser,
+  openPage,
+  type OpenPage,
+  openTab,
+  type Seen,
+  startPages,
+} from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startTestRelay, type Environment } from '../support/relay.js';
 import { startRelayProcess } from '../support/relay-process.js';
@@ -21,7 +29,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 interface Event {
   readonly id: string;

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openPage, startPages } from '../support/browser.js';
+import { closeBrowser, launchBrowser, openPage, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startRelayProcess } from '../support/relay-process.js';
 import { startServer } from '../support/http-server.js';
@@ -19,7 +19,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 test.serial(
   "R3, R6: django-eventstream's ReconnectingEventSource works unchanged, and goes on exactly after a restart and after a status at which it starts anew",

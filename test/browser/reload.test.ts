@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser } from '../support/browser.js';
+import { closeBrowser, launchBrowser } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startServer } from '../support/http-server.js';
 import { startTestRelay } from '../support/relay.js';
@@ -16,7 +16,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** As docs/browser.md has them. `URL` and `CURSOR` are put in. */
 const RECIPES = {

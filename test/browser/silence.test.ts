@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
-import { launchBrowser, openTab, startPages, type OpenPage } from '../support/browser.js';
+import { closeBrowser, launchBrowser, type OpenPage, openTab, startPages } from '../support/browser.js';
 import { createDatabase } from '../support/database.js';
 import { startProxy } from '../support/proxy.js';
 import { startTestRelay } from '../support/relay.js';
@@ -20,7 +20,7 @@ let browser: Browser;
 test.before(async () => {
   browser = await launchBrowser();
 });
-test.after.always(() => browser.close());
+test.after.always(() => closeBrowser(browser));
 
 /** Tabs of one profile, which reach the relay through a network that can be broken. */
 async function setUp(t: ExecutionContext, tabs: number) {

@@ -30,7 +30,13 @@ test('migrations pass a pooler: two at a time, and again, and none leaves a lock
     both.map(({ output }) => output).join('\n'),
   );
   t.is(both.filter(({ output }) => output.includes('Nothing to do')).length, 1);
-  for (const args of [['migrate', 'status'], ['migrate'], ['migrate', 'down'], ['migrate', 'down'], ['migrate']]) {
+  for (const args of [
+    ['migrate', 'status'],
+    ['migrate'],
+    ['migrate', 'down', '--yes'],
+    ['migrate', 'down'],
+    ['migrate'],
+  ]) {
     const { code, output } = await runCommand(args, env);
     t.is(code, 0, `${args.join(' ')}: ${output}`);
     const { rowCount } = await database.query(`SELECT FROM pg_locks WHERE locktype = 'advisory'

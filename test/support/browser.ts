@@ -2,9 +2,11 @@
  * Chromium, and the pages that it opens. A page listens, with `EventSource` or with the relay's own module, and keeps what it
  * sees; tests read that.
  */
-import { existsSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
 
@@ -99,15 +101,41 @@ export async function startPages(t: Pick<ExecutionContext, 'teardown'>, domain?:
   return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
 
+/** Time that Chromium has to close. */
+const CLOSES_WITHIN_MS = 20_000;
+
 /** @throws Error when there is no Chromium. */
-export function launchBrowser(...flags: string[]): Promise<Browser> {
+export async function launchBrowser(...flags: string[]): Promise<Browser> {
   const given = process.env['CHROMIUM_PATH'];
   const executablePath = given ?? PATHS.find((path) => existsSync(path));
   if (executablePath === undefined) {
     throw new Error('There is no Chromium: run "apt-get install chromium", or say where it is with CHROMIUM_PATH.');
   }
+  const name = `--outbox-relay-test=${randomUUID()}`;
   // Its sandbox refuses to run as root, as containers do; all that it opens here is ours.
-  return chromium.launch({ executablePath, args: [...flags, ...(process.getuid?.() === 0 ? ['--no-sandbox'] : [])] });
+  const args = [...flags, name, ...(process.getuid?.() === 0 ? ['--no-sandbox'] : [])];
+  const browser = await chromium.launch({ executablePath, args });
+  names.set(browser, name);
+  return browser;
+}
+
+/** An argument of each browser that no other process has. */
+const names = new WeakMap<Browser, string>();
+
+/** Closes it. One that hangs then is killed, and said to have: its test file would never come to its end. */
+export async function closeBrowser(browser: Browser): Promise<void> {
+  const closed = browser.close().then(() => true);
+  if (await Promise.race([closed, delay(CLOSES_WITHIN_MS, false, { ref: false })])) return;
+  console.error(`Chromium did not close within ${CLOSES_WITHIN_MS} ms: it was killed.`);
+  const name = names.get(browser) ?? '';
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(name)) process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It has ended.
+    }
+  }
+  await closed;
 }
 
 export interface JoinOptions {

@@ -1,9 +1,9 @@
 /**
- * A database of its own for each test, cloned from the migrated template that run.ts has made in each server that it started:
- * one, or in some suites both ends of what is supported.
+ * A database of its own for each test, cloned from the migrated template that run.ts has made in
+ * each server that it started: one, or in some suites both ends of what is supported.
  *
- * It is dropped when the test ends; and a relay that has then not let go of its connections fails the test, as dropping
- * the database by force would hide it.
+ * It is dropped when the test ends; and a relay that has then not let go of its connections fails
+ * the test, as dropping the database by force would hide it.
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -28,16 +28,36 @@ export interface TestDatabase {
     sql: string,
     values?: unknown[],
   ): Promise<pg.QueryResult<Row>>;
-  /** Ends all sessions of that application_name (a LIKE pattern) in this database; resolves with how many there were. */
+  /**
+   * Ends all sessions of that application_name (a LIKE pattern) in this database; resolves with how
+   * many there were.
+   */
   kill(applicationName: string): Promise<number>;
-  /** A connection of its own, for transactions; closed, not reused, so that no state of it outlives the callback. */
+  /**
+   * A connection of its own, for transactions; closed, not reused, so that no state of it outlives
+   * the callback.
+   */
   withClient<T>(use: (client: pg.Client) => Promise<T>): Promise<T>;
+  /**
+   * Runs `use` while nobody can read or write our tables, and gives them back when it is over,
+   * however it ends.
+   *
+   * Waiting for one table with the other in hand would be a deadlock with a read of the relay's: it
+   * takes both or neither.
+   */
+  withTablesLocked<T>(use: () => Promise<T>): Promise<T>;
   /** Called by the test's teardown; a file's hook, which has no teardown, calls it itself. */
   readonly drop: () => Promise<void>;
 }
 
-/** What a closed connection may take to leave pg_stat_activity: the server notices it only after the client has gone. */
+/**
+ * What a closed connection may take to leave pg_stat_activity: the server notices it only after the
+ * client has gone.
+ */
 export const BACKEND_LEEWAY_MS = 2_000;
+
+/** What a gap between the relay's reads may take to come. */
+const LOCK_LEEWAY_MS = 10_000;
 
 const SERVERS = JSON.parse(process.env['TEST_SERVERS'] ?? '{}') as Partial<Record<ServerName, string>>;
 
@@ -52,7 +72,10 @@ export function serverUrl(name: ServerName = SERVER): string {
   return url;
 }
 
-/** @param t the test, whose teardown drops the database; undefined in a hook, which then has to call `drop` */
+/**
+ * @param t the test, whose teardown drops the database; undefined in a hook, which then has to call
+ * `drop`
+ */
 export async function createDatabase(
   t: Pick<ExecutionContext, 'teardown'> | undefined,
   options: CreateDatabaseOptions = {},
@@ -60,7 +83,8 @@ export async function createDatabase(
   const server = serverUrl(options.server);
   const name = `test_${Date.now().toString(36)}_${process.pid}_${randomBytes(4).toString('hex')}`;
   const template = options.template === false ? 'template1' : 'outbox_template';
-  // Of a template as small as ours, copying the files takes a tenth of the time that logging its pages does.
+  // Of a template as small as ours, copying the files takes a tenth of the time that logging its
+  // pages does.
   const strategy = (options.server ?? SERVER) === 'oldest' ? '' : 'STRATEGY FILE_COPY';
   await onServer(server, (client) => cloneTemplate(client, `${name} TEMPLATE ${template} ${strategy}`));
 
@@ -83,8 +107,11 @@ export async function createDatabase(
 export function useDatabase(url: string): Omit<TestDatabase, 'drop'> {
   const name = new URL(url).pathname.slice(1);
   const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
-  // A test that ends sessions or restarts the server breaks idle ones too; unheard, the event would end the process.
+  // A test that ends sessions or restarts the server breaks idle ones too; unheard, the event would
+  // end the process.
   pool.on('error', () => {});
+
+  const withClient: TestDatabase['withClient'] = (use) => onServer(url, use, 'test');
 
   return {
     url,
@@ -99,20 +126,19 @@ export function useDatabase(url: string): Omit<TestDatabase, 'drop'> {
         );
         return rowCount ?? 0;
       }),
-    async withClient(use) {
-      const client = new pg.Client({ connectionString: url, application_name: 'test' });
-      client.on('error', () => {});
-      await client.connect();
-      try {
-        return await use(client);
-      } finally {
-        await client.end();
-      }
-    },
+    withClient,
+    withTablesLocked: (use) =>
+      withClient(async (client) => {
+        await lockTables(client);
+        return await use();
+      }),
   };
 }
 
-/** The application_name of each connection that a relay still holds, in one database or in all, once the leeway is over. */
+/**
+ * The application_name of each connection that a relay still holds, in one database or in all, once
+ * the leeway is over.
+ */
 export async function relayBackends(client: pg.Client, name?: string): Promise<string[]> {
   for (const end = Date.now() + BACKEND_LEEWAY_MS; ;) {
     const { rows } = await client.query<{ application_name: string }>(
@@ -125,7 +151,25 @@ export async function relayBackends(client: pg.Client, name?: string): Promise<s
   }
 }
 
-/** PostgreSQL refuses to clone while a session is in the template, and autovacuum may be in it for a moment. */
+/** Leaves a transaction open that holds both. */
+async function lockTables(client: pg.Client): Promise<void> {
+  for (const end = Date.now() + LOCK_LEEWAY_MS; ;) {
+    try {
+      await client.query('BEGIN; LOCK TABLE outbox, outbox_floor IN ACCESS EXCLUSIVE MODE NOWAIT');
+      return;
+    } catch (error) {
+      await client.query('ROLLBACK');
+      const taken = error instanceof pg.DatabaseError && error.code === '55P03'; // lock_not_available
+      if (!taken || Date.now() > end) throw error;
+      await delay(5);
+    }
+  }
+}
+
+/**
+ * PostgreSQL refuses to clone while a session is in the template, and autovacuum may be in it for a
+ * moment.
+ */
 async function cloneTemplate(client: pg.Client, clone: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -144,8 +188,12 @@ function withPath(url: string, name: string): string {
   return address.href;
 }
 
-async function onServer<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, application_name: 'test administration' });
+async function onServer<T>(
+  url: string,
+  use: (client: pg.Client) => Promise<T>,
+  applicationName = 'test administration',
+): Promise<T> {
+  const client = new pg.Client({ connectionString: url, application_name: applicationName });
   client.on('error', () => {});
   await client.connect();
   try {

@@ -6,7 +6,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import type { Fault } from './fate.js';
-import { networkFaults } from './network-faults.js';
+import { lineOf, networkFaults, type Line } from './network-faults.js';
 import { freePort } from './port.js';
 import { startProxy, type Proxy } from './proxy.js';
 import type { Random } from './random.js';
@@ -60,13 +60,19 @@ export async function startExposedRelay(
   t: Pick<ExecutionContext, 'teardown'>,
   { databaseUrl, env, networks, random, shift, signal, log }: ExposedRelayOptions,
 ): Promise<ExposedRelay> {
-  const proxies: Record<string, Proxy> = {};
-  const through = async (line: string, url: string): Promise<string> => {
-    if (!networks) return url;
-    const proxy = (proxies[line] = await startProxy(t, url));
-    return proxy.url;
+  const proxies: Proxy[] = [];
+  const lines: Record<string, Line> = {};
+  /** @param urls separated by commas, where there are several ways. */
+  const through = async (line: string, urls: string): Promise<string> => {
+    if (!networks) return urls;
+    const ways = await Promise.all(urls.split(',').map((url) => startProxy(t, url)));
+    const [way, ...more] = ways;
+    lines[line] = way !== undefined && more.length === 0 ? way : lineOf(ways, random);
+    proxies.push(...ways);
+    return ways.map(({ url }) => url).join();
   };
   const [live, replays] = [await through('live', databaseUrl), await through('replays', databaseUrl)];
+  const engine = env['NATS_URL'] === undefined ? {} : { NATS_URL: await through('engine', env['NATS_URL']) };
   // The same after every restart.
   const metricsPort = await freePort();
   const complaints: string[] = [];
@@ -76,7 +82,7 @@ export async function startExposedRelay(
   const relay = await startRelayProcess(
     t,
     replays,
-    { ...env, METRICS_PORT: String(metricsPort), LISTEN_DATABASE_URL: live },
+    { ...env, ...engine, METRICS_PORT: String(metricsPort), LISTEN_DATABASE_URL: live },
     (line) => {
       log(line);
       if (/^\w*error: /i.test(line)) latestError = line;
@@ -147,7 +153,7 @@ export async function startExposedRelay(
     },
     networkFaults: Object.assign(
       {},
-      ...Object.entries(proxies).map(([line, proxy]) => networkFaults(proxy, line, random, shift)),
+      ...Object.entries(lines).map(([line, proxy]) => networkFaults(proxy, line, random, shift)),
     ) as Record<string, Fault>,
     async isAwake() {
       try {
@@ -158,7 +164,7 @@ export async function startExposedRelay(
       }
     },
     heal() {
-      for (const proxy of Object.values(proxies)) {
+      for (const proxy of proxies) {
         proxy.heal();
         proxy.cut();
       }

@@ -1,6 +1,7 @@
 /**
  * Fate: one fault after another by chance, each kind as often as the others, until the shift ends.
  */
+import type { Figure } from './actor.js';
 import type { ExposedRelay } from './exposed-relay.js';
 import type { FaultLog } from './fault-log.js';
 import { randomOf, type Random } from './random.js';
@@ -12,9 +13,25 @@ export type Fault = () => unknown;
 
 /** One fault of these groups after the other. What meets relays meets each of them on its own. */
 export interface FateOfWorld {
-  readonly of: readonly (ServerFaultGroup | 'processes' | 'networks')[];
+  readonly of: readonly (ServerFaultGroup | 'processes' | 'networks' | PartyGroup)[];
   /** Milliseconds between two. */
   readonly pause: readonly [low: number, high: number];
+}
+
+export type PartyGroup = 'feeders' | 'networks of feeders' | 'engine' | 'stores';
+
+/** Somebody whom faults meet, beside the server and relays. */
+export interface Party {
+  /** Who it is, in the log of faults. */
+  readonly where: string;
+  readonly faults: Readonly<Partial<Record<PartyGroup, Readonly<Record<string, Fault>>>>>;
+  /** Lets everything through again. */
+  heal(): void;
+  /** Resolves once it works, after `heal`. @throws where it does not. */
+  works(): Promise<void>;
+  /** What it did that it should not have. */
+  readonly complaints: readonly string[];
+  readonly figures: () => readonly Figure[];
 }
 
 interface FateOptions {
@@ -45,13 +62,14 @@ export interface Exposed {
   readonly seed: number;
   readonly serverFaults: ServerFaults['groups'];
   readonly relays: readonly ExposedRelay[];
+  readonly others: readonly Party[];
   readonly shift: Shift;
   readonly log: FaultLog;
 }
 
 /** Each resolves when the shift is over and all is undone. */
 export function runFates(fates: readonly FateOfWorld[], exposed: Exposed): Promise<void>[] {
-  const { seed, serverFaults, relays, shift, log } = exposed;
+  const { seed, serverFaults, relays, others, shift, log } = exposed;
   const awake = { ...serverFaults.awake, 'awake relay killed': () => killAwake(exposed) };
   return fates.flatMap(({ of, pause }, n) => {
     const those = (groups: Partial<Record<string, Readonly<Record<string, Fault>>>>) =>
@@ -62,6 +80,7 @@ export function runFates(fates: readonly FateOfWorld[], exposed: Exposed): Promi
         where: `relay ${relay}`,
         faults: those({ processes: processFaults, networks: networkFaults }),
       })),
+      ...others.map(({ where, faults }) => ({ where, faults: those(faults) })),
     ];
     return parties
       .filter(({ faults }) => Object.keys(faults).length > 0)

@@ -25,7 +25,7 @@ const TROUBLE = new Set([429, 503]);
 /** By how much the end of a right may be late: the tick of the relay's clock, the rest of its second, and a busy machine. */
 const LATE_MS = 3_000;
 
-const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{"n": .*\})$/;
+const EVENT = /^id: (\d+)\n(?:event: [a-z]+\n)?data: (\{"(?:n": |id":").*\})$/;
 const CONTROL = [
   /^(id: \d+\n)?event: stream-cursor\nretry: \d+\ndata: \{"lastEventId":.*\}$/,
   /^id: \d+\nevent: stream-open\nretry: \d+\ndata: \{"lastEventId":.*\}$/,
@@ -88,6 +88,9 @@ export function judge(request: FuzzRequest, { text, ...how }: Exchange, mayBeFul
   if (status >= 400 && !request.isHead && how.isWhole && how.hasWaited) {
     if (!isErrorBody(body) && !isPassedOn(body)) violations.push(`${status} with the body ${JSON.stringify(body)}`);
   }
+  if (request.isPage && status === 200 && !isSentAway && !request.isHead && how.isWhole && how.hasWaited) {
+    return { ...result, status, events: judgePage(request, body, violations), violations, shown: head };
+  }
   if (!isStream) return { ...result, status, isSentAway, violations };
 
   const seen = judgeStream(request, body, how, violations);
@@ -106,6 +109,12 @@ function judgeChunks(bytes: string, how: Omit<Exchange, 'text'>, violations: str
   if (unchunker.isComplete) violations.push('a stream came to an end, and did not break off');
   if (how.isComplete && how.isWhole && !unchunker.isBetween) violations.push('it ended amid a chunk');
   return text;
+}
+
+/** What was published, by itself or in an envelope. */
+function publishedIn(text: string): { readonly channel: string; readonly at: number } {
+  const found = JSON.parse(text) as { channel: string; at: number; data?: { channel: string; at: number } };
+  return found.data ?? found;
 }
 
 function judgeStream(
@@ -138,7 +147,7 @@ function judgeStream(
       continue;
     }
     events += 1;
-    const { channel, at } = JSON.parse(data) as { channel: string; at: number };
+    const { channel, at } = publishedIn(data);
     if (!anyCovers([...PUBLIC, ...request.grants], channel)) violations.push(`it may not read ${channel}`);
     if (request.wanted && !anyCovers(request.wanted, channel)) violations.push(`it did not ask for ${channel}`);
     // It was published after the end, so it can't have been on the way before.
@@ -149,6 +158,23 @@ function judgeStream(
     violations.push('its right has ended, and the stream has not');
   }
   return { events, hasExpired };
+}
+
+/** How many events are in it. */
+function judgePage(request: FuzzRequest, body: string, violations: string[]): number {
+  const { events, cursor, more } = JSON.parse(body) as {
+    events: readonly { id: string; channel: string; data: { channel: string } }[];
+    cursor: unknown;
+    more: unknown;
+  };
+  if (typeof cursor !== 'string' || typeof more !== 'boolean')
+    violations.push(`a page with ${JSON.stringify({ cursor, more })}`);
+  for (const { channel, data } of events) {
+    if (data.channel !== channel) violations.push(`an event of ${data.channel} on ${channel}`);
+    if (!anyCovers([...PUBLIC, ...request.grants], channel)) violations.push(`it may not read ${channel}`);
+    if (request.wanted && !anyCovers(request.wanted, channel)) violations.push(`it did not ask for ${channel}`);
+  }
+  return events.length;
 }
 
 function isErrorBody(body: string): boolean {

@@ -5,6 +5,21 @@
 import { CHANNELS, PATTERNS, PUBLIC, anyCovers, sign } from './fuzz-truth.js';
 import type { Random } from './random.js';
 
+/** Of pages. */
+const BAD_BOUNDS: readonly [[string, string], ...[string, string][]] = [
+  ['limit', '0'],
+  ['limit', '1e3'],
+  ['wait', 'long'],
+  ['wait', '-1'],
+];
+
+/** Of streams and pages. */
+const BAD_NAMES_OF_EVENTS: readonly [[string, string], ...[string, string][]] = [
+  ['event', ''],
+  ['event', 'a\u0001'],
+  ['event', 'x'.repeat(256)],
+];
+
 export interface FuzzRequest {
   readonly bytes: Buffer;
   /** What its credential allows beside the public channels. */
@@ -18,6 +33,8 @@ export interface FuzzRequest {
   /** Whether it gets as far as to take a place, and so may meet a limit. */
   readonly takesPlace: boolean;
   readonly isHead: boolean;
+  /** Whether it is for a page of history, and not for a stream. */
+  readonly isPage: boolean;
   readonly acceptsStream: boolean;
   /** What must appear in no log and in no answer. */
   readonly secrets: readonly string[];
@@ -284,7 +301,15 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
   const isGoodRequest = flaw >= 0.04 && !hasBody;
 
   const query: [string, string][] = [...cursor.query, ...credential.query];
-  let path = '/events';
+  const isPage = random.chance(0.15);
+  const hasBadBounds = random.chance(isPage ? 0.1 : 0.02);
+  if (isPage && random.chance(0.5)) query.push(['limit', String(random.integer(1, 1000))]);
+  if (isPage && random.chance(0.3)) query.push(['wait', String(random.integer(0, 1))]);
+  if (random.chance(0.1)) query.push(['event', 'message'], ['event', 'no such']);
+  if (random.chance(0.2)) query.push(['format', 'envelope']);
+  if (hasBadBounds && random.chance(0.5)) query.push(random.pick(BAD_NAMES_OF_EVENTS));
+  else if (hasBadBounds) query.unshift(isPage ? random.pick(BAD_BOUNDS) : ['format', 'xml']);
+  let path = isPage ? '/history' : '/events';
   const [only] = wanted;
   if (wanted.length === 1 && only !== undefined && only !== '' && random.chance(0.5)) {
     path += `/${encodeURIComponent(only)}`;
@@ -330,7 +355,7 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
     if (elsewhere !== undefined) return [404];
     if (method === 'OPTIONS') return [204];
     if (method !== 'GET' && !isHead) return [405];
-    if (!isGoodRequest) return [400];
+    if (!isGoodRequest || hasBadBounds) return [400];
     const then = cursor.isGood ? 200 : 400;
     const notPublic = wanted.filter((name) => !anyCovers(PUBLIC, name));
     const granted = notPublic.every((name) => anyCovers(credential.grants, name)) ? then : 403;
@@ -346,7 +371,8 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
     wanted,
     expiresAt: credential.expiresAt,
     expected: expected(),
-    takesPlace: elsewhere === undefined && (method === 'GET' || isHead) && isGoodRequest,
+    isPage: isPage && elsewhere === undefined,
+    takesPlace: elsewhere === undefined && (method === 'GET' || isHead) && isGoodRequest && !hasBadBounds,
     isHead,
     acceptsStream,
     secrets: credential.secrets,
@@ -359,7 +385,14 @@ export function makeRequest(random: Random, settings: FuzzSettings): FuzzRequest
  * its token may have been lost on the way it is anonymous, and what it reads without one does not end.
  */
 function spoil(random: Random, request: FuzzRequest, settings: FuzzSettings): FuzzRequest {
-  const unknown = { ...request, wanted: undefined, expected: undefined, takesPlace: true, expiresAt: NEVER };
+  const unknown = {
+    ...request,
+    isPage: false,
+    wanted: undefined,
+    expected: undefined,
+    takesPlace: true,
+    expiresAt: NEVER,
+  };
   const insert = (line: string) => Buffer.from(request.bytes.toString('utf8').replace('\r\n', `\r\n${line}\r\n`));
   switch (random.integer(0, 9)) {
     case 0:

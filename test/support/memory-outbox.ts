@@ -21,6 +21,14 @@ export interface Faults {
   pass(wakeUp: () => void): void;
 }
 
+/** Does all that it is told, at once. */
+export const noFaults: Faults = {
+  read: (answer) => new Promise((resolve) => resolve(answer())),
+  cut: (most) => most,
+  saysMore: () => false,
+  pass: (wakeUp) => wakeUp(),
+};
+
 export interface Change {
   readonly position: bigint;
   /** The number of the change. */
@@ -99,7 +107,14 @@ export function createMemoryOutbox(faults: Faults): MemoryOutbox {
       ids += 1;
       drawn += 1n;
       const frame = Buffer.from(`<${ids} ${channel}>`.padEnd(size, '.'));
-      return { position: drawn, id: String(ids), channel, frame, createdAt: FIRST_CREATED_MS + ids * 1000 };
+      return {
+        position: drawn,
+        id: String(ids),
+        channel,
+        frame,
+        kind: 'json',
+        createdAt: FIRST_CREATED_MS + ids * 1000,
+      };
     });
     return {
       succeed() {

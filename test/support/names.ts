@@ -56,6 +56,8 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
     );
     await insert('a');
     await Promise.all(streams.map((stream) => stream.untilEvents(8)));
+    const page = await fetch(`${relay.url}/history?channel=a&channel=b:*&limit=3`);
+    t.is(((await page.json()) as { events: unknown[] }).events.length, 3);
     await publish('SELECT * FROM public.outbox_settled()');
     await publish(`UPDATE public.outbox SET data = '0' WHERE id OPERATOR(pg_catalog.=) 1`);
     await publish(`DELETE FROM public.outbox WHERE id OPERATOR(pg_catalog.=) 1`);
@@ -69,7 +71,7 @@ export async function checkNames(t: ExecutionContext, database: TestDatabase, ur
   };
 
   await useAll();
-  await run('migrate', 'down');
+  await run('migrate', 'down', '--yes');
   const words = new Set([...wire.words, ...direct.words]);
   const before = await makeShadows(database, words);
   t.true(before > 1000, `${before} shadows`);

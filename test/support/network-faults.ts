@@ -9,9 +9,33 @@ import type { Shift } from './shift.js';
 /** The longest that a fault lasts, in milliseconds; each time one of these is picked. */
 const LENGTHS = [300, 1_500, 4_000, 8_000] as const;
 
+export type Line = Pick<Proxy, 'cut' | 'strand' | 'refuse' | 'blackhole' | 'delay' | 'trickle' | 'mute' | 'heal'>;
+
+/** Several ways to one place as one: what happens to it happens to one of them, or to all. */
+export function lineOf(proxies: readonly Proxy[], random: Random): Line {
+  const some = () => (random.chance(0.5) ? proxies : random.sample(proxies, 1));
+  const forSome =
+    <Given extends readonly unknown[]>(act: (proxy: Proxy, ...given: Given) => void) =>
+    (...given: Given) => {
+      for (const proxy of some()) act(proxy, ...given);
+    };
+  return {
+    cut: forSome((proxy) => proxy.cut()),
+    strand: forSome((proxy) => proxy.strand()),
+    refuse: forSome((proxy) => proxy.refuse()),
+    blackhole: forSome((proxy) => proxy.blackhole()),
+    delay: forSome((proxy, milliseconds: number) => proxy.delay(milliseconds)),
+    trickle: forSome((proxy, rate: number) => proxy.trickle(rate)),
+    mute: forSome((proxy) => proxy.mute()),
+    heal() {
+      for (const proxy of proxies) proxy.heal();
+    },
+  };
+}
+
 /** @param line what the proxy leads to: stands in the names of the faults. */
 export function networkFaults(
-  proxy: Proxy,
+  proxy: Line,
   line: string,
   random: Random,
   shift: Shift,

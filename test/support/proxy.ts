@@ -34,6 +34,8 @@ export interface Proxy {
    * it in what they sent first, as a session of PostgreSQL does with its application_name.
    */
   strand(name?: string): void;
+  /** What the targets of the connections that are open now send is lost from now on: what they are asked for, they do. */
+  mute(): void;
   /** New connections lead to the host and port of that URL; those that are open stay where they are. */
   retarget(target: string): void;
   /** Passes everything again, at full speed. */
@@ -54,6 +56,7 @@ interface Connection {
   /** What the connecting side sent first. */
   hello: string | undefined;
   isStranded: boolean;
+  isMuted: boolean;
 }
 
 /** Between two pieces of a trickle, in milliseconds. */
@@ -91,7 +94,7 @@ export async function startProxy(
         if (from === connection.near) {
           connection.hello ??= (chunk as Buffer).toString('latin1');
           options.onSent?.(chunk as Buffer);
-        }
+        } else if (connection.isMuted) continue;
         if (late > 0) await delay(late);
         await passable(connection);
         await pass(chunk as Buffer, to, connection);
@@ -126,7 +129,7 @@ export async function startProxy(
     }
     const far = connect({ host: address.hostname, port: Number(address.port), allowHalfOpen: true });
     far.on('error', () => undefined);
-    const connection: Connection = { near, far, hello: undefined, isStranded: false };
+    const connection: Connection = { near, far, hello: undefined, isStranded: false, isMuted: false };
     connections.add(connection);
     for (const socket of [near, far]) {
       socket.once('close', () => {
@@ -180,6 +183,9 @@ export async function startProxy(
       for (const connection of connections) {
         if (name === undefined || connection.hello?.includes(name)) connection.isStranded = true;
       }
+    },
+    mute() {
+      for (const connection of connections) connection.isMuted = true;
     },
     retarget(next) {
       address = new URL(next);

@@ -10,12 +10,13 @@ const PAUSE_MS = [20, 200] as const;
 
 /** What was said stands in `text`; what settles the account of publishers stays. */
 const REDACT = `
-  UPDATE outbox SET data = jsonb_build_object('by', data->>'by', 'redacted', true)
-  WHERE id = (SELECT id FROM outbox WHERE position IS NOT NULL ORDER BY position DESC OFFSET $1 LIMIT 1)
-    AND data ? 'text'
-  RETURNING id`;
+  UPDATE outbox SET data = jsonb_build_object('by', outbox.data->>'by', 'redacted', true)
+  FROM (SELECT id, data->>'text' AS text FROM outbox WHERE position IS NOT NULL ORDER BY position DESC OFFSET $1 LIMIT 1) AS old
+  WHERE outbox.id = old.id AND old.text IS NOT NULL
+  RETURNING outbox.id, old.text`;
 
-export function createRedactor(): Actor {
+/** @param onRedacted called with what was said once it is taken back, an event each. */
+export function createRedactor(onRedacted?: (text: string) => void): Actor {
   /** When each was committed at the latest, in milliseconds of `performance.now`. */
   const redactions = new Map<string, number>();
   const complaints: string[] = [];
@@ -26,8 +27,11 @@ export function createRedactor(): Actor {
         { ...session, shift, onFailure: (text) => complaints.push(`a redaction failed: ${text}`) },
         async (client, isOpen) => {
           while (shift.isOn && isOpen()) {
-            const { rows } = await client.query<{ id: string }>(REDACT, [random.integer(0, DEPTH)]);
-            for (const { id } of rows) redactions.set(id, performance.now());
+            const { rows } = await client.query<{ id: string; text: string }>(REDACT, [random.integer(0, DEPTH)]);
+            for (const { id, text } of rows) {
+              redactions.set(id, performance.now());
+              onRedacted?.(text);
+            }
             await shift.pause(random.integer(...PAUSE_MS));
           }
         },

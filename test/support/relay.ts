@@ -11,7 +11,7 @@ export type Environment = Readonly<Record<string, string>>;
 /**
  * Starts a relay with all channels open, unless `env` says otherwise; `env` is as the environment of the real thing.
  *
- * @param onLine called with each line of its log from warnings on, in JSON
+ * @param onLine called with each line of its log in JSON, from warnings on unless LOG_LEVEL says otherwise
  */
 export async function startTestRelay(
   t: Pick<ExecutionContext, 'teardown'>,
@@ -27,7 +27,7 @@ export async function startTestRelay(
     DATABASE_URL: databaseUrl,
   });
   const logger = onLine
-    ? pino({ level: 'warn' }, { write: onLine })
+    ? pino({ level: env['LOG_LEVEL'] ?? 'warn' }, { write: onLine })
     : pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
   const relay = await startRelay({ config, logger });
   t.teardown(() => relay.stop());

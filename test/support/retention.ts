@@ -11,7 +11,7 @@ import type { Actor } from './actor.js';
 
 type Queries = Pick<TestDatabase, 'query'>;
 
-/** How old an event gets, in seconds. Each holds for some rounds, so that some clients who were away expire and some don't. */
+/** How old an event gets by default, in seconds. Each holds for some rounds, so that some clients who were away expire and some don't. */
 const AGES = [2, 5, 10] as const;
 const ROUNDS_OF_AN_AGE = 20;
 
@@ -42,14 +42,14 @@ export async function prepareRetention(database: Queries): Promise<void> {
  * Prunes as the command does. It complains of what failed for any other reason than that its session was lost: it is one of
  * those that are ended, too.
  */
-export function createRetention(): Actor {
+export function createRetention(ages: readonly [number, ...number[]] = AGES): Actor {
   const complaints: string[] = [];
   return {
     async run({ url, random, shift }) {
-      let age: number = AGES[0];
+      let [age] = ages;
       for (let round = 0; shift.isOn; round += 1) {
         await shift.pause(random.integer(50, 400));
-        if (round % ROUNDS_OF_AN_AGE === 0) age = random.pick(AGES);
+        if (round % ROUNDS_OF_AN_AGE === 0) age = random.pick(ages);
         try {
           await prune({ url, keepSeconds: age });
         } catch (error) {

@@ -9,18 +9,18 @@ import { startCrowd, type CrowdProgress } from './crowd.js';
 import type { TestDatabase } from './database.js';
 import type { Habits } from './dropping-client.js';
 import { startExposedRelay, type ExposedRelay } from './exposed-relay.js';
-import { runFates, type FateOfWorld } from './fate.js';
+import { runFates, type FateOfWorld, type Party } from './fate.js';
 import { createFaultLog, type FaultLog } from './fault-log.js';
 import { judge, settle, type Violation } from './judge.js';
 import type { TestPostgres } from './postgres.js';
 import { isWanted } from './random-interest.js';
-import { randomOf } from './random.js';
+import { randomOf, type Random } from './random.js';
 import { prepareWriters, runWriter, type WriterOptions } from './random-writer.js';
 import { KEPT_ASIDE, prepareRetention, readFloors } from './retention.js';
 import type { Environment } from './relay.js';
 import { createServerFaults } from './server-faults.js';
-import { startShift } from './shift.js';
-import { publishLast, readTruth } from './truth.js';
+import { startShift, type Shift } from './shift.js';
+import { publishLast, readTruth, type Truth } from './truth.js';
 
 export interface WorldOptions {
   readonly seed: number;
@@ -37,6 +37,10 @@ export interface WorldOptions {
   readonly habits?: Habits;
   readonly actors?: readonly Actor[];
   readonly fates: readonly FateOfWorld[];
+  /** Who else faults meet. They are started before the relays. */
+  readonly others?: readonly ((exposure: Exposure) => Promise<Party>)[];
+  /** Called when everybody has caught up: what else is wrong, in words. */
+  readonly inspect?: (truth: Truth) => Promise<readonly string[]>;
   /** Nothing takes so long once all is healed, however busy the machine. */
   readonly stuckMs: number;
   /** Asked about ten times a second: whether publishers may stop. */
@@ -47,6 +51,14 @@ export interface WorldOptions {
   readonly signal?: AbortSignal;
   /** Called with each line that a relay writes. */
   readonly log?: (line: string) => void;
+}
+
+/** What somebody whom faults meet is given. */
+export interface Exposure {
+  readonly random: Random;
+  readonly shift: Shift;
+  readonly signal: AbortSignal;
+  readonly log: (line: string) => void;
 }
 
 export interface Progress extends CrowdProgress {
@@ -96,6 +108,11 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
   let phase = 'enough to be published';
   await prepareRetention(database);
   await prepareWriters(database);
+  const others = await Promise.all(
+    (options.others ?? []).map((start, n) =>
+      start({ random: randomOf(seed, `other ${n}`), shift, signal, log: (line) => log(`other ${n}: ${line}`) }),
+    ),
+  );
   const relays = await Promise.all(
     options.relays.map((env, n) =>
       startExposedRelay(t, {
@@ -168,9 +185,11 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
       ),
       ...actors.map((actor, n) => actor.run({ ...stage, random: randomOf(seed, `actor ${n}`) })),
       endWhenEnough(),
-      ...runFates(options.fates, { seed, serverFaults: serverFaults.groups, relays, shift, log: faults }),
+      ...runFates(options.fates, { seed, serverFaults: serverFaults.groups, relays, others, shift, log: faults }),
     ]);
-    for (const relay of relays) relay.heal();
+    for (const exposed of [...relays, ...others]) exposed.heal();
+    phase = 'what there is beside relays to work';
+    await Promise.all(others.map((other) => other.works()));
     phase = 'a cursor for every client';
     await crowd.started();
     // Else the relays might not have been started again.
@@ -185,6 +204,7 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
     phase = 'relays to be ready';
     const unready = (await Promise.all(relays.map((relay, n) => troubleOf(relay, n, options.stuckMs)))).flat();
     const floors = await readFloors(database);
+    const inspected = (await options.inspect?.(truth)) ?? [];
 
     const verdicts = crowd.clients.map((client) => judge(client, truth, floors));
     const settlement = settle(written, truth);
@@ -203,7 +223,7 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
         ['starts of a relay that failed', sum(relays, ({ failedStarts }) => failedStarts)],
         ['relays that SIGTERM ended late', sum(relays, ({ lateEnds }) => lateEnds)],
         ...[...faults.attacks].map(([kind, count]) => [`attack: ${kind}`.slice(0, 41), count] as const),
-        ...actors.flatMap(({ figures }) => figures()),
+        ...[...actors, ...others].flatMap(({ figures }) => figures()),
         ['transactions committed', committed],
         ['transactions rolled back', rolledBack],
         ['commits cut off, kept', unknown.kept],
@@ -218,7 +238,8 @@ export async function runWorld(t: Pick<ExecutionContext, 'teardown'>, options: W
         ...settlement.violations,
         ...relays.flatMap(({ complaints }) => complaints),
         ...unready,
-        ...actors.flatMap(({ complaints }) => complaints),
+        ...[...actors, ...others].flatMap(({ complaints }) => complaints),
+        ...inspected,
         ...verdicts.flatMap(({ violations }, n) => violations.map((violation) => tell(violation, n))),
       ],
     };

@@ -12,7 +12,7 @@ import { startPort, type PortKind } from '../support/port-kinds.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from '../support/request.js';
 import { openStream } from '../support/stream.js';
 
-const KINDS: readonly PortKind[] = ['main', 'metrics', 'metrics of workers', 'demo'];
+const KINDS: readonly PortKind[] = ['main', 'console', 'metrics', 'metrics of workers', 'demo'];
 
 for (const kind of KINDS) {
   test.serial(

@@ -13,7 +13,7 @@ import { randomOf, type Random } from './random.js';
 import { parseAnswer, request } from './request.js';
 import { openStream } from './stream.js';
 
-export const PORT_KINDS: readonly PortKind[] = ['main', 'metrics', 'metrics of workers', 'demo'];
+export const PORT_KINDS: readonly PortKind[] = ['main', 'console', 'metrics', 'metrics of workers', 'demo'];
 
 export interface PortFigures {
   readonly kind: PortKind;
@@ -46,6 +46,37 @@ const NEAR = [
   'POST /burst HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n0\r\n\r\n',
   'GET http://localhost/readyz HTTP/1.1\r\nHost: localhost\r\n\r\n',
 ] as const;
+/** The same of the console, whose parameters and bodies are its own. */
+const NEAR_CONSOLE = [
+  'GET /console HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/console.js HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: "x"\r\n\r\n',
+  'GET /console/api/session HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'POST /console/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 22\r\n\r\n{"password": "guessed"}',
+  'DELETE /console/session HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/live?views=overview,connections&sort=age HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 5\r\n\r\n',
+  'GET /console/api/connections?sort=lag&limit=10&channel=witness HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/channels?prefix=w&limit=10 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/refusals HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/log?channel=witness&event=message&before=9&limit=5&since=2026-01-01 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/log?id=1&after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /console/api/events/1 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'POST /console/api/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18\r\n\r\n{"token": "a.b.c"}',
+  'GET /console/api/doctor HTTP/1.1\r\nHost: localhost\r\n\r\n',
+  'GET /events?channel=witness&format=envelope HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip;q=1, br\r\n\r\n',
+  'GET /history?channel=witness&after=1&limit=2 HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n',
+] as const;
+
+/** What a parameter may be given, as it is written in an address. */
+const VALUES = [
+  ...['', '%00', '%0A', '%FF', '%F0%9F%98%80', '%ED%A0%80', '*', 'a:*', '..', '%2e%2e%2f', '%', "'", '%22%3E%3Cb%3E'],
+  ...['0', '-1', '1e9', '0x10', '1.5', '9'.repeat(18), '9'.repeat(19), '9'.repeat(40), 'NaN', 'null', '__proto__'],
+  ...['2026-01-01T00:00:00Z', '-271821-04-20', '275760-09-13T00:00:00.001Z', '1!1-9', 'now', 'x'.repeat(3000)],
+] as unknown as readonly [string, ...string[]];
+/** The same of a body. */
+const JSON_VALUES = [
+  ...['null', 'true', '-1', '1e400', '""', '"\\u0000"', '"\\ud800"', '[]', '{}', '{"__proto__": {"x": 1}}'],
+  ...[JSON.stringify('x'.repeat(3000)), `${'['.repeat(500)}${']'.repeat(500)}`],
+] as unknown as readonly [string, ...string[]];
 
 interface Attack {
   readonly what: string;
@@ -64,8 +95,14 @@ export async function fuzzPort(
   const began = performance.now();
   const violations: string[] = [];
   const answers: Record<string, number> = {};
-  const secret = randomBytes(24).toString('hex');
   const port = await startPort(t, kind, { LOG_LEVEL: 'trace', REQUEST_TIMEOUT_SECONDS: '2' });
+  const near: Near = kind === 'console' ? [...NEAR_CONSOLE, ...NEAR] : NEAR;
+  const token = randomBytes(24).toString('hex');
+  const secrets = {
+    token,
+    cookie: [`outbox_token=${token}`, port.cookie].filter((cookie) => cookie !== '').join('; '),
+  };
+  const session = /[^=]+$/.exec(port.cookie)?.[0];
 
   let isOver = false;
   const well = { events: 0, probes: 0 };
@@ -79,14 +116,15 @@ export async function fuzzPort(
       const n = next;
       next += 1;
       const random = randomOf(seed, `${kind} ${n}`);
-      const { what, bytes, statuses } = makeAttack(random, secret);
+      const { what, bytes, statuses } = makeAttack(random, near, secrets);
       const text = await send(port.url, bytes, statuses !== undefined, random);
       const status = text === '' ? undefined : parseAnswer(text).status;
       answers[String(status ?? 'none')] = (answers[String(status ?? 'none')] ?? 0) + 1;
       const told = `${kind} ${n}, ${what}: ${JSON.stringify(text.slice(0, 200))}`;
       if (statuses ? !statuses.includes(status) : status !== undefined && !DOCUMENTED.has(status))
         violations.push(told);
-      if (text.includes(secret)) violations.push(`a secret in an answer: ${told}`);
+      if ([token, session].some((secret) => secret !== undefined && text.includes(secret)))
+        violations.push(`a secret in an answer: ${told}`);
     }
   }
   await Promise.all(Array.from({ length: CLIENTS }, attack));
@@ -96,7 +134,8 @@ export async function fuzzPort(
   const code = await port.stop();
   if (code !== 0) violations.push(`${kind}: it ended with ${String(code)}`);
   violations.push(...port.complaints().map((line) => `${kind}: ${line}`));
-  violations.push(...findSecrets(port.output(), [secret]).map((found) => `${kind}: a secret was told: ${found}`));
+  const told = findSecrets(port.output(), session === undefined ? [token] : [token, session]);
+  violations.push(...told.map((found) => `${kind}: a secret was told: ${found}`));
   return { kind, seconds: (performance.now() - began) / 1000, requests: next, answers, ...well, violations };
 }
 
@@ -109,9 +148,16 @@ export function describePort({ kind, requests, seconds, answers, events, probes,
   );
 }
 
-function makeAttack(random: Random, secret: string): Attack {
+type Near = readonly [string, ...string[]];
+
+interface Secrets {
+  readonly token: string;
+  readonly cookie: string;
+}
+
+function makeAttack(random: Random, near: Near, secrets: Secrets): Attack {
   const [what, { bytes, statuses }] = random.pick(ALL);
-  switch (random.integer(0, 5)) {
+  switch (random.integer(0, 7)) {
     case 0:
     case 1:
       return { what, bytes: Buffer.from(bytes), statuses };
@@ -123,19 +169,41 @@ function makeAttack(random: Random, secret: string): Attack {
       const more = Array.from({ length: random.integer(2, 6) }, () => Buffer.from(random.pick(ALL)[1].bytes));
       return { what: 'several at once', bytes: Buffer.concat(more), statuses: undefined };
     }
+    case 4:
+    case 5: {
+      const changed = withSecrets(changeValues(random, random.pick(near)), secrets);
+      return {
+        what: `other values, ${changed.slice(0, changed.indexOf('\r'))}`,
+        bytes: Buffer.from(changed),
+        statuses: undefined,
+      };
+    }
     default: {
-      const near = Buffer.from(random.chance(0.3) ? bytes : withSecret(random.pick(NEAR), secret));
+      const spoiled = Buffer.from(random.chance(0.3) ? bytes : withSecrets(random.pick(near), secrets));
       for (let n = random.integer(0, 6); n > 0; n -= 1) {
-        near[random.integer(0, near.length - 1)] = random.pick([random.integer(0, 255), 0, 10, 13, 32, 47, 92, 37, 35]);
+        const at = random.integer(0, spoiled.length - 1);
+        spoiled[at] = random.pick([random.integer(0, 255), 0, 10, 13, 32, 47, 92, 37, 35]);
       }
-      const end = random.chance(0.3) ? random.integer(1, near.length) : near.length;
-      return { what: 'spoiled', bytes: near.subarray(0, end), statuses: undefined };
+      const end = random.chance(0.3) ? random.integer(1, spoiled.length) : spoiled.length;
+      return { what: 'spoiled', bytes: spoiled.subarray(0, end), statuses: undefined };
     }
   }
 }
 
-function withSecret(text: string, secret: string): string {
-  return text.replace('\r\n\r\n', `\r\nAuthorization: Bearer ${secret}\r\nCookie: outbox_token=${secret}\r\n\r\n`);
+/** Puts other values in place of some of its path, query and body; it is a request as much as before. */
+function changeValues(random: Random, text: string): string {
+  const [line = '', ...others] = text.split('\r\n');
+  const target = line.replace(/(?<==|\/events\/)[\w,-]+(?=[&/ ])/g, (value) =>
+    random.chance(0.5) ? random.pick(VALUES) : value,
+  );
+  const body = (others.pop() ?? '').replace(/: "?[\w.]+"?/, () => `: ${random.pick(JSON_VALUES)}`);
+  const length = `Content-Length: ${Buffer.byteLength(body)}`;
+  const headers = others.map((header) => (header.startsWith('Content-Length') ? length : header));
+  return [target.replace(/ HTTP\/[^ ]*$/, ' HTTP/1.1'), ...headers, body].join('\r\n');
+}
+
+function withSecrets(text: string, { token, cookie }: Secrets): string {
+  return text.replace('\r\n\r\n', `\r\nAuthorization: Bearer ${token}\r\nCookie: ${cookie}\r\n\r\n`);
 }
 
 /** Sends it in one of many ways, and resolves with what came. */

@@ -10,7 +10,7 @@ import { createDatabase } from './database.js';
 import { makeFolder } from './folder.js';
 import type { Environment } from './relay.js';
 
-export type PortKind = 'main' | 'metrics' | 'metrics of workers' | 'demo';
+export type PortKind = 'main' | 'console' | 'metrics' | 'metrics of workers' | 'demo';
 
 export interface Port {
   readonly url: string;
@@ -18,6 +18,8 @@ export interface Port {
   readonly mainUrl: string;
   /** What is there, and answers 200. */
   readonly path: string;
+  /** What opens whatever is closed there, as a Cookie header has it; empty: nothing is. */
+  readonly cookie: string;
   /** Publishes a number to a channel. */
   publish(channel: string, n: number): Promise<void>;
   isAlive(): boolean;
@@ -30,9 +32,11 @@ export interface Port {
 }
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
+const CONSOLE_PASSWORD = 'correct horse battery staple';
 const COMMON = { PORT: '0', PUBLIC_CHANNELS: '*', SHUTDOWN_SECONDS: '2' };
 const KINDS: Readonly<Record<PortKind, Environment>> = {
   main: {},
+  console: { CONSOLE: 'true', CONSOLE_PASSWORD, COMPRESSION: 'gzip' },
   metrics: { METRICS_PORT: '0' },
   'metrics of workers': { METRICS_PORT: '0', WORKERS: '2' },
   demo: { LOG_LEVEL: 'info' },
@@ -91,6 +95,7 @@ export async function startPort(
     url: new URL(urls.metrics ?? urls.main).origin,
     mainUrl: urls.main,
     path: urls.metrics === undefined ? '/healthz' : '/metrics',
+    cookie: kind === 'console' ? await signIn(urls.main) : '',
     async publish(channel, n) {
       if (database) {
         await database.query('INSERT INTO outbox (channel, data) VALUES ($1, to_jsonb($2::int))', [channel, n]);
@@ -111,4 +116,16 @@ export async function startPort(
       return closed;
     },
   };
+}
+
+/** @returns the cookie of a session in the console */
+async function signIn(url: string): Promise<string> {
+  const response = await fetch(`${url}/console/session`, {
+    method: 'POST',
+    headers: { Origin: url },
+    body: JSON.stringify({ password: CONSOLE_PASSWORD }),
+  });
+  const [cookie = ''] = (response.headers.get('set-cookie') ?? '').split(';');
+  if (response.status !== 204 || cookie === '') throw new Error(`the console lets nobody in: ${response.status}`);
+  return cookie;
 }

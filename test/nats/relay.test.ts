@@ -9,6 +9,7 @@ import { pino } from 'pino';
 import { openNatsLog } from '../../src/nats/nats-log.js';
 import { makeStream, STREAM_DEFAULTS } from '../../src/nats/stream.js';
 import { startCollector, tracingTo } from '../support/collector.js';
+import { consoleAt, PASSWORD } from '../support/console.js';
 import { createDatabase } from '../support/database.js';
 import { startFeeder } from '../support/engine-stage.js';
 import { startNats } from '../support/nats.js';
@@ -263,4 +264,32 @@ test('a relay that reads from NATS asks the database which span published an eve
   t.deepEqual([...new Set(spans.map((span) => span.traceId))], [traceId]);
   t.is(spans.find(({ name }) => name === 'outbox.delivered')?.attributes['outbox.streams'], '1');
   t.is(await process.end('SIGTERM'), 0);
+});
+
+test('the console of a relay on NATS has the table, its connections, where an event went, and what is wrong', async (t) => {
+  const { database, relay, publish, lines, endFeeder } = await setUp(t);
+  const { url, stop } = await relay({ CONSOLE: 'true', CONSOLE_PASSWORD: PASSWORD });
+  const client = await openStream(t, `${url}/events/a`);
+  await client.until(({ event }) => event === 'stream-open');
+  const ids = await publish('one', 'two');
+  await client.untilEvents(2);
+
+  const site = consoleAt(url, { database, log: lines, stop });
+  const { events } = await site.api<{ events: { id: string; data: string }[] }>('log?channel=a');
+  t.deepEqual(
+    events.map(({ id, data }) => [id, data]),
+    [
+      [ids[1], '"two"'],
+      [ids[0], '"one"'],
+    ],
+  );
+  t.like(await site.api('connections'), { total: 1, connections: [{ cursor: ids[1] }] });
+  t.like(await site.api(`events/${ids[1] ?? ''}`), { id: ids[1], delivered: { open: 1, passed: 1, behind: 0 } });
+  const { findings } = await site.api<{ findings: { title: string }[] }>('doctor');
+  t.true(findings.some(({ title }) => title.startsWith('triggers: ')));
+
+  await endFeeder();
+  await untilReady(url, ({ codes }) => codes.includes('no_feeder'));
+  const live = await openStream(t, `${url}/console/api/live?views=overview`, { cookie: await site.signIn() });
+  await live.until(({ data }) => /"no_feeder"/.test(data ?? ''));
 });

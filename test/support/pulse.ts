@@ -14,7 +14,16 @@ const LATE_SECONDS = 10;
 /** A relay that has lost its database in silence notices within LISTEN_TIMEOUT_SECONDS, and needs as long again to be back. */
 const AFTERMATH_MS = 8_000;
 
-export function createPulse(): Actor {
+export interface PulseOptions {
+  /**
+   * Whether faults elsewhere than at the server and at a relay itself delay its events.
+   *
+   * @param had whether there was one at that place while the event was under way.
+   */
+  readonly isHarmed?: (relay: number, had: (where: string) => boolean) => boolean;
+}
+
+export function createPulse({ isHarmed = () => false }: PulseOptions = {}): Actor {
   const sent = new Map<number, { readonly at: number; readonly watch: Stopwatch }>();
   const complaints: string[] = [];
   let [beats, longest, judged] = [0, 0, 0];
@@ -28,14 +37,18 @@ export function createPulse(): Actor {
         const pulse = sent.get(beat);
         if (pulse === undefined || seen.has(beat)) return;
         seen.add(beat);
+        const had = (test: (kind: string, where: string) => boolean) =>
+          faults.between(pulse.at - AFTERMATH_MS, performance.now(), test);
         const harms = (kind: string, where: string) =>
           where === 'server' || (where === `relay ${relay}` && !/^(?:clients|replays) /.test(kind));
-        if (faults.between(pulse.at - AFTERMATH_MS, performance.now(), harms)) return;
+        if (had(harms) || isHarmed(relay, (place) => had((_kind, where) => where === place))) return;
         judged += 1;
         const took = pulse.watch.seconds();
         longest = Math.max(longest, took);
-        if (took > LATE_SECONDS)
-          complaints.push(`relay ${relay} took ${took.toFixed(1)} s for an event, without a fault`);
+        if (took > LATE_SECONDS) {
+          const around = ['', ...faults.around(pulse.at)].join('\n    ');
+          complaints.push(`relay ${relay} took ${took.toFixed(1)} s for an event, without a fault of its own${around}`);
+        }
       });
     });
   }

@@ -60,7 +60,10 @@ const ROOMS = {
     ...['event', 'postgres', 'engine', 'nats', 'metrics', 'http', 'config', 'admin', 'relay', 'feeder', 'observation'],
     ...['operator-error', 'command-name', 'console', 'cli/terminal', 'cli/face'],
   ],
-  cli: ['config', 'admin', 'operator-error', 'command-name'],
+  'cli/program': [
+    ...['event', 'config', 'command-name', 'cli/face', 'cli/relay'],
+    ...['cli/top', 'cli/explain', 'cli/commands', 'cli/serve'],
+  ],
 };
 
 /** @returns what a file of the room may not import: by `../../` from src/, by `../` from beside it in its room */

@@ -6,7 +6,8 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readSecret, mintToken } from '../src/access/jwt.js';
+import { mintToken } from '../src/access/jwt.js';
+import { readSecret } from '../src/access/secret.js';
 import { startObservedRelay, type ObservedRelay } from '../test/support/observed-relay.js';
 
 export interface AccessResult {

@@ -2,9 +2,8 @@
 /**
  * The command `outbox-relay`: runs what is asked for, prints why it failed, and sets the exit code.
  */
-import { formatError } from './cli/face/errors.js';
-import { createProgram } from './cli/program.js';
-import { disconnectFromPrimary } from './cli/serve/workers.js';
+import { createProgram } from './cli/program/program.js';
+import { disconnectFromPrimary } from './cli/serve/primary.js';
 
 // Whoever reads what is printed may stop reading, as `head` does. That is no failure, and no reason
 // for a relay to end.
@@ -19,6 +18,7 @@ const args = process.argv.slice(2);
 try {
   await createProgram().parseAsync(args.length === 0 ? ['start'] : args, { from: 'user' });
 } catch (error) {
+  const { formatError } = await import('./cli/face/errors.js');
   console.error(formatError(error));
   process.exitCode = 1;
   disconnectFromPrimary();

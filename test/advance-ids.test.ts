@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
-import { advanceIds, DEFAULT_STEP } from '../src/admin/advance-ids.js';
+import { advanceIds } from '../src/admin/advance-ids.js';
+import { DEFAULT_STEP } from '../src/cli/program/program.js';
 import { examine } from '../src/admin/doctor/doctor.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, serverUrl, type TestDatabase } from './support/database.js';
@@ -115,7 +116,7 @@ test('it goes on from the highest number in use, wherever a sequence is, and nev
   t.deepEqual(await sequences(db.url), [{ id: '15', position: '15' }]);
   await paste(db.url, [publish(11, 11), 'DELETE FROM outbox', `SELECT setval('outbox_id_seq', 3)`]);
   t.deepEqual(
-    (await advanceIds(owner.url)).map(({ from }) => from),
+    (await advanceIds(owner.url, DEFAULT_STEP)).map(({ from }) => from),
     ['16', '16'],
     'the floor counts, where nothing else is left',
   );

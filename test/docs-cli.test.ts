@@ -7,7 +7,7 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { createProgram } from '../src/cli/program.js';
+import { createProgram } from '../src/cli/program/program.js';
 import { MAIN } from './support/command.js';
 import { createDatabase } from './support/database.js';
 import { readPages } from './support/docs.js';

@@ -9,7 +9,7 @@ import { WITHOUT_INDEX, WITHOUT_TRIGGER } from '../src/admin/doctor/consequences
 import type { Level, Result } from '../src/admin/doctor/finding.js';
 import { examine } from '../src/admin/doctor/doctor.js';
 import { manifest, readManifest } from '../src/postgres/manifest.js';
-import { withSession } from '../src/postgres/pool.js';
+import { withSession } from '../src/postgres/client.js';
 import { runCommand } from './support/command.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { createPatient, paste, SCHEMA, troubles } from './support/patient.js';

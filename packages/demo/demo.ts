@@ -15,7 +15,7 @@ import type Koa from 'koa';
 import type Router from 'koa-router';
 import pg from 'pg';
 import { isOwnOrigin } from '../../src/access/access.js';
-import { withClient } from '../../src/postgres/pool.js';
+import { withClient } from '../../src/postgres/client.js';
 import type { Extension } from '../../src/http/routes.js';
 import { RequestError } from '../../src/http/request-error.js';
 import { makeRoles } from '../../src/admin/roles.js';

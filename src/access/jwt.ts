@@ -7,12 +7,13 @@
  *
  * Source: RFC 7519 (JWT), RFC 8725 (its best practices).
  */
-import { createSecretKey, webcrypto, type KeyObject } from 'node:crypto';
+import { webcrypto, type KeyObject } from 'node:crypto';
 import { errors, jwtVerify, SignJWT, type JWTHeaderParameters, type JWTPayload, type JWTVerifyOptions } from 'jose';
 import type { Logger } from 'pino';
 import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createKeySetCheck, KeysUnavailable } from './jwks.js';
 import { algorithmsOf } from './public-key.js';
+import { SECRET_BYTES } from './secret.js';
 import { Denied } from './denied.js';
 
 /** What a client was found to be allowed. */
@@ -50,9 +51,6 @@ export interface Tokens {
   verify(token: string): Promise<Grant>;
 }
 
-/** Shorter secrets are refused; below 32 bytes a warning is due (RFC 7518, section 3.2). */
-export const SECRET_BYTES = { least: 16, recommended: 32 };
-
 /** A signed JWT in compact form (RFC 7515, section 3.1). jose ignores blanks within one. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
@@ -64,13 +62,6 @@ const LAST_SECOND = 253_402_300_799;
 const TIMES = ['exp', 'nbf', 'iat'] as const;
 
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
-
-/** The secret as a key. @throws Error when it is too short to keep anybody out. */
-export function readSecret(text: string): KeyObject {
-  const bytes = Buffer.from(text);
-  if (bytes.length < SECRET_BYTES.least) throw new Error(`shorter than ${SECRET_BYTES.least} bytes`);
-  return createSecretKey(bytes);
-}
 
 export function createTokens(options: TokenOptions, logger: Logger): Tokens {
   if ((options.secret?.symmetricKeySize ?? Infinity) < SECRET_BYTES.recommended) {

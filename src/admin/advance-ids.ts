@@ -8,11 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
-import { withSession } from '../postgres/pool.js';
+import { withSession } from '../postgres/client.js';
 import type { Session } from '../postgres/session.js';
-
-/** Over a hundred days at 100 events a second. Ids have room for 9 billion such steps. */
-export const DEFAULT_STEP = 1_000_000_000n;
 
 /** Most that positions are moved on by. Nobody publishes more between a backup and its restore. */
 const MOST_POSITIONS = 100_000_000_000n;
@@ -43,7 +40,7 @@ export interface Advance {
  * @throws OperatorError `standby`, `no-outbox`, `not-owner`, `commit-hangs`; else what PostgreSQL
  * throws
  */
-export async function advanceIds(url: string, step: bigint = DEFAULT_STEP): Promise<Advance[]> {
+export async function advanceIds(url: string, step: bigint): Promise<Advance[]> {
   return withSession(url, 'outbox-relay advance-ids', async (session) => {
     const { rows } = await session.query<{ isStandby: boolean; owner: string | null; role: string; mayMove: boolean }>(
       `SELECT pg_is_in_recovery() AS "isStandby", current_user AS role, pg_get_userbyid(relowner) AS owner,

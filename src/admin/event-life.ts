@@ -2,7 +2,7 @@
  * The life of one event, as far as the database knows it: inserted, committed, placed, settled,
  * redacted, deleted. Who got it nobody notes.
  */
-import { withSession } from '../postgres/pool.js';
+import { withSession } from '../postgres/client.js';
 import { LISTENER_NAME, type Session } from '../postgres/session.js';
 
 export interface EventLife {

@@ -7,7 +7,7 @@
 import pg from 'pg';
 import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
-import { withSession } from '../postgres/pool.js';
+import { withSession } from '../postgres/client.js';
 import type { Session } from '../postgres/session.js';
 import { grants, hasRights, PURPOSES, type Purpose } from './rights.js';
 

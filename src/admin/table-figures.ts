@@ -2,7 +2,7 @@
  * Figures of the outbox table, each bounded in what it costs: nothing here reads all of a large
  * table, and it is told what was not looked at.
  */
-import { withSession } from '../postgres/pool.js';
+import { withSession } from '../postgres/client.js';
 import type { Session } from '../postgres/session.js';
 
 export interface TableFigures {

@@ -4,9 +4,9 @@
  * differ.
  */
 import { z } from 'zod';
-import { readSecret, SECRET_BYTES } from '../access/jwt.js';
 import { PASSWORD_CHARACTERS, readPassword } from '../access/password.js';
 import { readPublicKey } from '../access/public-key.js';
+import { readSecret, SECRET_BYTES } from '../access/secret.js';
 import {
   boolean,
   booleanOrNone,

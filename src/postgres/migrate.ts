@@ -11,7 +11,7 @@ import pg from 'pg';
 import { commandLine } from '../command-name.js';
 import { OperatorError } from '../operator-error.js';
 import { manifest, MIGRATIONS } from './manifest.js';
-import { withSession } from './pool.js';
+import { withSession } from './client.js';
 import { outboxNotFound, type Session } from './session.js';
 
 const TABLE = 'outbox_migrations';

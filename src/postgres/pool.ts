@@ -1,5 +1,5 @@
 /**
- * Connections to PostgreSQL: for reading, bounded pools behind kysely; for a command, a single one.
+ * Connections to PostgreSQL for reading: bounded pools behind kysely.
  *
  * On a direct connection statements are prepared by name, so that the few that this relay has are
  * parsed and planned once. Never are there more connections than asked for, nor more of the
@@ -11,7 +11,7 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { readDatabaseUrl } from './database-url.js';
 import { cancel, QueryTimeoutError, socketOf, type Deadline } from './deadline.js';
-import { connect, openSession, type Session } from './session.js';
+import { openSession, type Session } from './session.js';
 
 /** The tables as PostgreSQL returns them to us: `bigint` as decimal text. */
 export interface Tables {
@@ -222,55 +222,6 @@ const bound = new WeakMap<Kysely<Tables>, (signal: AbortSignal) => Kysely<Tables
 export function abortable(db: Kysely<Tables>, signal: AbortSignal | undefined): Kysely<Tables> {
   if (signal === undefined) return db;
   return bound.get(db)?.(signal) ?? db;
-}
-
-/** Silence after which the kernel asks whether the peer is still there. */
-const KEEPALIVE_MS = 30_000;
-
-/** Time that the server has to end a session that is closed. */
-const FAREWELL_MS = 1000;
-
-/**
- * Opens a connection for one piece of work and closes it after that, which rolls back what was not
- * committed. Its settings are those that database and role have: for a command, see `withSession`.
- *
- * @param timeoutSeconds a query that has had no answer for so long fails. Default: none does, as a
- * migration may take hours; of a peer that has vanished the kernel tells.
- * @throws OperatorError `bad-database-url`; else what the connection throws
- */
-export async function withClient<T>(
-  url: string,
-  applicationName: string,
-  use: (client: pg.Client) => Promise<T>,
-  timeoutSeconds?: number,
-): Promise<T> {
-  const client = await connect(readDatabaseUrl(url), {
-    application_name: applicationName,
-    connectionTimeoutMillis: 10_000,
-    ...(timeoutSeconds === undefined ? {} : { query_timeout: timeoutSeconds * 1000 }),
-    keepAlive: true,
-    keepAliveInitialDelayMillis: KEEPALIVE_MS,
-  });
-  try {
-    return await use(client);
-  } finally {
-    // A peer that has vanished takes no leave.
-    const cut = setTimeout(() => socketOf(client).destroy(), FAREWELL_MS);
-    await client.end();
-    clearTimeout(cut);
-  }
-}
-
-/** As `withClient`, with the settings that our statements are written for. */
-export async function withSession<T>(
-  url: string,
-  applicationName: string,
-  use: (session: Session) => Promise<T>,
-  timeoutSeconds?: number,
-): Promise<T> {
-  const settings = { isReadOnly: false, statementTimeoutMs: 0 };
-  const work = async (client: pg.Client) => use(await openSession(client, settings));
-  return withClient(url, applicationName, work, timeoutSeconds);
 }
 
 const names = new Map<string, string>();

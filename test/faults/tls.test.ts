@@ -6,7 +6,7 @@ import { chown, copyFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { withClient } from '../../src/postgres/pool.js';
+import { withClient } from '../../src/postgres/client.js';
 import { runCommand } from '../support/command.js';
 import { makeFolder } from '../support/folder.js';
 import { startPostgres } from '../support/postgres.js';

@@ -5,7 +5,7 @@
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { withClient } from '../../src/postgres/pool.js';
+import { withClient } from '../../src/postgres/client.js';
 import { migrate } from '../../src/postgres/migrate.js';
 import { createDatabase, serverUrl, useDatabase, type TestDatabase } from '../support/database.js';
 import { startRelayProcess, type RelayProcess } from '../support/relay-process.js';

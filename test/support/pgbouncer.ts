@@ -2,7 +2,7 @@
  * A PgBouncer in transaction mode, in front of one database.
  */
 import type { ExecutionContext } from 'ava';
-import { withClient } from '../../src/postgres/pool.js';
+import { withClient } from '../../src/postgres/client.js';
 import { startDaemon } from './daemon.js';
 import { freePort } from './port.js';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type pg from 'pg';
-import { withClient } from '../../src/postgres/pool.js';
+import { withClient } from '../../src/postgres/client.js';
 import { unlessCode } from '../../packages/embedded-postgres/binaries.js';
 import { startEmbedded, type EmbeddedPostgres } from '../../packages/embedded-postgres/embedded.js';
 import { migrate } from '../../src/postgres/migrate.js';

@@ -7,7 +7,7 @@
  * checked, with whom to run it as.
  */
 import pg from 'pg';
-import { withSession } from '../../postgres/pool.js';
+import { withSession } from '../../postgres/client.js';
 import { checkTransactions, checkVacuum } from './cleaning.js';
 import { checkAwake, checkCommits } from './commits.js';
 import { checkFloor, checkPositions, checkSequences, checkTimes } from './events.js';

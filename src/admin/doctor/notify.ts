@@ -3,7 +3,7 @@
  * is room for them.
  */
 import { randomUUID } from 'node:crypto';
-import { withSession } from '../../postgres/pool.js';
+import { withSession } from '../../postgres/client.js';
 import { ok, span, type Finding } from './finding.js';
 import { ANSWER_SECONDS, type Target } from './target.js';
 import { STANDBY } from './server.js';

@@ -1,14 +1,12 @@
 /**
  * `prune`: old events are deleted once, or counted.
  */
-import { Option } from 'commander';
 import { prune, type Outcome } from '../../admin/prune.js';
 import { previewPrune, type PrunePreview } from '../../admin/prune-preview.js';
 import { commandLine } from '../../command-name.js';
 import { readConfig, type Config } from '../../config/config.js';
-import { SPAN_FORM } from '../../config/duration.js';
 import { OperatorError } from '../../operator-error.js';
-import { span, type Add, type Span } from '../face/command-face.js';
+import type { Span } from '../face/command-face.js';
 import { withDatabaseVariable } from '../face/errors.js';
 import { interruption } from '../face/interruption.js';
 import { required } from '../face/required.js';
@@ -30,23 +28,7 @@ const OUTCOMES: Readonly<Record<Exclude<Outcome, 'done'>, string>> = {
   stopped: 'Stopped: what is left is for the next run.',
 };
 
-export function addPrune(add: Add): void {
-  add({
-    name: 'prune',
-    summary: 'delete events that are older than a given age, once',
-    description:
-      'Deletes old events in small batches, beside publishers and relays. Where RETENTION is set a relay does it by itself.',
-    environment: ['RETENTION_DATABASE_URL'],
-    example:
-      'RETENTION_DATABASE_URL=postgres://outbox_retention:password@host:5432/database outbox-relay prune --keep 7d',
-  })
-    .addOption(new Option('--keep <age>', `age from which events are deleted: ${SPAN_FORM}`).argParser(span))
-    .option('--dry-run', 'count what would be deleted, and delete nothing')
-    .option('--json', 'print what was deleted, or would be, as JSON')
-    .action(runPrune);
-}
-
-async function runPrune({ keep, dryRun, json }: PruneCommandOptions): Promise<void> {
+export async function runPrune({ keep, dryRun, json }: PruneCommandOptions): Promise<void> {
   if (keep === undefined) {
     throw new OperatorError('usage', `How long are events to be kept? As in: ${commandLine('prune --keep 7d')}`);
   }

@@ -9,26 +9,11 @@ import {
   type Marked,
   type TableFigures,
 } from '../../admin/table-figures.js';
-import type { Add } from '../face/command-face.js';
 import { databaseUrl } from '../face/required.js';
 import { bytes } from '../terminal/numbers.js';
 import { oneLine, safeJson } from '../terminal/terminal-text.js';
 
-export function addStats(add: Add): void {
-  add({
-    name: 'stats',
-    summary: 'say what is in the outbox: events, bytes, channels, how many a minute',
-    description:
-      'Counts what is in the outbox table, with the right to SELECT and at a bounded cost: beyond a million rows it takes ' +
-      "PostgreSQL's own estimate, and looks for what is large and busy among the newest 100,000.",
-    environment: ['DATABASE_URL'],
-    example: 'DATABASE_URL=postgres://outbox_relay:password@host:5432/database outbox-relay stats',
-  })
-    .option('--json', 'print the figures as JSON')
-    .action(runStats);
-}
-
-async function runStats({ json }: { readonly json?: true }): Promise<void> {
+export async function runStats({ json }: { readonly json?: true }): Promise<void> {
   const figures = await tableFigures(databaseUrl('stats'));
   console.log(json ? safeJson(figures) : figuresText(figures));
 }

@@ -44,6 +44,19 @@ export function addTo(program: Command): Add {
   };
 }
 
+/**
+ * The action of a command whose code is loaded when it is run: whoever asks for a token does not
+ * wait for the relay's.
+ */
+export function lazily<Args extends unknown[]>(
+  load: () => Promise<(...args: Args) => unknown>,
+): (...args: Args) => Promise<void> {
+  return async (...args) => {
+    const run = await load();
+    await run(...args);
+  };
+}
+
 function environmentText(command: Command, names: readonly string[]): string {
   if (names.length === 0) return '';
   const help = command.createHelp();

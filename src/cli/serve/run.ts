@@ -13,7 +13,8 @@ import { startRelay } from '../../relay.js';
 import { withDatabaseVariable } from '../face/errors.js';
 import { loadDemo } from './demo.js';
 import { createLogger } from './logger.js';
-import { disconnectFromPrimary, isWorker, signalReady, startWorkers, stopRequested, workerGroup } from './workers.js';
+import { disconnectFromPrimary, isWorker } from './primary.js';
+import { signalReady, startWorkers, stopRequested, workerGroup } from './workers.js';
 
 const NO_DATABASE = {
   DATABASE_URL: undefined,

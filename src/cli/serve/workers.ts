@@ -20,10 +20,9 @@ import { openMetricsText, type Report } from '../../metrics/open-metrics.js';
 import type { PeerGroup } from '../../observation.js';
 import { isOperatorError, OperatorError } from '../../operator-error.js';
 import { gatherAnswers, joinWorkers } from './peers.js';
+import { isWorker } from './primary.js';
 
 /** Whether this process is a worker, and not the primary or the only process. */
-export const { isWorker } = cluster;
-
 export interface WorkersOptions {
   readonly count: number;
   readonly host: string;
@@ -236,11 +235,6 @@ export function workerGroup(count: number): PeerGroup | undefined {
 /** Sends to the primary, if it is there; the callback keeps a closed channel from an event. */
 function send(message: unknown): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
-}
-
-/** In a worker: closes the channel to the primary, which keeps the process alive. */
-export function disconnectFromPrimary(): void {
-  if (isWorker && process.connected) process.disconnect();
 }
 
 /** In a worker: resolves with the reason when it is told to stop, or when its primary has gone. */

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readConfig, type Config } from '../../config/config.js';
 import { METRICS_PATH } from '../../http/metrics-route.js';
 import { isOperatorError, OperatorError } from '../../operator-error.js';
-import { span, type Add, type Span } from '../face/command-face.js';
+import type { Span } from '../face/command-face.js';
 import { interruption } from '../face/interruption.js';
 import { metricsPortUrl, relayUrl } from '../relay/access.js';
 import { askConnections, type RelayConnections } from '../relay/connections.js';
@@ -34,26 +34,7 @@ const MAX_METRICS_CHARACTERS = 4 * 1024 * 1024;
 /** Between the two looks that one set of figures takes. */
 const ONCE_MS = 1100;
 
-export function addTop(add: Add): void {
-  add({
-    name: 'top',
-    summary: 'watch a relay at work',
-    description:
-      'Shows how much a relay delivers, how far behind it is, its connections and why it refused some: live on a terminal, ' +
-      'until q or Ctrl-C, and once where there is none. On METRICS_PORT it also shows channels by their connections, and the ' +
-      'connections that are furthest behind; with PUBLIC_METRICS=true it reads the metrics on PORT. A relay that is away is ' +
-      'waited for.',
-    environment: ['HOST', 'PORT', 'METRICS_PORT', 'PUBLIC_METRICS'],
-    example: 'METRICS_PORT=9100 outbox-relay top --interval 2s',
-  })
-    .option('--url <address>', 'address that /metrics is at (default: that of METRICS_PORT, else of PORT)')
-    .option('--interval <span>', 'how often to look', span, span('1s'))
-    .option('--once', 'look twice, print the figures of the time between, and end')
-    .option('--json', 'print an object for each interval, a line each')
-    .action(runTop);
-}
-
-async function runTop(options: TopOptions): Promise<void> {
+export async function runTop(options: TopOptions): Promise<void> {
   const config = readConfig(process.env);
   const url = metricsUrl(options.url, config);
   const readyUrl = options.url === undefined && config.port !== 0 ? relayUrl(undefined, config) : url;

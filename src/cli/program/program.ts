@@ -4,25 +4,24 @@
  * with 1.
  */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
-import { DEFAULT_STEP } from '../admin/advance-ids.js';
-import { PROGRAM } from '../command-name.js';
-import { SPAN_FORM } from '../config/duration.js';
-import { findSlips } from '../config/slips.js';
-import { describeVariables } from '../config/variables.js';
-import { runAdvanceIds, runDoctor, runMigrate, runRoles, runToken } from './commands/commands.js';
-import { addConfig } from './commands/config.js';
-import { addPrune } from './commands/prune.js';
-import { addPublish } from './commands/publish.js';
-import { addStats } from './commands/stats.js';
-import { addTail } from './commands/tail.js';
+import { PROGRAM } from '../../command-name.js';
+import { SPAN_FORM } from '../../config/duration.js';
+import { findSlips } from '../../config/slips.js';
+import { describeVariables } from '../../config/variables.js';
+import { version } from '../../config/version.js';
+import { addTo, helpColumns, lazily, several, span } from '../face/command-face.js';
+import { isWorker } from '../serve/primary.js';
 import { completionScript, SHELLS, type Shell } from './completion.js';
-import { addExplain } from './explain/explain.js';
-import { addTo, helpColumns, several, span } from './face/command-face.js';
-import { runFeed } from './serve/feed.js';
-import { run } from './serve/run.js';
-import { isWorker } from './serve/workers.js';
-import { addTop } from './top/top.js';
-import { version } from '../config/version.js';
+import { addConfig } from './config.js';
+import { addExplain } from './explain.js';
+import { addPrune } from './prune.js';
+import { addPublish } from './publish.js';
+import { addStats } from './stats.js';
+import { addTail } from './tail.js';
+import { addTop } from './top.js';
+
+/** Over a hundred days at 100 events a second. Ids have room for 9 billion such steps. */
+export const DEFAULT_STEP = 1_000_000_000n;
 
 /** @returns the command line, to be given its arguments without `node` and the name of the file */
 export function createProgram(): Command {
@@ -49,7 +48,12 @@ export function createProgram(): Command {
     example: 'DATABASE_URL=postgres://outbox_relay:password@host:5432/database PUBLIC_CHANNELS=news outbox-relay start',
   })
     .option('--or-demo', 'run the demo where DATABASE_URL is not set, as npm start does in the repository')
-    .action(({ orDemo }: { orDemo?: true }) => run(orDemo ? 'either' : 'relay'));
+    .action(
+      lazily(async () => {
+        const { run } = await import('../serve/run.js');
+        return ({ orDemo }: { orDemo?: true }) => run(orDemo ? 'either' : 'relay');
+      }),
+    );
 
   add({
     name: 'demo',
@@ -59,7 +63,12 @@ export function createProgram(): Command {
       'It is in the repository, and not in the published package.',
     environment: ['HOST', 'PORT', 'RETENTION', 'ALLOWED_ORIGINS', 'LOG_LEVEL', 'LOG_FORMAT'],
     example: 'PORT=9000 outbox-relay demo',
-  }).action(() => run('demo'));
+  }).action(
+    lazily(async () => {
+      const { run } = await import('../serve/run.js');
+      return () => run('demo');
+    }),
+  );
 
   add({
     name: 'migrate',
@@ -74,7 +83,7 @@ export function createProgram(): Command {
     .addArgument(new Argument('[action]', 'what to do').choices(['up', 'down', 'status']).default('up'))
     .option('-y, --yes', 'delete without a question (down)')
     .option('--json', 'print what was done, or is, as JSON')
-    .action(runMigrate);
+    .action(lazily(async () => (await import('../commands/migrate.js')).runMigrate));
 
   const whole = (from: number, to: number) => (text: string) => {
     if (/^\d{1,15}$/.test(text) && Number(text) >= from && Number(text) <= to) return Number(text);
@@ -112,7 +121,7 @@ export function createProgram(): Command {
       ).argParser(span),
     )
     .option('--json', 'print each step, and figures while it feeds, as JSON; the log goes to standard error')
-    .action(runFeed);
+    .action(lazily(async () => (await import('../serve/feed.js')).runFeed));
 
   const roles = add({
     name: 'roles',
@@ -131,7 +140,7 @@ export function createProgram(): Command {
     .option('--redaction <role>', 'changes the data of events', several)
     .option('--print', 'print the SQL and run nothing')
     .option('--json', 'print the roles, or the SQL, as JSON')
-    .action(runRoles);
+    .action(lazily(async () => (await import('../commands/roles.js')).runRoles));
 
   add({
     name: 'doctor',
@@ -150,7 +159,7 @@ export function createProgram(): Command {
     example: 'DATABASE_URL=postgres://outbox_relay:password@host:5432/database outbox-relay doctor',
   })
     .option('--json', 'print the findings as JSON')
-    .action(runDoctor);
+    .action(lazily(async () => (await import('../commands/doctor.js')).runDoctor));
 
   add({
     name: 'advance-ids',
@@ -165,7 +174,7 @@ export function createProgram(): Command {
       new Option('--by <number>', 'how many ids to skip').argParser(step).default(DEFAULT_STEP, String(DEFAULT_STEP)),
     )
     .option('--json', 'print the sequences as JSON')
-    .action(runAdvanceIds);
+    .action(lazily(async () => (await import('../commands/advance-ids.js')).runAdvanceIds));
 
   addPrune(add);
 
@@ -189,7 +198,7 @@ export function createProgram(): Command {
     )
     .option('--sub <name>', 'the user whom it is for (sub), for MAX_CONNECTIONS_PER_SUBJECT')
     .option('--json', 'print it in a JSON object, with what it says')
-    .action(runToken);
+    .action(lazily(async () => (await import('../commands/token.js')).runToken));
 
   addPublish(add);
   addTail(add);

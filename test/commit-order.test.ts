@@ -30,6 +30,9 @@ async function untilBlocked(db: TestDatabase): Promise<void> {
 /** More than are placed at a time. */
 const MANY = Array.from({ length: 300 }, (_, n) => `m${n}`);
 
+/** What settings of our names may have been set to. */
+const OF_OTHERS = ['x', '-', '*', '+', '+1 (0,1)', '0 -', 'first', 'taken', ''];
+
 async function inOrder(db: TestDatabase): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(`SELECT data #>> '{}' AS name FROM outbox ORDER BY position`);
   return rows.map((row) => row.name);
@@ -639,6 +642,23 @@ const WAYS: readonly Way[] = [
       await client.query('COMMIT');
     },
     published: ['a', 'b', 'c'],
+  },
+  {
+    title: 'what a session has set under the names of our settings is not believed',
+    async run(client) {
+      for (const [n, value] of OF_OTHERS.entries()) {
+        for (const name of ['listed', 'marker', 'put_off']) {
+          await client.query(`SET outbox.${name} = '${value}'`);
+          await publish(client, `${name}${n}`);
+          await client.query('BEGIN');
+          await publish(client, `${name}${n}a`, `${name}${n}b`, `${name}${n}c`);
+          await client.query('COMMIT');
+        }
+      }
+    },
+    published: OF_OTHERS.flatMap((_, n) =>
+      ['listed', 'marker', 'put_off'].flatMap((name) => ['', 'a', 'b', 'c'].map((end) => `${name}${n}${end}`)),
+    ),
   },
   {
     title: 'a procedure that commits again and again publishes each time',

@@ -38,6 +38,17 @@ test(`whatever a database's defaults are, relay and commands do what they do`, a
     const stream = await openStream(t, `${relay.url}/events?${query}`);
     t.is((await stream.untilEvents(1))[0]?.data, 'ö€');
   }
+  // Who connects now has all of them.
+  const fresh = await openStream(t, `${relay.url}/events?channel=new`);
+  await database.withClient(async (client) => {
+    await client.query('BEGIN READ WRITE');
+    await client.query(`INSERT INTO outbox (channel, data) VALUES ('new', '"ö€"'), ('new', '2')`);
+    await client.query('COMMIT');
+  });
+  t.deepEqual(
+    (await fresh.untilEvents(2)).map(({ data }) => data),
+    ['ö€', '2'],
+  );
   await relay.stop();
   const env = { DATABASE_URL: database.url };
   const doctor = await runCommand(['doctor'], env);

@@ -95,22 +95,26 @@ CREATE UNLOGGED TABLE outbox_pending (
   queued_at timestamptz DEFAULT statement_timestamp()
 );
 
+-- A transaction remembers in settings how far it is. Each begins with the transaction's id: what a session or a role has set under
+-- those names, by whatever mistake, is nobody's.
 CREATE FUNCTION outbox_reach_second_round() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
+  ours CONSTANT pg_catalog.text := pg_catalog.concat(pg_catalog.pg_current_xact_id(), ' ');
   listed pg_catalog.text := pg_catalog.current_setting('outbox.listed', true);
 BEGIN
-  IF listed IS NULL OR listed OPERATOR(pg_catalog.=) '' THEN
-    listed := pg_catalog.set_config('outbox.listed', '-', true);
+  IF listed IS NULL OR pg_catalog.starts_with(listed, ours) IS NOT TRUE THEN
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(ours, '-'), true);
     INSERT INTO here.outbox_pending (id, tuple) VALUES (NEW.id, NEW.ctid);
-  ELSIF listed OPERATOR(pg_catalog.=) '-' THEN
+  ELSIF listed OPERATOR(pg_catalog.=) pg_catalog.concat(ours, '-') THEN
     -- Ahead of the INSERT: where constraints are immediate, it places what is listed.
-    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('+', NEW.id, ' ', NEW.ctid), true);
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(ours, '+', NEW.id, ' ', NEW.ctid), true);
     INSERT INTO here.outbox_pending DEFAULT VALUES;
   ELSIF pg_catalog.octet_length(listed) OPERATOR(pg_catalog.<) 600 THEN
     listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(listed, ';', NEW.id, ' ', NEW.ctid), true);
   ELSE
-    INSERT INTO here.outbox_pending (listed) VALUES (pg_catalog.substr(listed, 2));
-    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat('*', NEW.id, ' ', NEW.ctid), true);
+    INSERT INTO here.outbox_pending (listed)
+      VALUES (pg_catalog.substr(listed, pg_catalog.length(ours) OPERATOR(pg_catalog.+) 2));
+    listed := pg_catalog.set_config('outbox.listed', pg_catalog.concat(ours, '*', NEW.id, ' ', NEW.ctid), true);
   END IF;
   RETURN NULL;
 END $$;
@@ -128,18 +132,21 @@ BEGIN
   -- a commit fires what comes anew in its own statement. What comes after a first row that was put off stays after it.
   IF pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
     OR NEW.queued_at OPERATOR(pg_catalog.<>) pg_catalog.statement_timestamp()
-    OR (NEW.tuple IS NULL AND pg_catalog.current_setting('outbox.put_off', true) OPERATOR(pg_catalog.=) 'first')
+    OR (NEW.tuple IS NULL AND pg_catalog.current_setting('outbox.put_off', true)
+      OPERATOR(pg_catalog.=) pg_catalog.concat(pg_catalog.pg_current_xact_id(), ' first'))
   THEN
     SET CONSTRAINTS here.outbox_2_place DEFERRED;
     INSERT INTO here.outbox_pending (id, tuple, listed) VALUES (NEW.id, NEW.tuple,
-      CASE WHEN NEW.tuple IS NULL THEN NEW.listed ELSE pg_catalog.set_config('outbox.put_off', 'first', true) END);
+      CASE WHEN NEW.tuple IS NULL THEN NEW.listed ELSE
+        pg_catalog.set_config('outbox.put_off', pg_catalog.concat(pg_catalog.pg_current_xact_id(), ' first'), true) END);
     RETURN NULL;
   END IF;
 
-  -- The last position is read before the marker is taken, and others are drawn after. The first row's marker is that of the whole
-  -- transaction. Lists have another one, which a setting tells of: somebody may have queued them without a first row.
+  -- The last position is read before the marker is taken, and others are drawn after. Lists have another one than the first row,
+  -- which a setting tells of: there may be lists without a first row.
   IF NEW.tuple IS NOT NULL
-    OR (NEW.listed IS NOT NULL AND pg_catalog.current_setting('outbox.marker', true) OPERATOR(pg_catalog.=) 'taken' IS NOT TRUE)
+    OR (pg_catalog.current_setting('outbox.marker', true)
+      OPERATOR(pg_catalog.=) pg_catalog.concat(pg_catalog.pg_current_xact_id(), ' taken')) IS NOT TRUE
   THEN
     low := pg_catalog.pg_sequence_last_value('here.outbox_position_seq'::pg_catalog.regclass);
     WHILE pg_catalog.pg_try_advisory_xact_lock_shared(
@@ -159,7 +166,7 @@ BEGIN
 
   IF NEW.tuple IS NULL THEN
     IF low IS NOT NULL THEN
-      setting := pg_catalog.set_config('outbox.marker', 'taken', true);
+      setting := pg_catalog.set_config('outbox.marker', pg_catalog.concat(pg_catalog.pg_current_xact_id(), ' taken'), true);
     END IF;
     PERFORM here.outbox_place_listed(NEW.listed);
     RETURN NULL;
@@ -203,6 +210,7 @@ END $$;
 -- Places the rows of a list; NULL: those that are listed by now, but after the lists that are in outbox_pending.
 CREATE FUNCTION outbox_place_listed(list text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+  ours CONSTANT text := concat(pg_current_xact_id(), ' ');
   listed text := current_setting('outbox.listed', true);
   ids bigint[];
   tuples tid[];
@@ -210,14 +218,14 @@ DECLARE
   placed integer;
 BEGIN
   IF list IS NULL THEN
-    PERFORM set_config('outbox.listed', '-', true);
-    IF listed LIKE '*%' THEN
-      INSERT INTO here.outbox_pending (listed) VALUES (substr(listed, 2));
+    PERFORM set_config('outbox.listed', ours || '-', true);
+    IF starts_with(listed, ours || '*') THEN
+      INSERT INTO here.outbox_pending (listed) VALUES (substr(listed, length(ours) + 2));
       RETURN;
-    ELSIF listed LIKE '+%' THEN
-      list := substr(listed, 2);
+    ELSIF starts_with(listed, ours || '+') THEN
+      list := substr(listed, length(ours) + 2);
     ELSE
-      -- Somebody has reset all settings. What the transaction has inserted is what it sees without a position.
+      -- Somebody has reset all settings, or made others of them. What the transaction has inserted is what it sees without a position.
       SELECT string_agg(concat(id, ' ', ctid), ';' ORDER BY id) INTO list FROM here.outbox
         WHERE position IS NULL AND age(xmin) <= age(pg_current_xact_id()::xid);
     END IF;
@@ -409,11 +417,11 @@ BEGIN
     AND (NEW.position IS NULL OR TG_OP OPERATOR(pg_catalog.=) 'UPDATE')
     AND NEW.channel OPERATOR(pg_catalog.<>) ''
     AND pg_catalog.char_length(NEW.channel) OPERATOR(pg_catalog.<=) 255
-    AND NEW.channel OPERATOR(pg_catalog.!~) '[\x01-\x1f\x7f-\x9f*]'
+    AND NEW.channel OPERATOR(pg_catalog.!~) E'[\\x01-\\x1f\\x7f-\\x9f*]'
     AND (NEW.event OPERATOR(pg_catalog.=) 'message'
       OR (NEW.event OPERATOR(pg_catalog.<>) ''
         AND pg_catalog.char_length(NEW.event) OPERATOR(pg_catalog.<=) 255
-        AND NEW.event OPERATOR(pg_catalog.!~) '[\x01-\x1f\x7f-\x9f]'
+        AND NEW.event OPERATOR(pg_catalog.!~) E'[\\x01-\\x1f\\x7f-\\x9f]'
         AND NEW.event OPERATOR(pg_catalog.!~) '^stream-'
         AND NEW.event OPERATOR(pg_catalog.<>) 'error'
         AND NEW.event OPERATOR(pg_catalog.<>) 'open'))
@@ -487,14 +495,14 @@ BEGIN
       ELSIF sent OPERATOR(pg_catalog.=) '' OR pg_catalog.char_length(sent) OPERATOR(pg_catalog.>) 255 THEN
         rule := pg_catalog.concat('outbox_', field, '_length_1_to_255');
         broken := pg_catalog.concat('has ', pg_catalog.char_length(sent), ' characters; 1 to 255 are allowed');
-      ELSIF (CASE WHEN is_utf8 THEN sent OPERATOR(pg_catalog.~) '[\x01-\x1f\x7f-\x9f]'
+      ELSIF (CASE WHEN is_utf8 THEN sent OPERATOR(pg_catalog.~) E'[\\x01-\\x1f\\x7f-\\x9f]'
         ELSE pg_catalog.encode(pg_catalog.convert_to(sent, 'UTF8'), 'hex')
           OPERATOR(pg_catalog.~) '^(..)*(0.|1.|7f|c2[89].)' END)
       THEN
         rule := pg_catalog.concat('outbox_', field, '_no_control_characters');
         broken := pg_catalog.concat('has a control character', CASE WHEN is_utf8 THEN pg_catalog.concat(', U+',
           pg_catalog.lpad(pg_catalog.upper(pg_catalog.to_hex(
-            pg_catalog.ascii(pg_catalog."substring"(sent, '[\x01-\x1f\x7f-\x9f]')))), 4, '0')) END);
+            pg_catalog.ascii(pg_catalog."substring"(sent, E'[\\x01-\\x1f\\x7f-\\x9f]')))), 4, '0')) END);
       ELSIF field OPERATOR(pg_catalog.=) 'channel' THEN
         -- '*' is how a subscription names all channels with a prefix.
         IF pg_catalog.strpos(sent, '*') OPERATOR(pg_catalog.>) 0 THEN

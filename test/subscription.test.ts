@@ -630,6 +630,23 @@ for (const windowBytes of [1, 100_000]) {
   );
 }
 
+test.serial(
+  'R5: what a client leaves out of a history that has nothing for it costs no read for each of a few events',
+  async (t) => {
+    const { table, log, commit, subscribe: open } = setUp(1);
+    log.append(commit(5_000, 'other'));
+    const exclusions = { suffix: `!${'2,'.repeat(900)}5000`, newestId: '5000', through: 5_000n, has: () => false };
+    const client = open(1n, { names: ['quiet'], exclusions });
+    let reads = 0;
+    for (await turn(); table.reads.length > 0; await turn()) {
+      reads += 1;
+      table.reads.shift()?.answer();
+    }
+    t.true(client.subscription?.parked);
+    t.true(reads <= 2, `${reads} reads`);
+  },
+);
+
 test.serial('a read that fails is reported once and made again, with growing pauses', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] });
   t.teardown(() => mock.timers.reset());

@@ -285,15 +285,9 @@ export function subscribe(options: SubscriptionOptions): Subscription {
   function readPage(): Promise<HistoryPage> {
     if (exclusions === undefined) return history.read(filter, position, log.head.position, flow);
     const events = eventsPerPage(exclusions, budget.pageBytes());
-    const end = position + BigInt(events);
     const { through } = exclusions;
-    // Others' pages may have more events, and go on above what is left out.
-    return history.read(
-      { ...filter, key: `${filter.key} ${events} ${through}` },
-      position,
-      end < through ? end : through,
-      flow,
-    );
+    // Others' pages may go on above what is left out.
+    return history.read({ ...filter, key: `${filter.key} ${through}` }, position, through, flow, events);
   }
 
   /** Reads the next page while the client takes this one. */

@@ -1,8 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import type { OutgoingHttpHeaders } from 'node:http';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
+import { pino } from 'pino';
+import { createApp, startServer } from '../src/http/server.js';
 import { createDatabase, serverUrl } from './support/database.js';
 import { startTestRelay, type Environment } from './support/relay.js';
 import { openRaw, parseAnswer, request, type ErrorBody } from './support/request.js';
@@ -441,6 +445,39 @@ test('healthz says that it lives, readyz whether it delivers, and where it does 
   await admin.query(`ALTER DATABASE ${database.name} ALLOW_CONNECTIONS true`);
   while ((await ready()).status !== 200) await delay(POLL_MS);
   await unharmed();
+});
+
+test('R5: who takes nothing of an answer is dropped in time, and who takes it slowly gets all of it', async (t) => {
+  // More than lies between two sockets.
+  const body = Buffer.alloc(64 * 2 ** 20, 'x');
+  const logger = pino({ level: 'silent' });
+  const app = createApp({ logger, retrySeconds: 1, onRefused: () => undefined });
+  app.use((context) => {
+    context.body = body;
+  });
+  const options = { host: '127.0.0.1', port: 0, maxConnections: 10, maxHeaderBytes: 16_384, logger };
+  const server = await startServer(app, { ...options, requestTimeoutSeconds: 1.5, shutdownSeconds: 1 });
+  t.teardown(server.close);
+  async function take(pauses: number, pauseMs: number): Promise<number> {
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
+    let bytes = 0;
+    let left = pauses;
+    socket.on('data', (chunk) => {
+      bytes += chunk.length;
+      if (bytes >= body.length) socket.destroy();
+      if (left === 0) return;
+      left -= 1;
+      socket.pause();
+      setTimeout(() => socket.resume(), pauseMs);
+    });
+    socket.on('error', () => undefined);
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'close');
+    return bytes;
+  }
+  const [stalled, slow] = await Promise.all([take(1, 5_000), take(20, 100)]);
+  t.true(stalled < body.length, 'a client that took nothing for five seconds got all of it');
+  t.true(slow >= body.length, `a slow client got ${slow} bytes`);
 });
 
 test('clients that leave in the middle of anything harm nothing', async (t) => {

@@ -169,7 +169,11 @@ export const variables = z.object({
     'Whether a stream of one channel is also at `/{channel}`, as relays over NOTIFY have it.',
     { more: 'http.md#paths-of-a-relay-over-notify' },
   ),
-  REQUEST_TIMEOUT_SECONDS: as(number(15, 0.1, 3600), HTTP, 'How long a client may take to send its request.'),
+  REQUEST_TIMEOUT_SECONDS: as(
+    number(15, 0.1, 3600),
+    HTTP,
+    'How long a client may take to send its request, and how long it may take nothing of an answer that is no stream.',
+  ),
   PUBLIC_CHANNELS: as(
     channels,
     ACCESS,

@@ -23,7 +23,7 @@ export interface ServerOptions {
    */
   readonly maxConnections: number;
   readonly maxHeaderBytes: number;
-  /** Time that a client has to send its request. */
+  /** Time that a client has to send its request, and in which it has to take something of the answer. */
   readonly requestTimeoutSeconds: number;
   readonly shutdownSeconds: number;
   readonly logger: Logger;
@@ -107,6 +107,10 @@ export async function startServer(app: Koa, options: ServerOptions): Promise<Htt
     }
     answering.add(socket);
     response.once('finish', () => answering.delete(socket));
+    // Whoever takes nothing of an answer would have its connection for ever: nothing else ends it.
+    response.once('prefinish', () => {
+      if (!socket.timeout) socket.setTimeout(options.requestTimeoutSeconds * 1000);
+    });
     try {
       await handle(request, response);
     } catch (error) {

@@ -2,6 +2,7 @@
  * Tokens: which are good, which are not, and what the bearer of a bad one is told.
  */
 import { createHmac, createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { gzipSync } from 'node:zlib';
 import test from 'ava';
 import { exportJWK, type JWK } from 'jose';
 import { pino } from 'pino';
@@ -340,12 +341,38 @@ test.serial('an issuer that is away keeps nobody out who has a good token, once 
   t.is((await refusal(tokens, await stranger.token())).status, 401);
 });
 
+test.serial('an issuer that does not answer keeps nobody waiting whose key is known', async (t) => {
+  const { jwk, token } = await issuerKey('1');
+  let isSilent = false;
+  let isGivenUp = false;
+  const server = await startServer(t, (request, response) => {
+    if (!isSilent) return json(response, 200, { keys: [jwk] });
+    request.socket.once('close', () => (isGivenUp = true));
+  });
+  const tokens = tokensWith({ JWKS_URL: server.url });
+  await tokens.verify(await token());
+  isSilent = true;
+  const bearer = await token();
+  const { now } = Date;
+  t.teardown(() => (Date.now = now));
+  Date.now = () => now() + 11 * 60_000;
+  await tokens.verify(bearer);
+  t.false(isGivenUp, 'it has waited for the issuer');
+});
+
 test.serial('while no key is known, that is trouble of ours and not of the token', async (t) => {
-  const { token } = await issuerKey('1');
+  const { jwk, token } = await issuerKey('1');
   const answers = [
     (await startServer(t, (_, response) => json(response, 500, {}))).url,
     (await startServer(t, (_, response) => response.end('<html>'))).url,
     (await startServer(t, (_, response) => json(response, 200, { keys: 'none' }))).url,
+    // A set that is larger than any, and small on its way.
+    (
+      await startServer(t, (_, response) => {
+        response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' });
+        response.end(gzipSync(`{"keys": [${JSON.stringify(jwk)}]}${' '.repeat(2 ** 21)}`));
+      })
+    ).url,
     'http://127.0.0.1:1/',
   ];
   for (const JWKS_URL of answers) {

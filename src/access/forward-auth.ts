@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { boundedBody } from './bounded-body.js';
 import type { Counted } from './client-address.js';
 import { ChannelError, channelFilter, type ChannelFilter } from '../event/channel-filter.js';
 import { createQuestion, QueueTooLong, type Question } from './shared-question.js';
@@ -189,7 +190,7 @@ async function askApplication(
     if (!CLOSED_CONNECTION.has(causeCodeOf(error))) throw error;
     return ask();
   });
-  const body = await readBody(response);
+  const body = await boundedBody(response, MAX_BODY_BYTES);
   if (response.status === 401 || response.status === 403) {
     const contentType = response.headers.get('Content-Type') ?? 'text/plain; charset=utf-8';
     return new Denied('denied', 'The application refused.', { answer: { status: response.status, contentType, body } });
@@ -212,17 +213,6 @@ async function askApplication(
     if (!(error instanceof ChannelError)) throw error;
     throw new Error(`the answer names no channel: ${error.message}`, { cause: error });
   }
-}
-
-async function readBody(response: Response): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > MAX_BODY_BYTES) throw new Error(`the answer has more than ${MAX_BODY_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 /** A digest, so that the cache holds nobody's credentials. */

@@ -6,8 +6,17 @@
  * What was read is kept when the issuer can't be reached: one that is down for a while must not
  * keep those out who have good tokens.
  */
-import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload, type JWTVerifyOptions } from 'jose';
+import {
+  createRemoteJWKSet,
+  customFetch,
+  errors,
+  jwtVerify,
+  type FetchImplementation,
+  type JWTPayload,
+  type JWTVerifyOptions,
+} from 'jose';
 import type { Logger } from 'pino';
+import { boundedBody } from './bounded-body.js';
 import { PUBLIC_KEY_ALGORITHMS } from './public-key.js';
 
 /**
@@ -19,6 +28,8 @@ const PAUSE_MS = 10_000;
 /** Reads for unknown keys that are made without a pause. */
 const BURST = 3;
 const TIMEOUT_MS = 5000;
+/** Of a set, decompressed: thousands of keys. */
+const MAX_BYTES = 1024 * 1024;
 
 /** The keys could not be had, which says nothing about the token. */
 export class KeysUnavailable extends Error {
@@ -42,6 +53,7 @@ export function createKeySetCheck(
     cacheMaxAge: Infinity,
     cooldownDuration: Infinity,
     timeoutDuration: TIMEOUT_MS,
+    [customFetch]: fetchBounded,
   });
   const restricted = { ...checks, algorithms: PUBLIC_KEY_ALGORITHMS };
   let dueAt = 0;
@@ -89,7 +101,11 @@ export function createKeySetCheck(
   }
 
   return async (token) => {
-    if (Date.now() >= dueAt) await (reading ??= read());
+    if (Date.now() >= dueAt) {
+      reading ??= read();
+      // An issuer that does not answer keeps nobody waiting whose key is known.
+      if (keys.jwks() === undefined) await reading;
+    }
     if (keys.jwks() === undefined) throw new KeysUnavailable();
     try {
       return await verify(token);
@@ -101,6 +117,12 @@ export function createKeySetCheck(
     }
   };
 }
+
+/** jose itself takes all that comes. */
+const fetchBounded: FetchImplementation = async (url, options) => {
+  const response = await fetch(url, options);
+  return new Response(await boundedBody(response, MAX_BYTES), response);
+};
 
 function reasonOf(error: unknown): string {
   const { message, cause } = error instanceof Error ? error : new Error(String(error));

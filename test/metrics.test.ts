@@ -50,6 +50,25 @@ async function setUp(t: ExecutionContext, env: Environment = {}, onLine?: (line:
   return { database, relay, url: relay.url, scrape, values, value, until, publish };
 }
 
+test('an event whose time is infinite is delivered as others are, and counts in no time', async (t) => {
+  const lines: string[] = [];
+  const { database, url, value } = await setUp(t, { LOG_LEVEL: 'info' }, (line) => lines.push(line));
+  const stream = await openStream(t, `${url}/events/a`);
+  await stream.until(({ event }) => event === 'stream-open');
+  await database.query(
+    `INSERT INTO outbox (channel, data, created_at) VALUES ('a', '1', 'infinity'), ('a', '2', '-infinity'), ('a', '3', now())`,
+  );
+  t.deepEqual(
+    (await stream.untilEvents(3)).map(({ data }) => data),
+    ['1', '2', '3'],
+  );
+  t.is(await value('delivery_seconds_count'), 1);
+  t.deepEqual(
+    lines.filter((line) => line.includes('cannot read')),
+    [],
+  );
+});
+
 test('connections are counted by state, events and bytes as they are written', async (t) => {
   const { database, url, values, until, publish } = await setUp(t, { WINDOW_MEGABYTES: '1' });
   await publishLong(database.query);

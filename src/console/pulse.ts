@@ -46,6 +46,7 @@ export function createPulse(): Pulse {
       if (loop === undefined) return;
       const at = Date.now();
       for (const { createdAt } of fresh.slice(-SAMPLES)) {
+        if (!Number.isFinite(createdAt)) continue;
         samples[next] = { at, latencyMs: Math.max(0, at - createdAt) };
         next = (next + 1) % SAMPLES;
       }

@@ -9,7 +9,20 @@
 import type { KeyObject } from 'node:crypto';
 import type { Cursor, DataKind } from '../event/event.js';
 import type { Entry, Origin, Run, RunEvent } from './entry.js';
-import { count, cursor, insist, list, Malformed, pair, readJson, record, text, whole } from './hostile-json.js';
+import {
+  count,
+  cursor,
+  insist,
+  list,
+  Malformed,
+  pair,
+  readJson,
+  record,
+  text,
+  time,
+  whole,
+  writtenTime,
+} from './hostile-json.js';
 import { createSeal } from './seal.js';
 
 export interface Codec {
@@ -71,7 +84,7 @@ function headOf(entry: Entry): unknown {
         events: events.map((event) => [
           ...pair(event),
           event.channel,
-          event.createdAt,
+          writtenTime(event.createdAt),
           event.kind,
           event.frame?.length ?? BY_REFERENCE,
         ]),
@@ -123,14 +136,14 @@ function runIn(head: Readonly<Record<string, unknown>>, origin: Origin, frames: 
   const events = list(head['events']).map((item): RunEvent => {
     const [position, id, channel, createdAt, kind, length] = list(item);
     const place = cursor([position, id]);
-    insist(place.position > through.position && typeof createdAt === 'number' && Number.isInteger(length));
+    insist(place.position > through.position && Number.isInteger(length));
     through = place;
     const isReferred = length === BY_REFERENCE;
     const end = at + (isReferred ? 0 : Number(length));
     insist(end >= at && end <= frames.length);
     const frame = isReferred ? undefined : frames.subarray(at, end);
     at = end;
-    return { ...place, channel: text(channel), createdAt, kind: dataKind(kind), frame };
+    return { ...place, channel: text(channel), createdAt: time(createdAt), kind: dataKind(kind), frame };
   });
   insist(at === frames.length && through.position === last.position && through.id === last.id);
   return { ...origin, kind: 'run', prev, last, floor: cursor(head['floor']), events };

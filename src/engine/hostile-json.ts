@@ -46,6 +46,18 @@ export function count(value: unknown): number {
   return value;
 }
 
+/** A time as JSON has it, which knows no infinity; a row may have one. */
+export function writtenTime(ms: number): number | string {
+  return Number.isFinite(ms) ? ms : String(ms);
+}
+
+/** In milliseconds since 1970. */
+export function time(value: unknown): number {
+  if (value === 'Infinity' || value === '-Infinity') return Number(value);
+  insist(typeof value === 'number');
+  return value;
+}
+
 /** A whole number of 64 bits that is not negative, in digits. */
 export function whole(value: unknown): bigint {
   const digits = text(value);

@@ -277,6 +277,8 @@ export function createMetrics(settings: MetricsSettings, measured: Measured): Me
     contentType: registry.contentType,
     delivered(events, at = Date.now()) {
       for (const { createdAt } of events) {
+        // Of a row whose time is infinite nobody knows how long it took.
+        if (!Number.isFinite(createdAt)) continue;
         const seconds = Math.max(0, at - createdAt) / 1000;
         if (tracing) latency.observe({ value: seconds });
         else latency.observe(seconds);

@@ -3,7 +3,19 @@
  * with a seal.
  */
 import type { Beat, KnownChanges, FeederQuestions } from '../engine/engine-log.js';
-import { count, cursor, flag, insist, list, pair, readJson, record, text, whole } from '../engine/hostile-json.js';
+import {
+  count,
+  cursor,
+  flag,
+  list,
+  pair,
+  readJson,
+  record,
+  text,
+  time,
+  whole,
+  writtenTime,
+} from '../engine/hostile-json.js';
 import type { Seal } from '../engine/seal.js';
 import type { LastRead } from '../outbox/feed.js';
 import type { Question } from './subjects.js';
@@ -70,12 +82,14 @@ export function createMessages(seal: Seal): Messages {
         return { state: state === undefined ? undefined : text(state), above: whole(above) };
       }),
     writeHistoryQuestion: ({ position, id, createdAt }) =>
-      write({ at: pair({ position, id }), createdAt }, aboutQuestion('history')),
+      write(
+        { at: pair({ position, id }), createdAt: createdAt === undefined ? undefined : writtenTime(createdAt) },
+        aboutQuestion('history'),
+      ),
     readHistoryQuestion: (bytes) =>
       read(bytes, aboutQuestion('history'), (value): LastRead => {
         const { at, createdAt } = record(value);
-        insist(createdAt === undefined || typeof createdAt === 'number');
-        return { ...cursor(at), createdAt };
+        return { ...cursor(at), createdAt: createdAt === undefined ? undefined : time(createdAt) };
       }),
     writeChanges: (changes, to) => write({ ...changes, floor: pair(changes.floor) }, aboutAnswer(to)),
     writeHistory: (answer, to) => write(answer, aboutAnswer(to)),

@@ -87,6 +87,17 @@ class TailTest(TransactionTestCase):
         (line,) = self.tail("--from", "earliest")
         self.assertRegex(line, rf"^{event.position}  \d+-\d+-\d+ [\d:]+  {event.pk}  orders  row  two\\nlines$")
 
+    def test_nothing_in_an_event_reaches_the_terminal_but_text(self):
+        hostile = "\x1b]0;owned\x07\x1b[2J \x9b31m \u202eevil \u2028 \r\n \\n fine \u200d"
+        publish("a\u202e", {hostile: hostile}, event="b\u2066")
+        publish("a", hostile)
+        publish("a", "\U000e0001")
+        for args in ((), ("--json",)):
+            lines = self.tail("--from", "earliest", *args)
+            self.assertEqual(len(lines), 3)
+            self.assertNotRegex("".join(lines), "[\x00-\x1f\x7f-\x9f\u2028\u202e\u2066\U000e0001]")
+        self.assertEqual(self.data("--from", "earliest"), [{hostile: hostile}, hostile, "\U000e0001"])
+
     def test_it_follows_what_commits_and_outlives_the_loss_of_its_connection(self):
         # By the notification, then: the sweep would not come in time.
         self.addCleanup(setattr, outbox_tail, "SWEEP_SECONDS", outbox_tail.SWEEP_SECONDS)

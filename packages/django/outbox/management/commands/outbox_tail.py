@@ -6,6 +6,7 @@ import json
 import re
 import select
 import time
+import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -29,6 +30,9 @@ UNSETTLED_SECONDS = 0.02
 PAUSE_SECONDS = 1.0
 _SPAN = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+# Control characters, invisible formatting, separators of lines and halves of characters; what joins letters and emoji may stay.
+_UNSAFE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+_JOINERS = "\u200c\u200d"
 
 
 class Command(BaseCommand):
@@ -169,21 +173,35 @@ def _moment(text: str) -> datetime:
 
 
 def _as_line(event: Event) -> str:
-    data = event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
     # One event, one line.
-    data = data.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") if isinstance(event.data, str) else data
-    return f"{event.position}  {event.created_at:%Y-%m-%d %H:%M:%S}  {event.pk}  {event.channel}  {event.event}  {data}"
+    data = (
+        event.data.replace("\\", "\\\\") if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
+    )
+    return _harmless(
+        f"{event.position}  {event.created_at:%Y-%m-%d %H:%M:%S}  {event.pk}  {event.channel}  {event.event}  {data}"
+    )
 
 
 def _as_json(event: Event) -> str:
-    return json.dumps(
-        {
-            "position": event.position,
-            "id": event.pk,
-            "channel": event.channel,
-            "event": event.event,
-            "data": event.data,
-            "created_at": event.created_at.isoformat(),
-        },
-        ensure_ascii=False,
+    return _harmless(
+        json.dumps(
+            {
+                "position": event.position,
+                "id": event.pk,
+                "channel": event.channel,
+                "event": event.event,
+                "data": event.data,
+                "created_at": event.created_at.isoformat(),
+            },
+            ensure_ascii=False,
+        )
     )
+
+
+def _harmless(text: str) -> str:
+    """Nothing in it moves a terminal's cursor, changes its title or turns its text. JSON means the same."""
+    return "".join(character if _is_plain(character) else json.dumps(character)[1:-1] for character in text)
+
+
+def _is_plain(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character) not in _UNSAFE

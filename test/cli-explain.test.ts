@@ -197,3 +197,12 @@ test('explain asks the address too, and tells where that is another than its set
     t.is((await runCommand(['explain', ...args])).code, 1, args.join(' '));
   }
 });
+
+test('explain of an address knows a relay that compresses by itself, and says so of all else that does', async (t) => {
+  const { url } = await createDatabase(t);
+  const relay = await startTestRelay(t, url, { COMPRESSION: 'gzip' });
+  const asked = async (env: Environment) =>
+    (await explain(t, [`${relay.url}/events/a`], { PUBLIC_CHANNELS: 'a', ...env })).step('asked');
+  t.regex(await asked({ COMPRESSION: 'gzip' }), /^yes: .* answers with a stream/);
+  t.regex(await asked({}), /^no: the stream comes compressed \(gzip\)/);
+});

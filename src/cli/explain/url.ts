@@ -44,7 +44,7 @@ export async function explainUrl({ address, headers, config, isAsked }: UrlQuest
   if (rehearsal.start) steps.push(await startStep(rehearsal.start, config));
   if (url && isAsked) {
     const isRefused = steps.some(({ verdict }) => verdict === 'no');
-    steps.push(await askedStep(url, headers, isRefused));
+    steps.push(await askedStep(url, headers, isRefused, config.compression));
   }
   return { subject, steps };
 }
@@ -124,7 +124,12 @@ async function cursorStep(cursor: string, databaseUrl: string | undefined): Prom
 }
 
 /** What really answers, and what stands in front of it. */
-async function askedStep(url: URL, headers: Readonly<Record<string, string>>, isRefusedHere: boolean): Promise<Step> {
+async function askedStep(
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  isRefusedHere: boolean,
+  compression: Config['compression'],
+): Promise<Step> {
   const began = performance.now();
   const left = new AbortController();
   const signal = AbortSignal.any([left.signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]);
@@ -139,7 +144,8 @@ async function askedStep(url: URL, headers: Readonly<Record<string, string>>, is
     if (!type.startsWith('text/event-stream')) {
       return unknown('asked', `${url.origin} answers 200 with ${type}${by}`, 'is it the relay that answers there?');
     }
-    if (encoding !== null)
+    // What asks here takes gzip, so a relay with COMPRESSION compresses it by itself.
+    if (encoding !== null && encoding !== compression)
       return no(
         'asked',
         `the stream comes compressed (${encoding})${by}, which holds events back`,

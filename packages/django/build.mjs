@@ -58,12 +58,10 @@ async function makeRelay(relay) {
     logLevel: 'warning',
     metafile: true,
   };
+  // One file: what only one command needs is in it, too, and is not run for others.
   const main = await build({
     ...common,
     entryPoints: [MAIN],
-    // What only one command needs, such as `migrate`, is loaded with it.
-    splitting: true,
-    chunkNames: '[name]-[hash]',
     plugins: [besideMain],
   });
   const sdk = await build({ ...common, entryPoints: [SDK] });

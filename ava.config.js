@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Suites share the runner, test/run.ts, which names the one that it wants. */
-const FOLDERS = ['heavy', 'browser', 'clients', 'django', 'faults', 'nats'];
+const FOLDERS = ['heavy', 'model', 'browser', 'clients', 'django', 'faults', 'nats'];
 const filesIn = (folder) => [`dist/test/${folder}/*.test.js`];
 const LIGHT = ['dist/test/**/*.test.js', ...FOLDERS.map((folder) => `!dist/test/${folder}/**`)];
 

@@ -5,7 +5,8 @@
  *     npm test                                        what needs Node and npm only, on the newest PostgreSQL
  *     npm test -- test/log.test.ts --match '*wakes*'  arguments are ava's; sources stand for their compiled files
  *     npm run test:heavy                              load, crowds, many processes and a million rows, on the newest
- *     npm run test:oldest                             both on the oldest PostgreSQL that is supported
+ *     npm run test:model                              all states of the publish protocol's larger models, with no server
+ *     npm run test:oldest                             the first two on the oldest PostgreSQL that is supported
  *     npm run test:browser (clients, django, faults, nats)  what needs Chromium, Python, Go, PgBouncer, nginx or nats-server
  *     npm run fuzz                                    a program of its own
  *     CI_COUNTS=1 npm test                            TAP output, and a last line `N passed, N failed`
@@ -37,6 +38,7 @@ const PROGRAMS = ['fuzz'] as const;
 /** Suites of ava other than the tests that `npm test` runs, see ava.config.js, with the servers that each needs. */
 const SUITES: Readonly<Record<string, readonly ServerName[]>> = {
   heavy: ['newest'],
+  model: [],
   oldest: ['oldest'],
   browser: ['newest'],
   clients: ['newest'],

@@ -1,9 +1,14 @@
 import { readFileSync, readdirSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { CAUSES } from '../src/console/causes.js';
+import { createLive } from '../src/console/live.js';
+import type { Peers, Question } from '../src/console/question.js';
+import { channelFilter } from '../src/event/channel-filter.js';
 import { DENIALS } from '../src/http/errors.js';
 import { startConsole, type TestConsole } from './support/console.js';
-import { openStream } from './support/stream.js';
+import { startServer } from './support/http-server.js';
+import { openStream, type TestStream } from './support/stream.js';
 
 interface Refusal {
   readonly n: number;
@@ -125,6 +130,44 @@ test('while the database is away the console says so, and goes on when it is bac
   const count = live.frames.length;
   await live.until((frame) => live.frames.indexOf(frame) >= count && overview(frame)?.database.connected === true);
   t.regex(live.frames.map((frame) => overview(frame)?.database.trouble ?? '').join(''), /cannot read new events/);
+});
+
+test('a page that opens while others are being told is told what it asked for, and not what they did', async (t) => {
+  const questions: Question[] = [];
+  let answer: (() => void) | undefined;
+  const peers: Peers = {
+    count: 1,
+    async ask(question) {
+      questions.push(question);
+      await new Promise<void>((resolve) => (answer = resolve));
+      const connections = (question.connections ?? []).map(({ channel }) => ({
+        total: channel === 'b' ? 2 : 1,
+        connections: [],
+      }));
+      return { answers: [{ connections }], missing: 0 };
+    },
+  };
+  const live = createLive({ peers, heartbeatSeconds: 15, retrySeconds: 1, stallSeconds: 30 });
+  t.teardown(live.close);
+  const viewer = { kind: 'open', subject: undefined, channels: channelFilter([]), expiresAt: Infinity } as const;
+  const server = await startServer(t, (request, response) => {
+    const channel = (request.url ?? '').slice(1);
+    live.open(request, response, {
+      ...{ views: new Set(['connections'] as const), sort: 'lag', channel, refusalsAfter: undefined, viewer },
+    });
+  });
+  const first = await openStream(t, `${server.url}/a`);
+  while (answer === undefined) await delay(5);
+  const second = await openStream(t, `${server.url}/b`);
+  await second.until(({ event }) => event === 'stream-open');
+  answer();
+  const told = async (stream: TestStream) =>
+    (JSON.parse((await stream.until(({ event }) => event === 'connections')).data ?? '') as { total: number }).total;
+  t.is(await told(first), 1);
+  // At the next tick.
+  while (questions.length < 2) await delay(5);
+  answer();
+  t.is(await told(second), 2);
 });
 
 test("a relay that stops ends the console's streams with a pause", async (t) => {

@@ -1,8 +1,9 @@
 /** The console's page and its files, as the build makes them. */
-import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname } from 'node:path';
 import type Router from 'koa-router';
+import { answerIfChanged, etagOf } from '../http/etag.js';
+import { CONSOLE_PATH } from '../http/paths.js';
 
 const PAGE = new URL('../../packages/console/', import.meta.url);
 const INDEX = 'index.html';
@@ -18,20 +19,18 @@ const TYPES: Readonly<Record<string, string>> = {
 /** Read once, at the start. */
 export function routeFiles(router: Router): void {
   // What the page asks for is relative to an address without a slash at its end.
-  router.get('/console/', (context) => {
-    context.set('Location', '../console');
+  router.get(`${CONSOLE_PATH}/`, (context) => {
+    context.set('Location', `..${CONSOLE_PATH}`);
     context.status = 308;
     context.body = '';
   });
   const names = existsSync(PAGE) ? readdirSync(PAGE).filter((name) => extname(name) in TYPES) : [];
   for (const name of names) {
     const body = readFileSync(new URL(name, PAGE));
-    const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
-    router.get(name === INDEX ? '/console' : `/console/${name}`, (context) => {
+    const etag = etagOf(body);
+    router.get(name === INDEX ? CONSOLE_PATH : `${CONSOLE_PATH}/${name}`, (context) => {
       context.set({ 'Content-Type': TYPES[extname(name)] ?? '', 'Cache-Control': 'no-cache', ETag: etag });
-      context.status = 200;
-      if (context.fresh) context.status = 304;
-      else context.body = body;
+      answerIfChanged(context, body);
     });
   }
 }

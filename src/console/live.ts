@@ -115,11 +115,14 @@ export function createLive({ peers, heartbeatSeconds, retrySeconds, stallSeconds
 
   async function look(): Promise<void> {
     for (const page of pages) if (page.viewer.expiresAt <= Date.now()) end(page, expiredText(retry));
+    // Who comes while it is asked was not asked for: the next tick is theirs.
+    const present = [...pages];
+    if (present.length === 0) return;
     const isSurvey = ticks % TICKS_PER_SURVEY === 0;
     ticks += 1;
-    const selections = isSurvey ? select(pages) : [];
-    const isCounting = isSurvey && [...pages].some(({ views }) => views.has('channels'));
-    const stamps = [...pages].map(({ lastStamp, firstStamp }) => Math.max(firstStamp, lastStamp - LATE_STAMPS));
+    const selections = isSurvey ? select(present) : [];
+    const isCounting = isSurvey && present.some(({ views }) => views.has('channels'));
+    const stamps = present.map(({ lastStamp, firstStamp }) => Math.max(firstStamp, lastStamp - LATE_STAMPS));
     const question: Question = {
       overview: true,
       refusalsAfter: Math.min(...stamps),
@@ -136,7 +139,8 @@ export function createLive({ peers, heartbeatSeconds, retrySeconds, stallSeconds
       connections: selections.map((selection, n) => eventText('connections', connectionsOf(answers, n, selection))),
     };
     const refusals = refusalsOf(answers).reverse();
-    for (const page of pages) {
+    for (const page of present) {
+      if (!pages.has(page)) continue;
       if (page.viewer.expiresAt <= Date.now()) {
         end(page, expiredText(retry));
         continue;
@@ -198,6 +202,8 @@ export function createLive({ peers, heartbeatSeconds, retrySeconds, stallSeconds
       });
       response.on('error', () => undefined);
       pages.add(page);
+      // It is told all at the next tick.
+      ticks = 0;
       response.write(controlText('stream-open', { heartbeatSeconds, retryMs: retry }, { retry }));
       watchStall(page, stallSeconds);
       if (clock === undefined && !isTicking) void tick();

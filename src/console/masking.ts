@@ -4,7 +4,7 @@ import type { ConnectionFigures } from '../stream/survey.js';
 import type { Answer, NotedRefusal } from './question.js';
 
 /** The network without the host: `203.0.113.x`, `2001:db8:x`. */
-export function maskedAddress(address: string): string {
+function maskedAddress(address: string): string {
   if (!ipaddr.isValid(address)) return address === '' ? '' : 'x';
   const parsed = ipaddr.process(address);
   if (parsed instanceof ipaddr.IPv6)

@@ -17,7 +17,8 @@ import { abortable, type Tables } from '../postgres/pool.js';
 import { parseTime, SinceError } from '../stream/resume-point.js';
 import type { DeliveryFigures } from '../stream/survey.js';
 import { databaseAway } from './database-away.js';
-import { badParameter, readNumber } from './parameters.js';
+import { readNumber } from '../http/query-number.js';
+import { badParameter } from './parameters.js';
 import type { Peers } from './question.js';
 import type { ConsoleRouter } from './routes.js';
 import { sentence } from './sentence.js';
@@ -75,7 +76,13 @@ export function routeOutbox(router: ConsoleRouter, options: OutboxRouteOptions, 
     const query = new URLSearchParams(context.querystring);
     const filter = readFilter(query);
     const place = readPlace(query);
-    const limit = readNumber(query, { name: 'limit', default: USUAL_LIMIT, least: 1, most: MOST_LIMIT });
+    const limit = readNumber(query, {
+      name: 'limit',
+      default: USUAL_LIMIT,
+      least: 1,
+      most: MOST_LIMIT,
+      code: 'bad_parameter',
+    });
     const head = log.head.position;
     const { events, ...page } = await ask(context, (db) => readLogPage(db, head, filter, { place, limit }));
     context.body = {

@@ -1,23 +1,11 @@
 /** What a request to the console says, in its address and its body. */
 import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
+import { readNumber } from '../http/query-number.js';
 import { RequestError } from '../http/request-error.js';
-
-/** A whole number in the query. @throws RequestError 400 */
-export function readNumber(
-  query: URLSearchParams,
-  {
-    name,
-    default: usual,
-    least,
-    most,
-  }: { readonly name: string; readonly default: number; readonly least: number; readonly most: number },
-): number {
-  const text = query.get(name);
-  if (text === null || text === '') return usual;
-  if (/^\d{1,9}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-  throw badParameter(name, text, `a whole number from ${least} to ${most}`);
-}
+import { SORTS, type ChannelSelection } from '../stream/survey.js';
+import { CHANNELS_SHOWN, CHANNELS_TOLD, CONNECTIONS_SHOWN, MOST_CONNECTIONS } from './limits.js';
+import type { ConnectionQuestion } from './question.js';
 
 /** One of some words. @throws RequestError 400 */
 export function readOne<const T extends string>(
@@ -31,6 +19,26 @@ export function readOne<const T extends string>(
   const found = words.find((word) => word === text);
   if (found !== undefined) return found;
   throw badParameter(name, text, `one of ${words.join(', ')}`);
+}
+
+/** Which connections are asked for, and in which order. @throws RequestError 400 */
+export function readConnections(query: URLSearchParams): ConnectionQuestion {
+  const limit = readNumber(query, {
+    name: 'limit',
+    default: CONNECTIONS_SHOWN,
+    least: 1,
+    most: MOST_CONNECTIONS,
+    code: 'bad_parameter',
+  });
+  return { sort: readOne(query, 'sort', SORTS, 'lag'), channel: query.get('channel') || undefined, limit };
+}
+
+/** Which channels are asked for of each of so many processes. */
+export function readChannels(query: URLSearchParams, processes: number): ChannelSelection {
+  return {
+    prefix: (query.get('prefix') ?? '').slice(0, 300),
+    limit: processes > 1 ? CHANNELS_TOLD : CHANNELS_SHOWN,
+  };
 }
 
 export function badParameter(name: string, text: string, expected: string): RequestError {

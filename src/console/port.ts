@@ -2,21 +2,21 @@
 import { RequestError } from '../http/request-error.js';
 import type { MetricsPages } from '../http/metrics-route.js';
 import { databaseAway } from './database-away.js';
-import { askChannels, askConnections } from './routes.js';
+import { CHANNELS_SHOWN } from './limits.js';
+import { readChannels, readConnections } from './parameters.js';
 import type { Peers } from './question.js';
 import { sharedPeers } from './shared-peers.js';
-import { deliveryOf, overviewOf } from './together.js';
+import { channelsOf, connectionsOf, deliveryOf, statesOf } from './together.js';
 
 export function metricsPages(all: Peers): MetricsPages {
   const peers = sharedPeers(all);
   return async (path, query) => {
     if (path === '/connections') {
-      const [connections, { channels, total: channelsTotal }, gathered] = await Promise.all([
-        askConnections(peers, query),
-        askChannels(peers, query),
-        peers.ask({ overview: true }),
-      ]);
-      return { ...connections, states: overviewOf(gathered)?.connections ?? null, channels, channelsTotal };
+      const wanted = { connections: readConnections(query), channels: readChannels(query, peers.count) };
+      const { answers } = await peers.ask({ connections: [wanted.connections], channels: [wanted.channels] });
+      const { channels, total: channelsTotal } = channelsOf(answers, 0, CHANNELS_SHOWN);
+      const states = answers.length === 0 ? null : statesOf(answers);
+      return { ...connectionsOf(answers, 0, wanted.connections), states, channels, channelsTotal };
     }
     const id = /^\/delivered\/(\d{1,19})$/.exec(path)?.[1];
     if (id === undefined) return undefined;

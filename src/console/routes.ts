@@ -6,19 +6,18 @@ import { SESSION_SECONDS, type Sessions } from '../access/password.js';
 import { namesOf, type ChannelFilter } from '../event/channel-filter.js';
 import { STREAM_HEADERS } from '../event/sse.js';
 import { methodNotAllowed } from '../http/errors.js';
+import { CONSOLE_PATH, isOfConsole } from '../http/paths.js';
 import { RequestError } from '../http/request-error.js';
 import { withCause } from './causes.js';
 import { createAttempts } from './attempts.js';
 import { routeFiles } from './files.js';
-import { CHANNELS_SHOWN, CHANNELS_TOLD, CONNECTIONS_SHOWN, MOST_CONNECTIONS } from './limits.js';
+import { CHANNELS_SHOWN } from './limits.js';
 import { VIEWS, type Live, type View } from './live.js';
-import { readJson, readNumber, readOne } from './parameters.js';
+import { readChannels, readConnections, readJson, readOne } from './parameters.js';
 import type { Peers } from './question.js';
 import { channelsOf, connectionsOf, refusalsOf } from './together.js';
 import { SORTS } from '../stream/survey.js';
 import { requireOwnPage, SESSION_COOKIE, type Viewer, type Viewers } from './viewer.js';
-
-export const CONSOLE_PATH = '/console';
 
 /** Nothing from elsewhere, nothing written within the page, and in no other page. */
 const SECURITY_HEADERS = {
@@ -132,11 +131,14 @@ export function createConsoleRouter(options: ConsoleRouteOptions, parts: Console
     context.respond = false;
   });
   get('connections', async (context) => {
-    const query = new URLSearchParams(context.querystring);
-    context.body = await askConnections(peers, query);
+    const wanted = readConnections(new URLSearchParams(context.querystring));
+    const { answers } = await peers.ask({ connections: [wanted] });
+    context.body = connectionsOf(answers, 0, wanted);
   });
   get('channels', async (context) => {
-    context.body = await askChannels(peers, new URLSearchParams(context.querystring));
+    const wanted = readChannels(new URLSearchParams(context.querystring), peers.count);
+    const { answers } = await peers.ask({ channels: [wanted] });
+    context.body = channelsOf(answers, 0, CHANNELS_SHOWN);
   });
   get('refusals', async (context) => {
     const { answers } = await peers.ask({ refusalsAfter: 0 });
@@ -148,7 +150,7 @@ export function createConsoleRouter(options: ConsoleRouteOptions, parts: Console
     post,
     install(app) {
       app.use(async (context, next) => {
-        if (isOurs(context.path)) {
+        if (isOfConsole(context.path)) {
           context.set(SECURITY_HEADERS);
           requireOwnPage(context.req, isPage(context.path));
         }
@@ -156,14 +158,13 @@ export function createConsoleRouter(options: ConsoleRouteOptions, parts: Console
       });
       app.use(router.routes());
       app.use(async ({ path }, next) => {
-        if (isOurs(path)) refuse(router, path);
+        if (isOfConsole(path)) refuse(router, path);
         await next();
       });
     },
   };
 }
 
-const isOurs = (path: string): boolean => path === CONSOLE_PATH || path.startsWith(`${CONSOLE_PATH}/`);
 const isPage = (path: string): boolean =>
   !path.startsWith(`${CONSOLE_PATH}/api/`) && path !== `${CONSOLE_PATH}/session`;
 
@@ -172,22 +173,6 @@ function refuse(router: Router, path: string): never {
   const allowed = router.match(path, 'GET').path.flatMap(({ methods }) => methods);
   if (allowed.length > 0) throw methodNotAllowed([...new Set(allowed)].join(', '));
   throw new RequestError(404, 'not_found', `Nothing is at ${path.slice(0, 100)}. The console is at ${CONSOLE_PATH}.`);
-}
-
-/** @throws RequestError 400 */
-export async function askConnections(peers: Peers, query: URLSearchParams) {
-  const limit = readNumber(query, { name: 'limit', default: CONNECTIONS_SHOWN, least: 1, most: MOST_CONNECTIONS });
-  const wanted = { sort: readOne(query, 'sort', SORTS, 'lag'), channel: query.get('channel') || undefined, limit };
-  const { answers } = await peers.ask({ connections: [wanted] });
-  return connectionsOf(answers, 0, wanted);
-}
-
-/** @throws RequestError 400 */
-export async function askChannels(peers: Peers, query: URLSearchParams) {
-  const prefix = (query.get('prefix') ?? '').slice(0, 300);
-  const limit = peers.count > 1 ? CHANNELS_TOLD : CHANNELS_SHOWN;
-  const { answers } = await peers.ask({ channels: [{ prefix, limit }] });
-  return channelsOf(answers, 0, CHANNELS_SHOWN);
 }
 
 /** For the console's paths alone, out of the reach of scripts and of other sites. */

@@ -7,6 +7,7 @@ import type {
   DeliveryFigures,
   Sort,
 } from '../stream/survey.js';
+import type { StreamStates } from '../stream/streams.js';
 import { createTop } from '../stream/top.js';
 import { obstacleText } from './obstacle-text.js';
 import { fairly, MOST_REFUSALS } from './refusals.js';
@@ -19,12 +20,7 @@ export interface Overview extends Omit<OverviewAnswer, 'states' | 'latenciesMs' 
     readonly fix: string;
   })[];
   readonly head: { readonly id: string };
-  readonly connections: {
-    readonly total: number;
-    readonly live: number;
-    readonly catchingUp: number;
-    readonly stalled: number;
-  };
+  readonly connections: StreamStates & { readonly total: number };
   /** A second, since the overview before. */
   readonly rates: Totals;
   readonly latencyMs: { readonly p50: number; readonly p99: number } | null;
@@ -57,11 +53,6 @@ export function overviewOf(
     all.flatMap((one) => one.reasons).map((reason) => [reason.code, { ...reason, ...obstacleText(reason.code) }]),
   );
   const trouble = [...reasons.values()].find(({ code }) => OF_DATABASE.has(code));
-  const states = {
-    live: sum(all, (one) => one.states.live),
-    catchingUp: sum(all, (one) => one.states.catchingUp),
-    stalled: sum(all, (one) => one.states.stalled),
-  };
   const totals: Totals = {
     // Each process reads all events.
     events: Math.max(...all.map((one) => one.totals.events)),
@@ -76,7 +67,7 @@ export function overviewOf(
     ready: all.every(({ ready }) => ready),
     reasons: [...reasons.values()],
     head: { id: newest.head.id },
-    connections: { total: states.live + states.catchingUp + states.stalled, ...states },
+    connections: statesOf(all),
     rates: ratesOf(totals, before ?? { totals, at: 0 }),
     totals,
     latencyMs: quantiles(all.flatMap((one) => one.latenciesMs)),
@@ -90,6 +81,14 @@ export function overviewOf(
     eventLoopDelayMs: delays.length === 0 ? null : Math.max(...delays),
     workers: { answered: all.length, missing },
   };
+}
+
+/** Of all processes that have answered. */
+export function statesOf(answers: readonly { readonly states?: StreamStates }[]): Overview['connections'] {
+  const live = sum(answers, ({ states }) => states?.live ?? 0);
+  const catchingUp = sum(answers, ({ states }) => states?.catchingUp ?? 0);
+  const stalled = sum(answers, ({ states }) => states?.stalled ?? 0);
+  return { total: live + catchingUp + stalled, live, catchingUp, stalled };
 }
 
 function ratesOf(totals: Totals, before: { readonly totals: Totals; readonly at: number }): Totals {

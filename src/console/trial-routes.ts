@@ -1,6 +1,6 @@
 /** What the console tries and examines on request: a token, and all that a relay relies on. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { examine } from '../admin/doctor/doctor.js';
+import { examineAll } from '../admin/doctor/all.js';
 import { fixText, type Level } from '../admin/doctor/finding.js';
 import type { Access } from '../access/access.js';
 import type { Config } from '../config/config.js';
@@ -78,10 +78,11 @@ const isNames = (value: unknown): value is string[] =>
   Array.isArray(value) && value.length <= MOST_CHANNELS && value.every((name) => typeof name === 'string');
 
 async function findings(config: Config, signal: AbortSignal) {
-  const { databaseUrl, archiveDatabaseUrl, listenDatabaseUrl, nats } = config;
+  const { databaseUrl, archiveDatabaseUrl, listenDatabaseUrl, nats, tracing } = config;
   const url = (nats ? archiveDatabaseUrl : databaseUrl) ?? '';
   const listening = nats ? url : (listenDatabaseUrl ?? url);
-  const results = await examine({ databaseUrl: url, listenDatabaseUrl: listening }, signal);
+  const examination = { databaseUrl: url, listenDatabaseUrl: listening, nats, tracing };
+  const results = await examineAll(examination, process.env, signal);
   return {
     at: new Date().toISOString(),
     findings: results.flatMap(({ check, findings }) =>

@@ -3,7 +3,8 @@
  */
 import { MAX_CHANNEL_LENGTH } from '../event/channel-filter.js';
 import { MAX_EVENT_LENGTH, MAX_EVENT_NAMES } from '../event/event-filter.js';
-import { LIMIT, WAIT_SECONDS, type Parameter } from './history-route.js';
+import { LIMIT, WAIT_SECONDS } from './history-route.js';
+import type { NumberParameter } from './query-number.js';
 
 /** The last millisecond that a `Date` can hold. */
 const LAST_MS = 8_640_000_000_000_000;
@@ -20,7 +21,7 @@ const channel = {
 };
 const eventName = { type: 'string', minLength: 1, maxLength: MAX_EVENT_LENGTH, pattern: `^[^${CONTROL}]+$` };
 
-function numberParameter({ name, default: usual, least, most }: Parameter, description: string) {
+function numberParameter({ name, default: usual, least, most }: NumberParameter, description: string) {
   return {
     name,
     in: 'query',

@@ -1,9 +1,9 @@
 /**
  * The modules for pages, as they are served: those in packages/client/, made small by the build.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Middleware } from 'koa';
+import { answerIfChanged, etagOf } from './etag.js';
 
 export const SCRIPTS = ['outbox-relay.js', 'outbox-relay-htmx.js'] as const;
 
@@ -13,7 +13,7 @@ const MAX_AGE_SECONDS = 3600;
 /** Serves one. Module scripts are fetched with CORS, which is its caller's affair. */
 export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
   const body = readFileSync(new URL(`../../packages/client/${name}`, import.meta.url));
-  const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  const etag = etagOf(body);
   return (context) => {
     context.set({
       'Content-Type': 'text/javascript; charset=utf-8',
@@ -21,8 +21,6 @@ export function browserScript(name: (typeof SCRIPTS)[number]): Middleware {
       ETag: etag,
       'X-Content-Type-Options': 'nosniff',
     });
-    context.status = 200;
-    if (context.fresh) context.status = 304;
-    else context.body = body;
+    answerIfChanged(context, body);
   };
 }

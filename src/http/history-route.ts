@@ -11,6 +11,7 @@ import type { Access } from '../access/access.js';
 import type { Limits } from '../access/connection-limits.js';
 import type { PollAnswer, Polls } from '../stream/polls.js';
 import { readCursor, readRequest, routeChannels, type ChannelRequestOptions } from './channel-request.js';
+import { readNumber, type NumberParameter } from './query-number.js';
 import { RequestError } from './request-error.js';
 
 export interface HistoryRequestOptions extends ChannelRequestOptions {
@@ -24,18 +25,8 @@ export interface HistoryRequestOptions extends ChannelRequestOptions {
 
 const HISTORY_PATH = '/history';
 
-/** A whole number in the query. */
-export interface Parameter {
-  readonly name: string;
-  readonly default: number;
-  readonly least: number;
-  readonly most: number;
-  /** What a request is refused with where its value is none of these. */
-  readonly code: string;
-}
-
-export const LIMIT: Parameter = { name: 'limit', default: 100, least: 1, most: 1000, code: 'bad_limit' };
-export const WAIT_SECONDS: Parameter = { name: 'wait', default: 0, least: 0, most: 60, code: 'bad_wait' };
+export const LIMIT: NumberParameter = { name: 'limit', default: 100, least: 1, most: 1000, code: 'bad_limit' };
+export const WAIT_SECONDS: NumberParameter = { name: 'wait', default: 0, least: 0, most: 60, code: 'bad_wait' };
 
 /** Serves pages. */
 export function routeHistory(router: Router, options: HistoryRequestOptions): void {
@@ -83,15 +74,6 @@ async function answerPage(context: Koa.ParameterizedContext, options: HistoryReq
     if (context.res.writableEnded || context.respond === false) slot.release();
     else context.res.once('close', slot.release);
   }
-}
-
-/** @throws RequestError 400 */
-function readNumber(query: URLSearchParams, { name, default: usual, least, most, code }: Parameter): number {
-  const text = query.get(name);
-  if (text === null || text === '') return usual;
-  const value = Number(text);
-  if (/^\d{1,9}$/.test(text) && value >= least && value <= most) return value;
-  throw new RequestError(400, code, `${name}=${text.slice(0, 20)}: give a whole number from ${least} to ${most}.`);
 }
 
 function jsonOf({ events, cursor, more, reset }: PollAnswer): Buffer {

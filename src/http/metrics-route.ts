@@ -8,9 +8,8 @@ import type { Metrics } from '../metrics/metrics.js';
 import { OPEN_METRICS_TYPE } from '../metrics/open-metrics.js';
 import { RequestError } from './request-error.js';
 import { methodNotAllowed } from './errors.js';
+import { METRICS_PATH } from './paths.js';
 import { createApp, startServer, type HttpServer } from './server.js';
-
-export const METRICS_PATH = '/metrics';
 
 /** As scrapers ask for it; they name its character set only where they are given it. */
 const OPEN_METRICS_NAME = 'application/openmetrics-text;version=1.0.0';

@@ -2,7 +2,6 @@
  * The description of the API, for programs: an OpenAPI 3.1 document, made of the constants that the
  * code goes by. docs/http.md says the same to people.
  */
-import { createHash } from 'node:crypto';
 import type { Middleware } from 'koa';
 import { STREAM_HEADERS } from '../event/sse.js';
 import { channelErrors, COMMON_ERRORS } from './api-errors.js';
@@ -10,7 +9,8 @@ import { apiParameters } from './api-parameters.js';
 import { apiSchemas } from './api-schemas.js';
 import { SCRIPTS } from './client-module.js';
 import { LIMIT, WAIT_SECONDS } from './history-route.js';
-import { METRICS_PATH } from './metrics-route.js';
+import { METRICS_PATH } from './paths.js';
+import { answerIfChanged, etagOf } from './etag.js';
 
 /** What is configured of the API. */
 export interface ApiSettings {
@@ -64,7 +64,7 @@ function plain(id: string, summary: string, responses: Readonly<Record<string, o
 }
 
 /** The document. */
-export function describeApi(settings: ApiSettings): object {
+function describeApi(settings: ApiSettings): object {
   const streamHeaders = Object.fromEntries(
     Object.entries(STREAM_HEADERS)
       .filter(([name]) => name !== 'Content-Type')
@@ -142,12 +142,10 @@ export function describeApi(settings: ApiSettings): object {
 /** Serves the document. */
 export function serveDescription(settings: ApiSettings): Middleware {
   const body = JSON.stringify(describeApi(settings));
-  const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  const etag = etagOf(body);
   return (context) => {
     context.set({ ETag: etag, 'Cache-Control': 'no-cache', 'X-Content-Type-Options': 'nosniff' });
     context.type = 'application/json; charset=utf-8';
-    context.status = 200;
-    if (context.fresh) context.status = 304;
-    else context.body = body;
+    answerIfChanged(context, body);
   };
 }

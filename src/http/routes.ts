@@ -1,6 +1,6 @@
 /**
  * HTTP: requests in, streams or clear answers out. Knows HTTP and who may read what; nothing
- * imports it but the composition root.
+ * imports it but relay.ts, and the rehearsal of `explain`.
  *
  * Until the headers are out an error is a status with a JSON body, `{"error": code, "message": what
  * to do}`. From then on the connection belongs to `stream/stream.ts`.
@@ -13,7 +13,8 @@ import { cors } from './cors.js';
 import type { Metrics } from '../metrics/metrics.js';
 import type { Polls } from '../stream/polls.js';
 import type { Streams } from '../stream/streams.js';
-import { answerMetrics, METRICS_PATH } from './metrics-route.js';
+import { answerMetrics } from './metrics-route.js';
+import { isOfConsole, METRICS_PATH } from './paths.js';
 import { OPENAPI_PATH, serveDescription, type ApiSettings } from './openapi.js';
 import { mostFrom, type LimitsOptions } from '../access/connection-limits.js';
 import { METHODS } from './channel-request.js';
@@ -143,6 +144,6 @@ export async function startHttp(settings: HttpSettings, parts: HttpParts): Promi
 
 /** Who asks for it is to learn that it is off, and not to wait for the events of a channel. */
 const refuseConsole: Koa.Middleware = (context, next) => {
-  if (!/^\/console(\/|$)/.test(context.path)) return next();
+  if (!isOfConsole(context.path)) return next();
   throw new RequestError(404, 'not_found', 'The console is off here. CONSOLE=true turns it on.');
 };

@@ -286,7 +286,11 @@ test('the console of a relay on NATS has the table, its connections, where an ev
   t.like(await site.api('connections'), { total: 1, connections: [{ cursor: ids[1] }] });
   t.like(await site.api(`events/${ids[1] ?? ''}`), { id: ids[1], delivered: { open: 1, passed: 1, behind: 0 } });
   const { findings } = await site.api<{ findings: { title: string }[] }>('doctor');
-  t.true(findings.some(({ title }) => title.startsWith('triggers: ')));
+  for (const check of ['triggers', 'stream'])
+    t.true(
+      findings.some(({ title }) => title.startsWith(`${check}: `)),
+      check,
+    );
 
   await endFeeder();
   await untilReady(url, ({ codes }) => codes.includes('no_feeder'));

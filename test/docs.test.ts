@@ -33,7 +33,7 @@ const scripts = Object.keys(manifest.scripts);
 /** Names with an underscore that are no variables of the relay's. */
 const OTHERS: readonly RegExp[] = [
   /^(?:CHAOS|FUZZ|TORTURE)_|^TEST_LOG$|^CHROMIUM_PATH$/, // of the tests
-  /^ALLOWED_HOSTS$|^ATOMIC_REQUESTS$|^CSRF_TRUSTED_ORIGINS$|^DATABASE_ROUTERS$|^SECRET_KEY$|^SESSION_COOKIE_SECURE$/, // of Django
+  /^ALLOWED_HOSTS$|^ATOMIC_REQUESTS$|^BASE_DIR$|^STATICFILES_DIRS$|^CSRF_TRUSTED_ORIGINS$|^DATABASE_ROUTERS$|^SECRET_KEY$|^SESSION_COOKIE_SECURE$/, // of Django
   /^NO_COLOR$/, // of terminals
   /^OTEL_/, // of OpenTelemetry
   /^OUTBOX_TOKEN$/, // of commands that ask a relay

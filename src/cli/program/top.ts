@@ -1,6 +1,7 @@
 /**
  * `top`: how it is called.
  */
+import { Option } from 'commander';
 import { lazily, span, type Add } from '../face/command-face.js';
 
 export function addTop(add: Add): void {
@@ -16,7 +17,7 @@ export function addTop(add: Add): void {
     example: 'METRICS_PORT=9100 outbox-relay top --interval 2s',
   })
     .option('--url <address>', 'address that /metrics is at (default: that of METRICS_PORT, else of PORT)')
-    .option('--interval <span>', 'how often to look', span, span('1s'))
+    .addOption(new Option('--interval <span>', 'how often to look').argParser(span).default(span('1s'), '1s'))
     .option('--once', 'look twice, print the figures of the time between, and end')
     .option('--json', 'print an object for each interval, a line each')
     .action(lazily(async () => (await import('../top/top.js')).runTop));

@@ -28,7 +28,7 @@ export interface PeerGroup {
 
 const ALONE: PeerGroup = { number: 0, join: alone };
 
-export interface Observed extends Measured {
+export interface ObservedParts extends Measured {
   readonly access: Access;
   readonly reader: Database;
   readonly readiness: () => Readiness;
@@ -50,7 +50,7 @@ export interface Observation {
 }
 
 /** @throws the server's error, such as EADDRINUSE. */
-export async function observe(config: Config, parts: Observed): Promise<Observation> {
+export async function observe(config: Config, parts: ObservedParts): Promise<Observation> {
   const { access, reader, logger, group = ALONE } = parts;
   const metrics = createMetrics(config, parts);
   const pulse = createPulse();

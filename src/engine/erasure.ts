@@ -43,7 +43,7 @@ export async function newestGone(log: Log, redacted: readonly bigint[], redacted
  * Erases all entries with any of them.
  *
  * @param before a sequence that no such entry comes after.
- * @returns how many; of those that were erased together it is not known.
+ * @returns how many; those that were erased together count as one.
  */
 export async function eraseChanged(log: Log, { redacted, redactedThrough }: Gone, before: bigint): Promise<number> {
   let erased = 0;

@@ -13,6 +13,7 @@ import type { Feed } from '../outbox/feed.js';
 import { createAnswers } from './answers.js';
 import type { Answerer, EngineLog } from './engine-log.js';
 import { createFeeder, type Feeder } from './feeder.js';
+import type { Fence } from './fence.js';
 
 export interface Feeding {
   readonly feeder: Pick<Feeder, 'fedThrough' | 'fence' | 'totals'>;
@@ -30,11 +31,9 @@ export interface FeedingReadiness {
 
 /** What keeps a feeder from feeding. */
 export interface FeedingObstacle {
-  readonly code: Obstacle['code'] | 'not_connected' | Fenced;
+  readonly code: Obstacle['code'] | 'not_connected' | Fence['reason'];
   readonly since: Date;
 }
-
-type Fenced = 'older_timeline' | 'other_outbox';
 
 export interface FeedingParts {
   readonly feed: Feed;

@@ -145,7 +145,7 @@ function decoded(part: string): string {
 }
 
 /** Without a user and a password. */
-export function serverNames({ servers }: Pick<NatsSettings, 'servers'>): string {
+function serverNames({ servers }: Pick<NatsSettings, 'servers'>): string {
   return servers.map((server) => new URL(server).host).join(', ');
 }
 

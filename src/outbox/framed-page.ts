@@ -16,7 +16,7 @@ import { cut, sized } from './sized-rows.js';
  * How many positions one read for a prefix may look at, matching or not: bounds the work of a read
  * that finds little.
  */
-export const SLICE = 20_000n;
+const SLICE = 20_000n;
 
 /** A page of history, framed. */
 export interface FramedPage {
@@ -60,7 +60,7 @@ export interface FramedQuery {
  * For so few channels each is read as if there were no other: it costs no more than so many times
  * what is delivered.
  */
-export const FEW_CHANNELS = 4;
+const FEW_CHANNELS = 4;
 
 /** What matches and follows `after`. For a filter with prefixes, within `SLICE` positions. */
 export async function framesAfter(

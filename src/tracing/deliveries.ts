@@ -28,15 +28,15 @@ export interface Delivered extends Cursor {
   readonly page: DeliveredPage;
 }
 
-export interface Observed {
+export interface NotedFeed {
   readonly feed: FeedReader;
   readonly log: Log;
-  /** The events that were appended since the last call, without those that can't be delivered. */
+  /** The events of the last append, once, without those that can't be delivered. */
   take(): readonly Delivered[];
 }
 
-/** The same feed and log, observed. */
-export function observe(feed: FeedReader, log: Log): Observed {
+/** The same feed and log, of which is noted what they deliver. */
+export function noteDeliveries(feed: FeedReader, log: Log): NotedFeed {
   let delivered: readonly Delivered[] = [];
   let read = { readAt: 0, foundAt: 0 };
   const clock = startClock();

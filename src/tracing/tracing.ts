@@ -13,7 +13,7 @@ import type { ArchiveDatabase } from '../outbox/databases.js';
 import type { FeedReader } from '../outbox/feed.js';
 import { readTraceparents } from '../outbox/traceparents.js';
 import { createRetry } from '../postgres/retry.js';
-import { observe, type Delivered } from './deliveries.js';
+import { noteDeliveries, type Delivered } from './deliveries.js';
 import { startExporting } from './exporting.js';
 import { tracingSettings } from './settings.js';
 import { addSpans } from './spans.js';
@@ -70,7 +70,7 @@ export async function startTracing(
   const settings = tracingSettings(config.tracing, process.env);
   if (settings === undefined) return undefined;
   const exporting = await startExporting(settings, logger);
-  const observed = observe(feed, log);
+  const observed = noteDeliveries(feed, log);
   const totals = { traced: 0, missed: 0 };
   const waiting: (Delivered & { readonly seconds: number })[] = [];
   const stopping = new AbortController();

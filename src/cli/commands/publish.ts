@@ -80,9 +80,11 @@ async function publishLines(
         if (waitMs > 0) await delay(waitMs, undefined, { signal: stop }).catch(() => undefined);
       }
       if (stop.aborted) break;
-      last = await publisher
-        .publish({ channel, event, data: onLine(number, () => jsonOf(text, options)) })
-        .catch((error: unknown) => onLine(number, () => fail(error)));
+      try {
+        last = await publisher.publish({ channel, event, data: jsonOf(text, options) });
+      } catch (error) {
+        throw atLine(number, error);
+      }
       published += 1;
       first ??= last;
       if (json) await output.print(`${safeJson({ line: number, id: last, channel, event })}\n`);
@@ -101,18 +103,10 @@ async function publishLines(
   if (stop.aborted && !output.left.aborted) process.exitCode = INTERRUPTED;
 }
 
-/** @throws OperatorError with the line before what `make` throws */
-function onLine<T>(number: number, make: () => T): T {
-  try {
-    return make();
-  } catch (error) {
-    const code = error instanceof OperatorError ? error.code : 'database-failed';
-    throw new OperatorError(code, `Line ${number}: ${formatError(error)}`, { cause: error });
-  }
-}
-
-function fail(error: unknown): never {
-  throw error;
+/** The same failure, with the line of the input before it. */
+function atLine(number: number, error: unknown): OperatorError {
+  const code = error instanceof OperatorError ? error.code : 'database-failed';
+  return new OperatorError(code, `Line ${number}: ${formatError(error)}`, { cause: error });
 }
 
 /** @throws OperatorError `bad-input` for what begins as JSON does, and is none */

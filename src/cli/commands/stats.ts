@@ -10,7 +10,7 @@ import {
   type TableFigures,
 } from '../../admin/table-figures.js';
 import { databaseUrl } from '../face/required.js';
-import { bytes } from '../terminal/numbers.js';
+import { bytes, grouped } from '../terminal/numbers.js';
 import { oneLine, safeJson } from '../terminal/terminal-text.js';
 
 export async function runStats({ json }: { readonly json?: true }): Promise<void> {
@@ -18,7 +18,6 @@ export async function runStats({ json }: { readonly json?: true }): Promise<void
   console.log(json ? safeJson(figures) : figuresText(figures));
 }
 
-const grouped = (value: number) => value.toLocaleString('en');
 const upTo = (value: number, most: number) => `${value >= most ? 'at least ' : ''}${grouped(value)}`;
 
 function figuresText(figures: TableFigures): string {

@@ -12,15 +12,12 @@ import { withDatabaseVariable } from '../face/errors.js';
 import { openOutput } from '../terminal/output.js';
 import { startFeedReport } from './feed-report.js';
 import { setUpStream, type SetupOptions } from './feed-setup.js';
+import { requireMigrated, stopAll, stopSignal } from './lifetime.js';
 import { createLogger } from './logger.js';
-import { requireMigrated, stopSignal } from './run.js';
 
 export interface FeedOptions extends SetupOptions {
   readonly setup?: true;
 }
-
-/** Time beyond SHUTDOWN_SECONDS after which the process ends, whatever has not stopped. */
-const SHUTDOWN_MARGIN_SECONDS = 5;
 
 /** @throws OperatorError, or what the database throws at the start */
 export async function runFeed(options: FeedOptions): Promise<void> {
@@ -68,8 +65,7 @@ async function feed(config: Config, nats: NatsLogSettings, isReported: boolean):
       logger.info({ signal }, signal === undefined ? 'stopping, as nobody reads the figures any more' : 'stopping');
     } else logger.info({ signal: await stopped }, 'stopping');
   } finally {
-    setTimeout(() => process.exit(1), (config.shutdownSeconds + SHUTDOWN_MARGIN_SECONDS) * 1000).unref();
-    for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
+    await stopAll(stops, config.shutdownSeconds);
   }
   logger.info('stopped');
 }

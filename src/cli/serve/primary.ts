@@ -4,6 +4,7 @@
  */
 import cluster from 'node:cluster';
 
+/** Neither the primary nor the only process. */
 export const { isWorker } = cluster;
 
 /** In a worker: closes the channel to the primary, which keeps the process alive. */

@@ -1,17 +1,15 @@
 /**
- * What runs until a signal comes: the relay, its workers, or the demo. Owns the signals, and the
- * order of start and stop.
+ * What `start` and `demo` run until a signal comes: the relay, its workers, or the demo.
  */
-import type { Logger } from 'pino';
 import { startRetention } from '../../admin/retention.js';
 import { commandLine } from '../../command-name.js';
 import { readConfig, type Config } from '../../config/config.js';
 import { channelFilter } from '../../event/channel-filter.js';
 import { OperatorError } from '../../operator-error.js';
-import { migrationStatus } from '../../postgres/migrate.js';
 import { startRelay } from '../../relay.js';
 import { withDatabaseVariable } from '../face/errors.js';
 import { loadDemo } from './demo.js';
+import { requireMigrated, stopAll, stopSignal } from './lifetime.js';
 import { createLogger } from './logger.js';
 import { disconnectFromPrimary, isWorker } from './primary.js';
 import { signalReady, startWorkers, stopRequested, workerGroup } from './workers.js';
@@ -23,9 +21,6 @@ const NO_DATABASE = {
   ARCHIVE_DATABASE_URL: undefined,
   NATS_URL: undefined,
 };
-
-/** Time beyond SHUTDOWN_SECONDS after which the process ends, whatever has not stopped. */
-const SHUTDOWN_MARGIN_SECONDS = 5;
 
 /** Time that a process has to end by itself where a collector may owe it an answer. */
 const FAREWELL_MS = 200;
@@ -81,9 +76,7 @@ export async function run(what: What): Promise<void> {
     const signal = await stopped;
     logger.info({ signal, ...(streams ? { streams: streams() } : {}) }, 'stopping');
   } finally {
-    const deadlineMs = (config.shutdownSeconds + SHUTDOWN_MARGIN_SECONDS) * 1000;
-    setTimeout(() => process.exit(1), deadlineMs).unref();
-    for (let stop = stops.pop(); stop; stop = stops.pop()) await stop();
+    await stopAll(stops, config.shutdownSeconds);
   }
   logger.info('stopped');
   disconnectFromPrimary();
@@ -118,36 +111,4 @@ function requireReaders({ tokens, forwardAuth, publicChannels }: Config): void {
   FORWARD_AUTH_URL                         your application is asked who may read what
   PUBLIC_CHANNELS                          what anybody may read, as in PUBLIC_CHANNELS=news,status:*`,
   );
-}
-
-/** @throws OperatorError `not-migrated`, `newer-database` */
-export async function requireMigrated(databaseUrl: string): Promise<void> {
-  const { applied, pending, unknown } = await migrationStatus(databaseUrl);
-  if (pending.length > 0) {
-    const what = applied.length === 0 ? 'has no outbox yet' : `lacks ${pending.join(', ')}`;
-    throw new OperatorError('not-migrated', `The database ${what}. As its owner, run: ${commandLine('migrate')}`);
-  }
-  if (unknown.length > 0) {
-    throw new OperatorError(
-      'newer-database',
-      `The database is newer than this relay (${unknown.join(', ')}). Install the newest outbox-relay.`,
-    );
-  }
-}
-
-/** Resolves with the first SIGINT or SIGTERM; the second ends the process at once. */
-export function stopSignal(logger: Logger): Promise<string> {
-  return new Promise((resolve) => {
-    let isStopping = false;
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(signal, () => {
-        if (isStopping) {
-          logger.warn('asked twice: stopping without waiting');
-          process.exit(1);
-        }
-        isStopping = true;
-        resolve(signal);
-      });
-    }
-  });
 }

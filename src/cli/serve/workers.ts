@@ -1,7 +1,7 @@
 /**
  * Workers: several relay processes that share one port, to use several cores. The primary process
  * starts, replaces and stops them and adds up their metrics; each worker is a whole relay, with its
- * own window and database connections. All use of node:cluster is in this file; peers.ts asks them.
+ * own window and database connections. peers.ts asks them.
  *
  * | worker   | meaning                            | left when                                            |
  * |----------|------------------------------------|------------------------------------------------------|
@@ -14,7 +14,8 @@ import { once } from 'node:events';
 import type { Logger } from 'pino';
 import { AggregatorRegistry, type Registry } from 'prom-client';
 import { metricsPages } from '../../console/port.js';
-import { METRICS_PATH, serveMetrics } from '../../http/metrics-route.js';
+import { serveMetrics } from '../../http/metrics-route.js';
+import { METRICS_PATH } from '../../http/paths.js';
 import { kept } from '../../metrics/kept.js';
 import { openMetricsText, type Report } from '../../metrics/open-metrics.js';
 import type { PeerGroup } from '../../observation.js';
@@ -22,7 +23,6 @@ import { isOperatorError, OperatorError } from '../../operator-error.js';
 import { gatherAnswers, joinWorkers } from './peers.js';
 import { isWorker } from './primary.js';
 
-/** Whether this process is a worker, and not the primary or the only process. */
 export interface WorkersOptions {
   readonly count: number;
   readonly host: string;

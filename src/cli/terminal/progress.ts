@@ -2,6 +2,7 @@
  * A bar on standard error that shows how far a long work is; on a terminal only, where it can be
  * drawn over.
  */
+import { grouped } from './numbers.js';
 
 export interface Progress {
   /** @param done of `total`, or of what is not known */
@@ -45,7 +46,6 @@ export function startProgress(verb: string, total: number | undefined): Progress
 
 /** @param seconds that it has taken */
 export function progressText(verb: string, done: number, total: number | undefined, seconds: number): string {
-  const grouped = (value: number) => value.toLocaleString('en');
   if (total === undefined || total === 0) return `${verb} ${grouped(done)} …`;
   const part = Math.min(1, done / total);
   const bar = '#'.repeat(Math.floor(part * WIDTH)).padEnd(WIDTH, '-');

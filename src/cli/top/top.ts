@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { readConfig, type Config } from '../../config/config.js';
-import { METRICS_PATH } from '../../http/metrics-route.js';
+import { METRICS_PATH } from '../../http/paths.js';
 import { isOperatorError, OperatorError } from '../../operator-error.js';
 import type { Span } from '../face/command-face.js';
 import { interruption } from '../face/interruption.js';

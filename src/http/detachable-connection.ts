@@ -66,6 +66,10 @@ export class Connection extends Duplex {
     this.end(() => this.destroy());
   }
 
+  get timeout(): number | undefined {
+    return this.#socket?.timeout;
+  }
+
   setTimeout(milliseconds: number): this {
     this.#socket?.setTimeout(milliseconds);
     return this;

@@ -1,6 +1,6 @@
 /** What all views are made of: the heading that takes the focus, tables, times, states. */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from './api.js';
 import { absolute, ago, moment } from './format.js';
 import { live } from './live.js';
@@ -25,7 +25,8 @@ interface ViewProps {
 
 /** A view. Its heading gets the focus when one comes to it, but not when the page is loaded. */
 export function View({ title, heading, lead, actions, children }: ViewProps) {
-  useEffect(() => {
+  // Before the view is shown: who is told of its heading is told of the page's title, too.
+  useLayoutEffect(() => {
     document.title = `${title} · outbox-relay console`;
   }, [title]);
   return (

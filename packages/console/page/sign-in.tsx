@@ -2,7 +2,7 @@
  * The form that signs in: with the password, or with a token that is kept in this page's memory
  * alone.
  */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { ApiError, SignIn } from './api.js';
 import { typed } from './form.js';
 import { signInWith } from './session.js';
@@ -17,7 +17,7 @@ export function SignInView({ signIn, reason }: SignInViewProps) {
   const [isBusy, setBusy] = useState(false);
   const [kind, setKind] = useState<'password' | 'token'>(signIn.password ? 'password' : 'token');
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = 'Sign in · outbox-relay console';
   }, []);
   useEffect(() => field.current?.focus(), [kind]);

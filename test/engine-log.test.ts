@@ -46,7 +46,10 @@ const events = fc.uniqueArray(
       position: fc.bigInt({ min: 1n, max: 2n ** 62n }),
       id: whole.map(String),
       channel: fc.string({ unit: 'grapheme' }),
-      createdAt: fc.double({ noNaN: true }).map((value) => value + 0),
+      createdAt: fc.oneof(
+        fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0),
+        fc.constantFrom(Infinity, -Infinity),
+      ),
       kind: fc.constantFrom('json' as const, 'text' as const, 'other' as const),
       frame: fc.option(
         fc.uint8Array({ maxLength: 50 }).map((bytes) => Buffer.from(bytes)),
